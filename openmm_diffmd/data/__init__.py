@@ -1,0 +1,1 @@
+"""Frames on disk to lagged training pairs."""

@@ -1,0 +1,1 @@
+"""Reference trajectories: the physics the model learns."""

@@ -1,0 +1,148 @@
+"""Reference dynamics in OpenMM: one splitting for the thermostatted run and bursts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import unit
+
+from openmm_diffmd.units import BOLTZMANN
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReferenceFrame:
+    """
+    One recorded frame of reference dynamics.
+
+    Attributes
+    ----------
+    time : float
+        Time since the start of the segment, ps.
+    positions : ndarray, shape (n_atoms, 3), nm
+        Positions.
+    velocities : ndarray, shape (n_atoms, 3), nm/ps
+        Full-step velocities: at the time of `positions`.
+    forces : ndarray, shape (n_atoms, 3), kJ/mol/nm
+        Forces at `positions`.
+    potential_energy : float
+        Potential energy at `positions`, kJ/mol.
+    """
+
+    time: float
+    positions: FloatArray
+    velocities: FloatArray
+    forces: FloatArray
+    potential_energy: float
+
+
+def baoab_integrator(
+    temperature: float, friction: float, step_size: float, seed: int
+) -> openmm.CustomIntegrator:
+    """
+    Langevin integrator whose reported velocities belong to the reported positions.
+
+    One step is B(h/2) A(h/2) O(h) A(h/2) B(h/2): B kicks, A drifts, O is the exact
+    Ornstein-Uhlenbeck step. It samples what LangevinMiddleIntegrator samples, but
+    the latter reports velocities half a step late; here they are full-step. With
+    friction 0 it is velocity Verlet. Forces and energy of the last step stay
+    readable without another evaluation.
+
+    Parameters
+    ----------
+    temperature : float
+        Bath temperature, K.
+    friction : float
+        Collision rate, 1/ps.
+    step_size : float
+        Step size, ps.
+    seed : int
+        Seed of the random forces; not 0, which OpenMM reads as "any".
+
+    Returns
+    -------
+    openmm.CustomIntegrator
+        The integrator, with the variables ``last_force`` and ``last_energy``.
+
+    Notes
+    -----
+    Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34 (2013), eq. 10.
+    """
+    decay = math.exp(-friction * step_size)
+    integrator = openmm.CustomIntegrator(step_size)
+    integrator.addGlobalVariable("decay", decay)
+    integrator.addGlobalVariable("noise", math.sqrt(1.0 - decay * decay))
+    integrator.addGlobalVariable("kT", BOLTZMANN * temperature)
+    integrator.addGlobalVariable("last_energy", 0.0)
+    integrator.addPerDofVariable("last_force", 0.0)
+    integrator.addUpdateContextState()
+    integrator.addComputePerDof("v", "v + 0.5*dt*f/m")
+    if friction > 0:
+        integrator.addComputePerDof("x", "x + 0.5*dt*v")
+        integrator.addComputePerDof("v", "decay*v + noise*sqrt(kT/m)*gaussian")
+        integrator.addComputePerDof("x", "x + 0.5*dt*v")
+    else:
+        integrator.addComputePerDof("x", "x + dt*v")
+    integrator.addComputePerDof("last_force", "f")
+    integrator.addComputeGlobal("last_energy", "energy")
+    integrator.addComputePerDof("v", "v + 0.5*dt*f/m")
+    integrator.setRandomNumberSeed(seed)
+    return integrator
+
+
+def run_segment(
+    context: openmm.Context,
+    integrator: openmm.CustomIntegrator,
+    num_frames: int,
+    steps_per_frame: int,
+) -> Iterator[ReferenceFrame]:
+    """
+    Step a Context and yield every `steps_per_frame`-th frame.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context whose positions and velocities are set.
+    integrator : openmm.CustomIntegrator
+        Integrator of `context`, from `baoab_integrator`.
+    num_frames : int
+        How many frames to yield.
+    steps_per_frame : int
+        Integration steps between frames.
+
+    Yields
+    ------
+    ReferenceFrame
+        The frame after each `steps_per_frame` steps.
+
+    Raises
+    ------
+    openmm.OpenMMException
+        If the positions stop being finite.
+    """
+    step_size = integrator.getStepSize().value_in_unit(unit.picosecond)
+    for index in range(num_frames):
+        integrator.step(steps_per_frame)
+        state = context.getState(positions=True, velocities=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        if not np.isfinite(positions).all():
+            raise openmm.OpenMMException(
+                f"reference dynamics: positions not finite at frame {index}; "
+                "use a smaller step size or a lower temperature"
+            )
+        forces = integrator.getPerDofVariableByName("last_force")
+        yield ReferenceFrame(
+            time=(index + 1) * steps_per_frame * step_size,
+            positions=np.array(positions),
+            velocities=np.array(
+                state.getVelocities(asNumpy=True).value_in_unit(
+                    unit.nanometer / unit.picosecond
+                )
+            ),
+            forces=np.array([tuple(force) for force in forces]),
+            potential_energy=integrator.getGlobalVariableByName("last_energy"),
+        )
