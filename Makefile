@@ -1,0 +1,80 @@
+# Everything from a fresh clone: `make rollout` (the main job) or `make test`.
+# Both call `make setup`, which installs into .venv and builds csrc; again is quick.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+# The first interpreter with a version that the package supports.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	2>/dev/null && echo $$p && break; done)
+
+# A CPU build of PyTorch: a wheel that pip finds locally, else from this index.
+# For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH := torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
+
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 2>/dev/null)
+BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: setup rollout test lint ctest pytest clean
+.DELETE_ON_ERROR:
+
+setup: $(STAMPS)/build
+
+$(STAMPS)/venv:
+	@test -n "$(PYTHON)" || { echo "setup: found no Python >= 3.11, < 3.14;" \
+		"install one, or name it: make setup PYTHON=/path/to/python3.12"; exit 1; }
+	@command -v c++ >/dev/null || { echo "setup: found no C++ compiler (c++);" \
+		"install one, on Debian: apt-get install g++"; exit 1; }
+	@echo "== setup: $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
+	@echo "== setup: $(TORCH)"
+	@$(PIP) install --no-index --no-deps "$(TORCH)" 2>/dev/null \
+		|| $(PIP) install --index-url $(TORCH_INDEX) --no-deps "$(TORCH)" \
+		|| { echo "setup: could not install $(TORCH) from $(TORCH_INDEX); name an" \
+			"index that has it: make setup TORCH_INDEX=URL"; exit 1; }
+	@echo "== setup: build tools"
+	@$(PIP) install -c constraints.txt $(BUILD_TOOLS)
+	@touch $@
+
+$(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
+	@echo "== setup: openmm_diffmd, its dependencies and csrc (minutes the first time)"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+rollout: setup
+	$(BIN)/python benchmarks/md17_rollout.py
+
+# One step after the other: the first that fails is named last.
+test: setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory ctest
+	@$(MAKE) --no-print-directory pytest
+
+lint: setup
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+	@echo "== ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== clang-format"
+	@test -z "$(CPP)" || $(BIN)/clang-format --dry-run -Werror $(CPP)
+
+ctest: setup
+	@echo "== ctest"
+	@$(BIN)/ctest --test-dir build --output-on-failure
+
+pytest: setup
+	@echo "== pytest"
+	@$(BIN)/python -m pytest tests
+
+clean:
+	rm -rf $(VENV) build dist rollout .mypy_cache .pytest_cache .ruff_cache
