@@ -1,0 +1,1 @@
+"""The artifact: a TorchScript file that carries its own metadata."""

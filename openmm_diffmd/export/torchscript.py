@@ -1,0 +1,198 @@
+"""Model files: the only module that names TorchScript."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from openmm_diffmd.export.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from openmm import app, unit
+
+METADATA_FILE = "metadata.json"
+METHODS = ("encode", "denoise", "decode")
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+
+
+class DiffusionModel:
+    """
+    A model file, loaded and checked.
+
+    Attributes
+    ----------
+    path : Path
+        The file, absolute.
+    sha256 : str
+        SHA-256 of the file, hexadecimal.
+    metadata : ModelMetadata
+        What the file says about itself.
+    module : torch.jit.ScriptModule
+        Methods ``encode``, ``denoise`` and ``decode``; evaluation mode, on the CPU.
+    """
+
+    def __init__(
+        self, path: Path, sha256: str, metadata: ModelMetadata, module: Any
+    ) -> None:
+        self.path = path
+        self.sha256 = sha256
+        self.metadata = metadata
+        self.module = module
+
+    @property
+    def temperature(self) -> "unit.Quantity":
+        """Temperature the model is meant for (Quantity, kelvin)."""
+        from openmm import unit
+
+        return self.metadata.temperature_K * unit.kelvin
+
+    @property
+    def lag_time(self) -> "unit.Quantity":
+        """Time of one integrator step (Quantity, femtosecond)."""
+        from openmm import unit
+
+        return self.metadata.lag_time_fs * unit.femtosecond
+
+    @property
+    def friction(self) -> "unit.Quantity":
+        """Friction the model is meant for (Quantity, 1/picosecond)."""
+        from openmm import unit
+
+        return self.metadata.friction_per_ps / unit.picosecond
+
+    def example(self) -> "tuple[app.Topology, unit.Quantity]":
+        """
+        One molecule the model knows.
+
+        Returns
+        -------
+        topology : openmm.app.Topology
+            One chain of one residue.
+        positions : Quantity, shape (n_atoms, 3)
+            Positions, nm.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no example.
+        """
+        import numpy as np
+        from openmm import app, unit
+
+        example = self.metadata.example
+        if not example:
+            raise ValueError(
+                f"found no example in {self.path}, expected one; "
+                "bring a topology and positions of your own"
+            )
+        topology = app.Topology()
+        chain = topology.addChain()
+        residue = topology.addResidue(self.metadata.name[:3].upper(), chain)
+        atoms = [
+            topology.addAtom(
+                f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue
+            )
+            for index, symbol in enumerate(example["elements"])
+        ]
+        for first, second in example["bonds"]:
+            topology.addBond(atoms[first], atoms[second])
+        positions = np.array(example["positions_nm"], dtype=np.float64)
+        return topology, unit.Quantity(positions, unit.nanometer)
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
+    """
+    Load a bundled model or a model file.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        Name of a bundled model such as ``ethanol``, or the path of a file.
+
+    Returns
+    -------
+    DiffusionModel
+        The model, checked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither such a bundled model nor such a file.
+    ValueError
+        If the file is no model, or its metadata do not fit.
+    """
+    path = PRETRAINED / f"{name_or_path}.pt"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        bundled = sorted(entry.stem for entry in PRETRAINED.glob("*.pt"))
+        raise FileNotFoundError(
+            f"found no model {str(name_or_path)!r}, expected the path of a file or a "
+            f"bundled name ({', '.join(bundled) or 'none in this installation'})"
+        )
+    content = path.read_bytes()
+    extra = {METADATA_FILE: ""}
+    try:
+        module = torch.jit.load(
+            io.BytesIO(content), map_location="cpu", _extra_files=extra
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"found {path}, which is no readable TorchScript file ({reason}); "
+            "copy or export the model again"
+        ) from error
+    text = extra[METADATA_FILE]
+    if not text:
+        raise ValueError(
+            f"found {path} without {METADATA_FILE}, expected a file that "
+            "openmm_diffmd exported; export the model again"
+        )
+    missing = [name for name in METHODS if not hasattr(module, name)]
+    if missing:
+        raise ValueError(
+            f"found {path} without the methods {missing}, expected {METHODS}; "
+            "export the model again"
+        )
+    metadata = ModelMetadata.from_json(text if isinstance(text, str) else text.decode())
+    module.eval()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return DiffusionModel(path.resolve(), sha256, metadata, module)
+
+
+def save_model(
+    module: nn.Module, metadata: ModelMetadata, path: str | os.PathLike[str]
+) -> Path:
+    """
+    Script a module and write it with its metadata, at once or not at all.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Has the methods ``encode``, ``denoise`` and ``decode``; put in evaluation mode.
+    metadata : ModelMetadata
+        What the file is to say about itself.
+    path : path-like
+        The file; replaced if it exists.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    path = Path(path)
+    for name in METHODS:
+        # nn.Module without a forward: each method is compiled by itself.
+        torch.jit.export(getattr(type(module), name))
+    scripted = torch.jit.script(module.eval())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        scripted.save(str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
