@@ -1,0 +1,143 @@
+"""The verb ``analyze``: rollouts on disk to a table, JSON and a picture."""
+
+import json
+from pathlib import Path
+
+from openmm_diffmd.analysis.ensemble import Ensemble, load_reference, load_rollout
+from openmm_diffmd.analysis.goals import judge
+from openmm_diffmd.analysis.measure import measure, prepare_reference
+from openmm_diffmd.analysis.plots import plot_rows
+from openmm_diffmd.analysis.report import (
+    goal_lines,
+    structure_table,
+    temperature_table,
+    to_plain,
+)
+
+
+def analyze(
+    rollouts: list[Path],
+    reference: Path,
+    output: Path = Path("analysis"),
+    equilibration_ps: float = 0.0,
+    window_ps: float = 2.56,
+) -> Path:
+    """
+    Compare rollouts with a reference.
+
+    Parameters
+    ----------
+    rollouts : list of path-like
+        Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it. All
+        of one temperature.
+    reference : path-like
+        Reference trajectory at that temperature, MDTraj HDF5.
+    output : path-like
+        Folder for ``report.txt``, ``report.json`` and ``report.png``.
+    equilibration_ps : float
+        Time at the start of each replica that the distributions leave out, ps.
+    window_ps : float
+        Window of the velocity spectra, ps.
+
+    Returns
+    -------
+    Path
+        ``report.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If the molecule, the temperature or the frames do not fit the reference.
+    """
+    if not rollouts:
+        raise ValueError("found no rollout, expected at least one")
+    loaded = [load_rollout(path) for path in rollouts]
+    temperatures = sorted({sidecar.temperature_K for _, sidecar in loaded})
+    if len(temperatures) > 1:
+        raise ValueError(
+            f"found rollouts at {temperatures} K, expected one temperature; analyze "
+            "them one by one"
+        )
+    frames = load_reference(reference)
+    interval = max(
+        frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
+    )
+    prepared = prepare_reference(
+        at_interval(frames, interval), temperatures[0], window_ps
+    )
+    rows, verdicts = [], {}
+    for path, (ensemble, sidecar) in zip(rollouts, loaded, strict=True):
+        row = measure(
+            Path(path).stem, at_interval(ensemble, interval), prepared, equilibration_ps
+        )
+        lags = max(sidecar.num_lags * sidecar.num_replicas, 1)
+        rows.append(row)
+        verdicts[row.name] = judge(
+            row.figures, prepared.figures, sidecar.resamples / lags
+        )
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    title = f"{loaded[0][1].model_name}, {temperatures[0]:g} K"
+    text = "\n\n".join(
+        [
+            title,
+            structure_table(prepared, rows),
+            temperature_table(prepared, rows),
+            *(f"{name}\n{goal_lines(goals)}" for name, goals in verdicts.items()),
+        ]
+    )
+    (output / "report.txt").write_text(text + "\n")
+    plot_rows(prepared, rows, output / "report.png", title)
+    result = output / "report.json"
+    result.write_text(
+        json.dumps(
+            {
+                "reference": str(reference),
+                "equilibration_ps": equilibration_ps,
+                "floor": to_plain(prepared.figures),
+                "rollouts": {
+                    row.name: {
+                        "figures": to_plain(row.figures),
+                        "sidecar": to_plain(sidecar),
+                        "goals": to_plain(verdicts[row.name]),
+                    }
+                    for row, (_, sidecar) in zip(rows, loaded, strict=True)
+                },
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    return result
+
+
+def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:
+    """
+    Thin an ensemble to a larger interval between frames.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+    interval : float
+        A multiple of the ensemble's interval, ps.
+
+    Returns
+    -------
+    Ensemble
+        Every k-th frame.
+
+    Raises
+    ------
+    ValueError
+        If `interval` is no multiple.
+    """
+    stride = round(interval / ensemble.frame_interval)
+    if stride < 1 or abs(stride * ensemble.frame_interval / interval - 1) > 1e-6:
+        raise ValueError(
+            f"found frames each {ensemble.frame_interval} ps, expected a divisor of "
+            f"{interval} ps, so that both can be compared at one interval"
+        )
+    return ensemble if stride == 1 else ensemble.strided(stride)

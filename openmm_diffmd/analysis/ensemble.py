@@ -1,0 +1,359 @@
+"""Replicas of one molecule in memory, and the readers that make them from files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import tables
+from mdtraj.formats import HDF5TrajectoryFile
+from numpy.typing import NDArray
+
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+
+FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """
+    Independent trajectories of one molecule, evenly spaced in time.
+
+    Attributes
+    ----------
+    topology : mdtraj.Topology
+        The molecule, with bonds.
+    frame_interval : float
+        Time between frames, ps.
+    positions : sequence of ndarray, shape (n_frames, n_atoms, 3), nm
+        One array a replica; lengths may differ. Frame k lies at time
+        ``(k + 1) * frame_interval``.
+    velocities : sequence of ndarray, shape (n_frames, n_atoms, 3), nm/ps, or None
+        Velocities at the times of the positions.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, there is no bond, or a number is not finite.
+    """
+
+    topology: mdtraj.Topology
+    frame_interval: float
+    positions: Sequence[FloatArray]
+    velocities: Sequence[FloatArray] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.positions:
+            raise ValueError("found no replica, expected at least one")
+        n_atoms = self.topology.n_atoms
+        if n_atoms > 1 and self.topology.n_bonds == 0:
+            raise ValueError(
+                "found a topology without bonds; the analysis needs them: give a "
+                "PDB with CONECT records or an MDTraj HDF5 file"
+            )
+        if not self.frame_interval > 0:
+            raise ValueError(
+                f"found a frame interval of {self.frame_interval} ps, expected more "
+                "than 0"
+            )
+        for name, arrays in (
+            ("positions", self.positions),
+            ("velocities", self.velocities),
+        ):
+            if arrays is None:
+                continue
+            if len(arrays) != len(self.positions):
+                raise ValueError(
+                    f"found {name} of {len(arrays)} replicas, expected "
+                    f"{len(self.positions)}"
+                )
+            for index, array in enumerate(arrays):
+                expected = (len(self.positions[index]), n_atoms, 3)
+                if array.shape != expected:
+                    raise ValueError(
+                        f"found {name}[{index}] of shape {array.shape}, expected "
+                        f"{expected}"
+                    )
+                if not np.isfinite(array).all():
+                    raise ValueError(
+                        f"found a number that is not finite in {name}[{index}]"
+                    )
+
+    @property
+    def n_replicas(self) -> int:
+        """Number of replicas."""
+        return len(self.positions)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all replicas together."""
+        return sum(len(p) for p in self.positions)
+
+    @property
+    def length(self) -> float:
+        """Time covered by all replicas together, ps."""
+        return self.n_frames * self.frame_interval
+
+    @property
+    def masses(self) -> NDArray[np.float64]:
+        """Masses of the elements, shape (n_atoms,), Da."""
+        return np.array([atom.element.mass for atom in self.topology.atoms])
+
+    @property
+    def symbols(self) -> list[str]:
+        """Element symbol of each atom."""
+        return [atom.element.symbol for atom in self.topology.atoms]
+
+    @property
+    def bonds(self) -> NDArray[np.int64]:
+        """Bonded pairs, shape (n_bonds, 2)."""
+        return np.array(
+            [(a.index, b.index) for a, b in self.topology.bonds], dtype=np.int64
+        ).reshape(-1, 2)
+
+    def frames(self) -> mdtraj.Trajectory:
+        """
+        Put the frames of all replicas in one MDTraj trajectory.
+
+        Returns
+        -------
+        mdtraj.Trajectory
+            Replica after replica; its time axis repeats.
+        """
+        times = [self.frame_interval * np.arange(1, len(p) + 1) for p in self.positions]
+        return mdtraj.Trajectory(
+            np.concatenate(self.positions), self.topology, time=np.concatenate(times)
+        )
+
+    def trajectories(self) -> list[mdtraj.Trajectory]:
+        """
+        Give each replica as an MDTraj trajectory with its true time axis.
+
+        Returns
+        -------
+        list of mdtraj.Trajectory
+            One a replica; times in ps.
+        """
+        return [
+            mdtraj.Trajectory(
+                p,
+                self.topology,
+                time=self.frame_interval * np.arange(1, len(p) + 1),
+            )
+            for p in self.positions
+        ]
+
+    def relative_velocities(self) -> list[NDArray[np.float64]]:
+        """
+        Velocities relative to the molecule's centre of mass.
+
+        Returns
+        -------
+        list of ndarray, shape (n_frames, n_atoms, 3), nm/ps
+            One a replica.
+
+        Raises
+        ------
+        ValueError
+            If the ensemble has no velocities.
+        """
+        if self.velocities is None:
+            raise ValueError(
+                "found no velocities; run with velocities kept (the .h5 beside the DCD)"
+            )
+        weights = self.masses / self.masses.sum()
+        result = []
+        for velocities in self.velocities:
+            v = np.asarray(velocities, dtype=np.float64)
+            result.append(v - np.einsum("a,tad->td", weights, v)[:, None])
+        return result
+
+    def window(self, starts: Sequence[int], stops: Sequence[int]) -> "Ensemble":
+        """
+        Keep frames ``starts[r]:stops[r]`` of replica r; empty replicas go.
+
+        Parameters
+        ----------
+        starts, stops : sequence of int, length n_replicas
+            Frame numbers.
+
+        Returns
+        -------
+        Ensemble
+            The rest, as views.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left.
+        """
+        kept = [
+            (r, slice(a, b))
+            for r, (a, b) in enumerate(zip(starts, stops, strict=True))
+            if b > a
+        ]
+        if not kept:
+            raise ValueError("found no frame left in any replica")
+        return replace(
+            self,
+            positions=[self.positions[r][s] for r, s in kept],
+            velocities=None
+            if self.velocities is None
+            else [self.velocities[r][s] for r, s in kept],
+        )
+
+    def strided(self, stride: int) -> "Ensemble":
+        """
+        Keep every `stride`-th frame, so that the first lies at the new interval.
+
+        Parameters
+        ----------
+        stride : int
+            Frames of the old interval per frame of the new.
+
+        Returns
+        -------
+        Ensemble
+            The rest, as views.
+        """
+        return replace(
+            self,
+            frame_interval=self.frame_interval * stride,
+            positions=[p[stride - 1 :: stride] for p in self.positions],
+            velocities=None
+            if self.velocities is None
+            else [v[stride - 1 :: stride] for v in self.velocities],
+        )
+
+    def halves(self) -> tuple["Ensemble", "Ensemble"]:
+        """
+        Split in two independent parts of equal length.
+
+        Returns
+        -------
+        first, second : Ensemble
+            Halves of the replicas; of the time where their number is odd.
+        """
+        n, lengths = self.n_replicas, [len(p) for p in self.positions]
+        if n % 2 == 0:
+            first = [length * (r < n // 2) for r, length in enumerate(lengths)]
+            second = [length * (r >= n // 2) for r, length in enumerate(lengths)]
+            return self.window([0] * n, first), self.window([0] * n, second)
+        middle = [length // 2 for length in lengths]
+        return self.window([0] * n, middle), self.window(middle, lengths)
+
+
+def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
+    """
+    Read a rollout back: the DCD with the time axis and replicas of its sidecar.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.json`` or the ``.dcd``; the other and the ``.pdb`` lie beside it.
+        Velocities come from the ``.h5`` where there is one.
+
+    Returns
+    -------
+    ensemble : Ensemble
+        One trajectory a replica. Frames after the sidecar's last good one are cut.
+    sidecar : RolloutSidecar
+        What the sidecar says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the three files is missing.
+    ValueError
+        If the files disagree.
+    """
+    path = Path(path)
+    files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".dcd", ".pdb")}
+    for file in files.values():
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"found no {file}; a rollout is a .dcd, a .pdb and a .json of one name"
+            )
+    sidecar = RolloutSidecar.read(files[".json"])
+    whole = mdtraj.load_pdb(str(files[".pdb"])).topology
+    n_atoms = sidecar.num_replicas * sidecar.atoms_per_replica
+    if whole.n_atoms != n_atoms:
+        raise ValueError(
+            f"{files['.pdb']} has {whole.n_atoms} atoms, expected {n_atoms} "
+            f"({sidecar.num_replicas} replicas of {sidecar.atoms_per_replica})"
+        )
+    xyz = mdtraj.load_dcd(str(files[".dcd"]), top=whole).xyz
+    if len(xyz) < sidecar.num_frames:
+        raise ValueError(
+            f"{files['.dcd']} has {len(xyz)} frames, expected {sidecar.num_frames}: "
+            "was it cut or copied while running?"
+        )
+    velocities = None
+    if path.with_suffix(".h5").is_file():
+        with HDF5TrajectoryFile(str(path.with_suffix(".h5"))) as file:
+            velocities = file.read().velocities
+        if velocities is None or len(velocities) < sidecar.num_frames:
+            raise ValueError(
+                f"{path.with_suffix('.h5')} lacks velocities of "
+                f"{sidecar.num_frames} frames"
+            )
+
+    def split(array: FloatArray) -> list[FloatArray]:
+        shape = (-1, sidecar.num_replicas, sidecar.atoms_per_replica, 3)
+        return list(array[: sidecar.num_frames].reshape(shape).swapaxes(0, 1))
+
+    ensemble = Ensemble(
+        topology=whole.subset(range(sidecar.atoms_per_replica)),
+        frame_interval=sidecar.frame_interval_fs / 1000.0,
+        positions=split(xyz),
+        velocities=None if velocities is None else split(velocities),
+    )
+    return ensemble, sidecar
+
+
+def load_reference(path: str | Path) -> Ensemble:
+    """
+    Read a reference trajectory: MDTraj HDF5, evenly spaced frames.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. Where it has an array ``segment``, each segment is a replica.
+
+    Returns
+    -------
+    Ensemble
+        Positions, and velocities where the file has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If frames are not evenly spaced in time.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"found no reference {path}")
+    with HDF5TrajectoryFile(str(path)) as file:
+        data, topology = file.read(), file.topology
+    segment = np.zeros(len(data.coordinates), dtype=int)
+    with tables.open_file(str(path)) as file:
+        if "/segment" in file:
+            segment = np.array(file.get_node("/segment"))
+    cuts = np.flatnonzero(np.diff(segment)) + 1
+    intervals = np.concatenate(
+        [np.diff(t.astype(np.float64)) for t in np.split(data.time, cuts)]
+    )
+    if len(intervals) == 0 or not np.allclose(intervals, intervals.mean(), rtol=0.01):
+        raise ValueError(
+            f"found frames of {path} unevenly spaced in time (or only one), expected "
+            "one interval"
+        )
+    return Ensemble(
+        topology=topology,
+        # Times are stored in float32; the interval is a whole number of 1e-6 ps.
+        frame_interval=round(float(intervals.mean()), 6),
+        positions=np.split(data.coordinates, cuts),
+        velocities=None if data.velocities is None else np.split(data.velocities, cuts),
+    )

@@ -1,0 +1,107 @@
+"""The goals a rollout is judged by."""
+
+import math
+from dataclasses import dataclass
+
+from openmm_diffmd.analysis.measure import Figures
+from openmm_diffmd.analysis.temperature import ElementTemperature
+
+MAX_TEMPERATURE_DEVIATION = 0.03
+MAX_H_R_FACTOR = 1.5
+MAX_REDRAWN = 1e-4
+
+
+@dataclass(frozen=True)
+class Goal:
+    """
+    One goal and what was found.
+
+    Attributes
+    ----------
+    name : str
+        What is asked.
+    found : str
+        What was measured, with its statistical error where there is one.
+    passed : bool or None
+        Whether it is met; None where the statistical error is too large to say.
+    """
+
+    name: str
+    found: str
+    passed: bool | None
+
+
+def judge(
+    found: Figures, reference: Figures, redrawn: float | None = None
+) -> list[Goal]:
+    """
+    Compare a rollout's figures with the goals.
+
+    Parameters
+    ----------
+    found : Figures
+        Figures of the rollout.
+    reference : Figures
+        Figures of the reference: its temperatures, and its floor as errors.
+    redrawn : float, optional
+        Share of lags drawn again; left out where it is not known.
+
+    Returns
+    -------
+    list of Goal
+        No broken bond; temperature of each element within 3 % of the reference's;
+        h(r) error at most 1.5 times the floor; at most one lag in 10^4 redrawn.
+        A figure that could not be measured is a goal missed. A temperature outside
+        by less than two standard errors is undecided: run longer.
+    """
+    goals = [
+        Goal(
+            "no broken bond",
+            f"{found.n_broken} of {found.n_replicas} replicas broke in "
+            f"{found.watched_ps:g} ps",
+            found.n_broken == 0,
+        )
+    ]
+    for symbol, target in (reference.temperatures or {}).items():
+        ours = None if found.temperatures is None else found.temperatures[symbol]
+        goals.append(_temperature_goal(symbol, ours, target))
+    name = f"h(r) error at most {MAX_H_R_FACTOR:g} x the floor"
+    if found.h_r_error is None or reference.h_r_halves is None:
+        goals.append(Goal(name, "not measured", passed=False))
+    else:
+        factor = found.h_r_error / reference.h_r_halves
+        goals.append(
+            Goal(
+                name,
+                f"{found.h_r_error:.3f} = {factor:.2f} x {reference.h_r_halves:.3f}",
+                factor <= MAX_H_R_FACTOR,
+            )
+        )
+    if redrawn is not None:
+        goals.append(
+            Goal(
+                f"at most {MAX_REDRAWN:g} of lags redrawn",
+                f"{redrawn:.1e}",
+                redrawn <= MAX_REDRAWN,
+            )
+        )
+    return goals
+
+
+def _temperature_goal(
+    symbol: str, ours: ElementTemperature | None, target: ElementTemperature
+) -> Goal:
+    name = f"temperature of {symbol} within 3 % of the reference"
+    if ours is None:
+        return Goal(name, "not measured", passed=False)
+    deviation = ours.value / target.value - 1
+    error = math.hypot(ours.error, target.error) / target.value
+    passed: bool | None = abs(deviation) <= MAX_TEMPERATURE_DEVIATION
+    if not passed and abs(deviation) - 2 * error <= MAX_TEMPERATURE_DEVIATION:
+        passed = None
+    return Goal(
+        name,
+        f"{100 * deviation:+.1f} +- {100 * error:.1f} % "
+        f"({100 * (ours.value / ours.expected - 1):+.1f} % of equipartition)",
+        passed,
+    )

@@ -1,0 +1,337 @@
+"""Every figure of a rollout beside a reference, and the reference beside itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.analysis.distributions import (
+    Histogram,
+    h_r_error,
+    marginal_divergences,
+    marginals,
+    pair_distances,
+)
+from openmm_diffmd.analysis.dynamics import (
+    WINDOW_PS,
+    Spectrum,
+    spectrum_overlap,
+    velocity_spectrum,
+)
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.stability import Stability, bond_lengths, stability
+from openmm_diffmd.analysis.temperature import (
+    ElementTemperature,
+    KineticEnergyTest,
+    element_temperatures,
+    kinetic_energy_test,
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """
+    The numbers of one row of the table. None is what could not be measured.
+
+    Attributes
+    ----------
+    n_replicas : int
+        Replicas run.
+    watched_ps : float
+        Time each replica was watched for broken bonds (the longest), ps.
+    analyzed_ps : float
+        Time, over all replicas, that the distributions come from, ps: without the
+        equilibration, and up to the first broken bond.
+    n_broken : int
+        Replicas with a broken bond.
+    first_break_ps : float or None
+        Earliest broken bond, ps; None where none breaks.
+    stable_ps : float
+        Mean time without a broken bond, ps.
+    h_r_error : float or None
+        Integral of |h(r) - h_ref(r)|.
+    h_r_halves : float or None
+        The same of the first against the second half of this row's own frames.
+    h_r_expected : float or None
+        What sampling alone explains of `h_r_error`.
+    divergences : mapping or None
+        Jensen-Shannon divergence of each group of bonds, angles, dihedrals, bits.
+    temperatures : mapping or None
+        Temperature of each element in the centre-of-mass frame.
+    kinetic_energy : KineticEnergyTest or None
+        Test of the distribution of the kinetic energy.
+    spectrum_overlap : float or None
+        Common area of the velocity spectra.
+    """
+
+    n_replicas: int
+    watched_ps: float
+    analyzed_ps: float
+    n_broken: int
+    first_break_ps: float | None
+    stable_ps: float
+    h_r_error: float | None = None
+    h_r_halves: float | None = None
+    h_r_expected: float | None = None
+    divergences: Mapping[str, Mapping[str, float]] | None = None
+    temperatures: Mapping[str, ElementTemperature] | None = None
+    kinetic_energy: KineticEnergyTest | None = None
+    spectrum_overlap: float | None = None
+
+    def mean_divergence(self, kind: str) -> float | None:
+        """
+        Mean divergence over the groups of one kind.
+
+        Parameters
+        ----------
+        kind : str
+            ``bonds``, ``angles`` or ``dihedrals``.
+
+        Returns
+        -------
+        float or None
+            Bits; None where the kind was not measured or the molecule has none.
+        """
+        if self.divergences is None or not self.divergences[kind]:
+            return None
+        return fmean(self.divergences[kind].values())
+
+
+@dataclass(frozen=True)
+class Curves:
+    """
+    What the picture shows of one row.
+
+    Attributes
+    ----------
+    stability : Stability
+        Break times.
+    h_r : Histogram or None
+        Pair distances.
+    marginals : mapping or None
+        Bonds, angles and dihedrals.
+    spectrum : Spectrum or None
+        Velocity spectrum.
+    """
+
+    stability: Stability
+    h_r: Histogram | None = None
+    marginals: Mapping[str, Mapping[str, Histogram]] | None = None
+    spectrum: Spectrum | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One row of the table and its curves.
+
+    Attributes
+    ----------
+    name : str
+        What was run.
+    figures : Figures
+        Numbers.
+    curves : Curves
+        Curves.
+    """
+
+    name: str
+    figures: Figures
+    curves: Curves
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    The reference, with all that rows are compared with.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+        Its frames.
+    temperature : float
+        Temperature of the heat bath, K.
+    mean_bond_lengths : ndarray, shape (n_bonds,), nm
+        Mean of every bond.
+    h_r : Histogram
+        Pair distances of the whole reference.
+    marginals : mapping
+        Bonds, angles and dihedrals of the whole reference.
+    spectrum : Spectrum or None
+        Velocity spectrum; None where it has no velocities or is too short.
+    figures : Figures
+        The reference's own temperatures and kinetic energies, and as errors the
+        *floor*: its first half against its second half.
+    window : float
+        Window of the spectra, ps.
+    """
+
+    ensemble: Ensemble
+    temperature: float
+    mean_bond_lengths: NDArray[np.float64]
+    h_r: Histogram
+    marginals: Mapping[str, Mapping[str, Histogram]]
+    spectrum: Spectrum | None
+    figures: Figures
+    window: float
+
+
+def prepare_reference(
+    ensemble: Ensemble, temperature: float, window: float = WINDOW_PS
+) -> Reference:
+    """
+    Measure the reference, once for all rows.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Reference frames at the frame interval of the rollouts.
+    temperature : float
+        Temperature of the heat bath, K.
+    window : float
+        Window of the spectra, ps.
+
+    Returns
+    -------
+    Reference
+        The reference and its floor.
+    """
+    means = np.concatenate(bond_lengths(ensemble)).mean(axis=0)
+    stable = stability(ensemble, means)
+    first, second = ensemble.halves()
+    floor_h = h_r_error(pair_distances(first), pair_distances(second))
+    with_velocities = ensemble.velocities is not None
+    spectra = [
+        velocity_spectrum(part, window) if with_velocities else None
+        for part in (ensemble, first, second)
+    ]
+    figures = Figures(
+        n_replicas=ensemble.n_replicas,
+        watched_ps=float(stable.lengths.max()),
+        analyzed_ps=ensemble.length,
+        n_broken=stable.n_broken,
+        first_break_ps=_first(stable),
+        stable_ps=stable.mean_time,
+        h_r_error=floor_h,
+        h_r_halves=floor_h,
+        divergences=marginal_divergences(marginals(first), marginals(second)),
+        temperatures=element_temperatures(ensemble, temperature)
+        if with_velocities
+        else None,
+        kinetic_energy=kinetic_energy_test(ensemble, temperature)
+        if with_velocities
+        else None,
+        spectrum_overlap=_overlap(spectra[1], spectra[2]),
+    )
+    return Reference(
+        ensemble=ensemble,
+        temperature=temperature,
+        mean_bond_lengths=means,
+        h_r=pair_distances(ensemble),
+        marginals=marginals(ensemble),
+        spectrum=spectra[0],
+        figures=figures,
+        window=window,
+    )
+
+
+def measure(
+    name: str,
+    ensemble: Ensemble,
+    reference: Reference,
+    equilibration: float = 0.0,
+    temperature: float | None = None,
+) -> Row:
+    """
+    Measure one rollout beside the reference.
+
+    Parameters
+    ----------
+    name : str
+        Name of the row.
+    ensemble : Ensemble
+        Frames of the rollout.
+    reference : Reference
+        From `prepare_reference`.
+    equilibration : float
+        Time at the start that only the watch for broken bonds uses, ps.
+    temperature : float, optional
+        Temperature of the rollout's heat bath, K; the reference's unless given.
+
+    Returns
+    -------
+    Row
+        Figures are None where no replica outlived the equilibration.
+
+    Raises
+    ------
+    ValueError
+        If the rollout's molecule or frame interval is not the reference's.
+    """
+    if ensemble.symbols != reference.ensemble.symbols:
+        raise ValueError(
+            f"found atoms {'-'.join(ensemble.symbols)}, expected "
+            f"{'-'.join(reference.ensemble.symbols)} as in the reference"
+        )
+    if not np.isclose(ensemble.frame_interval, reference.ensemble.frame_interval):
+        raise ValueError(
+            f"found {ensemble.frame_interval} ps between frames, expected "
+            f"{reference.ensemble.frame_interval} as in the reference: use strided()"
+        )
+    temperature = reference.temperature if temperature is None else temperature
+    stable = stability(ensemble, reference.mean_bond_lengths)
+    skipped = round(equilibration / ensemble.frame_interval)
+    figures = Figures(
+        n_replicas=ensemble.n_replicas,
+        watched_ps=float(stable.lengths.max()),
+        analyzed_ps=0.0,
+        n_broken=stable.n_broken,
+        first_break_ps=_first(stable),
+        stable_ps=stable.mean_time,
+    )
+    if not (stable.stable_frames > skipped).any():
+        return Row(name, figures, Curves(stable))
+    part = ensemble.window([skipped] * ensemble.n_replicas, list(stable.stable_frames))
+    h = pair_distances(part)
+    halves = h_r_error(*map(pair_distances, part.halves())) if _splits(part) else None
+    floor = reference.figures.h_r_halves
+    found = marginals(part)
+    with_velocities = part.velocities is not None
+    spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
+    return Row(
+        name,
+        replace(
+            figures,
+            analyzed_ps=part.length,
+            h_r_error=h_r_error(h, reference.h_r),
+            h_r_halves=halves,
+            # Halves of variance 2 s^2 each: their difference has twice the standard
+            # deviation that the difference of both wholes has.
+            h_r_expected=None
+            if halves is None or floor is None
+            else float(0.5 * np.hypot(halves, floor)),
+            divergences=marginal_divergences(found, reference.marginals),
+            temperatures=element_temperatures(part, temperature)
+            if with_velocities
+            else None,
+            kinetic_energy=kinetic_energy_test(part, temperature)
+            if with_velocities
+            else None,
+            spectrum_overlap=_overlap(spectrum, reference.spectrum),
+        ),
+        Curves(stable, h, found, spectrum),
+    )
+
+
+def _splits(ensemble: Ensemble) -> bool:
+    return ensemble.n_replicas % 2 == 0 or all(len(p) > 1 for p in ensemble.positions)
+
+
+def _first(stable: Stability) -> float | None:
+    return float(np.nanmin(stable.break_times)) if stable.n_broken else None
+
+
+def _overlap(a: Spectrum | None, b: Spectrum | None) -> float | None:
+    return None if a is None or b is None else spectrum_overlap(a, b)

@@ -1,0 +1,193 @@
+"""The table as text and as JSON."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from openmm_diffmd.analysis.goals import Goal
+from openmm_diffmd.analysis.measure import Figures, Reference, Row
+
+FLOOR = "floor"
+KINDS = ("bonds", "angles", "dihedrals")
+
+
+def format_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """
+    Align cells in columns: the first to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles; a line break makes two lines.
+    rows : sequence of sequence of str
+        Cells.
+
+    Returns
+    -------
+    str
+        Lines.
+    """
+    titles = [title.split("\n") for title in header]
+    height = max(len(title) for title in titles)
+    lines = [
+        [
+            title[i - height + len(title)] if i >= height - len(title) else ""
+            for title in titles
+        ]
+        for i in range(height)
+    ]
+    cells = [*lines, *[list(row) for row in rows]]
+    widths = [max(len(line[c]) for line in cells) for c in range(len(header))]
+
+    def join(line: Sequence[str]) -> str:
+        first = line[0].ljust(widths[0])
+        rest = [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
+        return "  ".join([first, *rest]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([*map(join, cells[:height]), rule, *map(join, cells[height:])])
+
+
+def structure_table(reference: Reference, rows: Sequence[Row]) -> str:
+    """
+    Write stability, structure and dynamics of each row, the floor last.
+
+    Parameters
+    ----------
+    reference : Reference
+        The reference.
+    rows : sequence of Row
+        What was run.
+
+    Returns
+    -------
+    str
+        A table.
+    """
+    header = [
+        "",
+        "broken\nreplicas",
+        "first break\nps",
+        "h(r)\nerror",
+        "of it by\nsampling",
+        "JSD bonds\nbits",
+        "JSD angles\nbits",
+        "JSD dihedr.\nbits",
+        "spectrum\noverlap",
+        "kin. energy\nmean, width",
+        "p",
+    ]
+    lines = [_structure_cells(row.name, row.figures) for row in rows]
+    floor = _structure_cells(FLOOR, reference.figures)
+    floor[4] = ""
+    return format_columns(header, [*lines, floor])
+
+
+def temperature_table(reference: Reference, rows: Sequence[Row]) -> str:
+    """
+    Write the temperature of each element of each row, with standard errors.
+
+    Parameters
+    ----------
+    reference : Reference
+        The reference.
+    rows : sequence of Row
+        What was run.
+
+    Returns
+    -------
+    str
+        A table, K; the reference and what equipartition gives are the last rows.
+    """
+    own = reference.figures.temperatures
+    if own is None:
+        return "The reference has no velocities: no temperatures to compare."
+    symbols = list(own)
+    lines = []
+    for name, temperatures in [
+        *((row.name, row.figures.temperatures) for row in rows),
+        ("reference", own),
+    ]:
+        cells = ["-"] * len(symbols)
+        if temperatures is not None:
+            found = [temperatures[s] for s in symbols]
+            cells = [f"{t.value:.0f} +- {t.error:.0f}" for t in found]
+        lines.append([name, *cells])
+    lines.append(["equipartition", *(f"{own[s].expected:.0f}" for s in symbols)])
+    return format_columns(["K, centre-of-mass frame", *symbols], lines)
+
+
+def goal_lines(goals: Sequence[Goal]) -> str:
+    """
+    Write the goals and a last line that counts them.
+
+    Parameters
+    ----------
+    goals : sequence of Goal
+        From `judge`.
+
+    Returns
+    -------
+    str
+        One line a goal, and one summary line.
+    """
+    words = {True: "met", None: "undecided", False: "MISSED"}
+    lines = [f"{words[g.passed]:<9}  {g.name}: {g.found}" for g in goals]
+    counts = [f"{sum(g.passed is True for g in goals)} of {len(goals)} goals met"]
+    for verdict in (None, False):
+        names = [g.name for g in goals if g.passed is verdict]
+        if names:
+            counts.append(f"{words[verdict]}: {', '.join(names)}")
+    return "\n".join([*lines, "; ".join(counts)])
+
+
+def to_plain(value: Any) -> Any:
+    """
+    Turn dataclasses and numbers into what JSON can hold.
+
+    Parameters
+    ----------
+    value : object
+        Dataclasses, mappings, sequences, numbers, strings, None.
+
+    Returns
+    -------
+    object
+        The same of dicts, lists and plain numbers; numbers that are not finite
+        become None.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "item"):
+        return to_plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _structure_cells(name: str, figures: Figures) -> list[str]:
+    test = figures.kinetic_energy
+    return [
+        name,
+        f"{figures.n_broken}/{figures.n_replicas}",
+        _number(figures.first_break_ps, ".2f"),
+        _number(figures.h_r_error, ".3f"),
+        _number(figures.h_r_expected, ".3f"),
+        *(_number(figures.mean_divergence(kind), ".4f") for kind in KINDS),
+        _number(figures.spectrum_overlap, ".3f"),
+        "-"
+        if test is None
+        else f"{test.mean_deviation:.1f}, {test.width_deviation:.1f}",
+        "-" if test is None else f"{test.p_value:.2g}",
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

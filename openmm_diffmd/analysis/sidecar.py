@@ -1,0 +1,158 @@
+"""The JSON file beside a rollout's DCD: time axis, replicas, model, settings."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+SCHEMA_VERSION = 1
+UNITS = {"length": "nm", "time": "fs", "temperature": "K", "friction": "1/ps"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSidecar:
+    """
+    What a DCD cannot say about itself.
+
+    The first frame lies one `frame_interval_fs` after the start, as OpenMM's
+    reporters write it.
+
+    Attributes
+    ----------
+    lag_time_fs : float
+        Time moved by one step of the integrator, fs.
+    frame_interval_fs : float
+        Time between frames, fs.
+    num_frames : int
+        Good frames in the DCD.
+    num_replicas : int
+        Copies of the molecule, one after the other in the DCD.
+    atoms_per_replica : int
+        Atoms of one copy.
+    model_name : str
+        Name of the model.
+    model_sha256 : str
+        SHA-256 of the model's file.
+    temperature_K : float
+        Temperature of the heat bath, K.
+    friction_per_ps : float
+        Collision rate, 1/ps; 0 is no heat bath.
+    seed : int
+        Seed of the integrator.
+    sampler : str
+        Name of the sampler.
+    num_sampling_steps : int
+        Sampling steps per lag; 0 takes the mean.
+    resamples : int
+        Lags that the guards drew again, over all replicas.
+    error : str or None
+        Why the run ended early; None where it did not.
+    versions : mapping
+        Versions of the libraries.
+    units : mapping
+        Units of the numbers here and of positions once read by MDTraj.
+    schema_version : int
+        Version of this form.
+
+    Raises
+    ------
+    ValueError
+        If the schema version is another one, or a number is out of range.
+    """
+
+    lag_time_fs: float
+    frame_interval_fs: float
+    num_frames: int
+    num_replicas: int
+    atoms_per_replica: int
+    model_name: str
+    model_sha256: str
+    temperature_K: float
+    friction_per_ps: float
+    seed: int
+    sampler: str
+    num_sampling_steps: int
+    resamples: int
+    error: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(
+                f"found rollout schema {self.schema_version}, expected "
+                f"{SCHEMA_VERSION}; read it with the version that wrote it"
+            )
+        for name in (
+            "lag_time_fs",
+            "frame_interval_fs",
+            "num_replicas",
+            "atoms_per_replica",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"found {name} = {getattr(self, name)}, expected more than 0"
+                )
+        for name in ("num_frames", "resamples", "friction_per_ps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"found {name} = {getattr(self, name)}, expected 0 or more"
+                )
+
+    @property
+    def num_lags(self) -> int:
+        """Lags that one replica made up to the last good frame."""
+        return round(self.num_frames * self.frame_interval_fs / self.lag_time_fs)
+
+    def write(self, path: str | Path) -> None:
+        """
+        Write the JSON file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write or replace.
+        """
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """
+        Read the JSON file.
+
+        Parameters
+        ----------
+        path : path-like
+            File written by `write`.
+
+        Returns
+        -------
+        RolloutSidecar
+            What it says.
+
+        Raises
+        ------
+        ValueError
+            If keys are missing or unknown, or the schema version is another one.
+        """
+        content: dict[str, Any] = json.loads(Path(path).read_text())
+        known = {f.name for f in dataclasses.fields(cls)}
+        required = {
+            f.name
+            for f in dataclasses.fields(cls)
+            if f.default is dataclasses.MISSING
+            and f.default_factory is dataclasses.MISSING
+        } | {"schema_version"}
+        missing, unknown = required - set(content), set(content) - known
+        if missing or unknown:
+            raise ValueError(
+                f"{path} is no rollout sidecar of this version: missing "
+                f"{sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        return cls(**content)

@@ -1,0 +1,205 @@
+"""Temperature of each element, and the distribution of the kinetic energy."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.constants import R as GAS_CONSTANT
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.statistics import mean_and_error, statistical_inefficiency
+
+BOLTZMANN = GAS_CONSTANT / 1000.0
+"""Boltzmann constant, kJ/mol/K; `units.py` has it too, but imports openmm."""
+
+MIN_SAMPLES = 20
+"""Fewer independent kinetic energies than this test nothing."""
+
+
+@dataclass(frozen=True)
+class ElementTemperature:
+    """
+    Kinetic temperature of one element in the centre-of-mass frame.
+
+    Attributes
+    ----------
+    value : float
+        Mean of m v^2 / (3 k) over atoms and frames, K.
+    error : float
+        Its standard error, K.
+    expected : float
+        What equipartition gives: T (1 - m_i / M), averaged over the atoms, K.
+    """
+
+    value: float
+    error: float
+    expected: float
+
+
+def element_temperatures(
+    ensemble: Ensemble, temperature: float
+) -> dict[str, ElementTemperature]:
+    """
+    Temperature of each element, centre-of-mass motion taken out.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+    temperature : float
+        Temperature of the heat bath, K.
+
+    Returns
+    -------
+    dict
+        Element symbol to temperature.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble has no velocities.
+
+    Notes
+    -----
+    With the centre of mass at rest, atom i of a molecule of mass M keeps
+    1 - m_i / M of its kinetic energy.
+    """
+    masses, symbols = ensemble.masses, np.array(ensemble.symbols)
+    velocities = ensemble.relative_velocities()
+    result = {}
+    for symbol in sorted(set(symbols)):
+        atoms = np.flatnonzero(symbols == symbol)
+        series = [
+            np.einsum("a,tad->t", masses[atoms], v[:, atoms] ** 2)
+            / (3 * len(atoms) * BOLTZMANN)
+            for v in velocities
+        ]
+        value, error = mean_and_error(series)
+        expected = temperature * float(np.mean(1 - masses[atoms] / masses.sum()))
+        result[str(symbol)] = ElementTemperature(value, error, expected)
+    return result
+
+
+def kinetic_energies(ensemble: Ensemble) -> list[NDArray[np.float64]]:
+    """
+    Kinetic energy relative to the centre of mass.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+
+    Returns
+    -------
+    list of ndarray, shape (n_frames,), kJ/mol
+        One a replica.
+    """
+    return [
+        0.5 * np.einsum("a,tad->t", ensemble.masses, v**2)
+        for v in ensemble.relative_velocities()
+    ]
+
+
+@dataclass(frozen=True)
+class KineticEnergyTest:
+    """
+    What `physical_validation` says of the kinetic energies.
+
+    Attributes
+    ----------
+    n_samples : int
+        Independent kinetic energies that were tested.
+    mean_deviation : float
+        Distance of the temperature estimated from the mean, standard errors.
+    width_deviation : float
+        Distance of the temperature estimated from the width, standard errors.
+    p_value : float
+        Kolmogorov-Smirnov test against the Maxwell-Boltzmann distribution.
+    """
+
+    n_samples: int
+    mean_deviation: float
+    width_deviation: float
+    p_value: float
+
+
+def kinetic_energy_test(
+    ensemble: Ensemble, temperature: float, seed: int = 1
+) -> KineticEnergyTest | None:
+    """
+    Test that kinetic energies are Maxwell-Boltzmann distributed.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+    temperature : float
+        Temperature of the heat bath, K.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    KineticEnergyTest or None
+        None where fewer than 20 independent samples are left.
+
+    Notes
+    -----
+    Frames are thinned to one per statistical inefficiency. The molecule has
+    3 N - 3 degrees of freedom: its centre of mass is taken out. Merz and Shirts,
+    PLoS ONE 13, e0202764 (2018).
+    """
+    series = kinetic_energies(ensemble)
+    stride = int(np.ceil(statistical_inefficiency(series)))
+    samples = np.concatenate([s[stride - 1 :: stride] for s in series])
+    if len(samples) < MIN_SAMPLES:
+        return None
+    # pymbar, below physical_validation, logs a banner when imported.
+    logger = logging.getLogger("pymbar")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import physical_validation
+    finally:
+        logger.setLevel(level)
+    n_atoms = ensemble.topology.n_atoms
+    data = physical_validation.data.SimulationData(
+        units=physical_validation.data.UnitData(
+            kb=BOLTZMANN,
+            energy_str="kJ/mol",
+            energy_conversion=1.0,
+            length_str="nm",
+            length_conversion=1.0,
+            volume_str="nm^3",
+            volume_conversion=1.0,
+            temperature_str="K",
+            temperature_conversion=1.0,
+            pressure_str="bar",
+            pressure_conversion=1.0,
+            time_str="ps",
+            time_conversion=1.0,
+        ),
+        ensemble=physical_validation.data.EnsembleData(
+            "NVT", natoms=n_atoms, volume=1.0, temperature=temperature
+        ),
+        system=physical_validation.data.SystemData(
+            natoms=n_atoms,
+            nconstraints=0,
+            ndof_reduction_tra=3,
+            ndof_reduction_rot=0,
+            mass=ensemble.masses,
+        ),
+        observables=physical_validation.data.ObservableData(kinetic_energy=samples),
+    )
+    distribution = physical_validation.kinetic_energy.distribution
+    # physical_validation seeds numpy's global generator; leave that as it was.
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        mean, width = distribution(
+            data, verbosity=0, bootstrap_seed=seed, data_is_uncorrelated=True
+        )
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    p_value = distribution(data, strict=True, verbosity=0, data_is_uncorrelated=True)
+    return KineticEnergyTest(len(samples), float(mean), float(width), float(p_value))
