@@ -2,21 +2,23 @@
 
 from typing import Any
 
-from openmm import unit
+from scipy import constants
 
 FEMTOSECONDS_PER_PICOSECOND = 1000.0
-BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(
-    unit.kilojoule_per_mole / unit.kelvin
-)
+BOLTZMANN = constants.R / constants.kilo
 """Boltzmann constant, kJ/mol/K."""
 
-EV = (1.602176634e-19 * unit.joule * unit.AVOGADRO_CONSTANT_NA).value_in_unit(
-    unit.kilojoule_per_mole
-)
+EV = constants.eV * constants.N_A / constants.kilo
 """One electronvolt per particle, kJ/mol."""
 
+KILOCALORIE = constants.calorie
+"""One kcal/mol, kJ/mol."""
 
-def to_float(value: Any, in_unit: unit.Unit) -> float:
+ANGSTROM = 0.1
+"""One Angstrom, nm."""
+
+
+def to_float(value: Any, in_unit: Any) -> float:
     """
     Convert a Quantity, or a number already in `in_unit`, to a float.
 
@@ -37,10 +39,11 @@ def to_float(value: Any, in_unit: unit.Unit) -> float:
     TypeError
         If the Quantity's dimension is not that of `in_unit`.
     """
-    if unit.is_quantity(value):
-        if not value.unit.is_compatible(in_unit):
-            raise TypeError(
-                f"found {value}, expected a quantity in {in_unit} or compatible units"
-            )
-        return float(value.value_in_unit(in_unit))
-    return float(value)
+    # Recognised by its method: `openmm` is imported by those who run it only.
+    if not hasattr(value, "value_in_unit"):
+        return float(value)
+    if not value.unit.is_compatible(in_unit):
+        raise TypeError(
+            f"found {value}, expected a quantity in {in_unit} or compatible units"
+        )
+    return float(value.value_in_unit(in_unit))

@@ -100,11 +100,16 @@ def read_reference(path: str | Path) -> Trajectory:
             if name in nodes
         }
         n_frames = min(len(node) for node in arrays.values())
+        # Frames that the writer has not reached have no time yet.
+        reached = np.isfinite(nodes["time"][:n_frames])
+        n_frames = n_frames if reached.all() else int(np.argmin(reached))
         if n_frames == 0:
             raise ValueError(f"{path} holds no whole frame yet; expected at least one")
         values = {name: node[:n_frames] for name, node in arrays.items()}
         topology = json.loads(nodes["topology"][0])
-        provenance = getattr(file.root._v_attrs, "diffmd_provenance", "{}")
+        provenance = json.loads(
+            str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
+        )
     numbers, bonds = _parse_topology(topology)
     return Trajectory(
         positions=values["coordinates"],
@@ -112,11 +117,11 @@ def read_reference(path: str | Path) -> Trajectory:
         times=values["time"],
         segments=values.get("segment", np.zeros(n_frames, dtype=np.int32)),
         atomic_numbers=numbers,
-        masses=element_masses(numbers),
+        masses=np.array(provenance.get("masses_Da", element_masses(numbers))),
         bonds=bonds,
         potential_energies=values.get("potentialEnergy"),
         forces=values.get("forces"),
-        provenance=json.loads(str(provenance)),
+        provenance=provenance,
     )
 
 

@@ -1,8 +1,8 @@
 """Make the reference: a thermostatted run, and frictionless bursts from its frames."""
 
 import math
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,32 @@ from openmm import unit
 from tqdm import tqdm
 
 from openmm_diffmd.reference.dynamics import (
+    DynamicsError,
     ReferenceFrame,
     baoab_integrator,
     run_segment,
 )
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.provenance import describe_run
 from openmm_diffmd.reference.storage import ReferenceWriter
+
+
+@dataclass(frozen=True)
+class Recording:
+    """
+    How much of a piece of dynamics is recorded, and how often.
+
+    Attributes
+    ----------
+    num_frames : int
+        Frames recorded.
+    steps_per_frame : int
+        Integration steps between them.
+    """
+
+    num_frames: int
+    steps_per_frame: int
 
 
 def make_reference(
@@ -37,6 +56,7 @@ def make_reference(
     seed: int = 1,
     platform: str = "Reference",
     progress: bool = True,
+    potential_options: dict[str, Any] | None = None,
 ) -> tuple[Path, Path]:
     """
     Run thermostatted Langevin dynamics, then frictionless bursts from its frames.
@@ -48,7 +68,8 @@ def make_reference(
     output : path-like
         Folder for ``thermostatted.h5`` and ``bursts.h5``; made if absent.
     potential : str
-        ``GFN2-xTB`` (tblite), or the path of a System XML.
+        ``GFN2-xTB`` (tblite), the import path of any ASE calculator, or the path of
+        a System XML.
     temperature_K : float
         Bath temperature, K.
     friction_per_ps : float
@@ -62,7 +83,8 @@ def make_reference(
     frame_interval_fs : float
         Time between frames of the thermostatted run, fs.
     num_bursts : int
-        Bursts, started from evenly spaced frames of the thermostatted run.
+        Bursts, started from evenly spaced frames of the thermostatted run; 0 for
+        none.
     burst_length_ps : float
         Length of a burst, ps.
     burst_frame_interval_fs : float
@@ -73,6 +95,9 @@ def make_reference(
         OpenMM platform; ``Reference`` is the fastest for a small molecule.
     progress : bool
         Show progress bars.
+    potential_options : dict, optional
+        Keyword arguments of the ASE calculator, such as ``max_iterations`` of
+        tblite.
 
     Returns
     -------
@@ -82,90 +107,244 @@ def make_reference(
     Raises
     ------
     ValueError
-        If a length is not a positive whole number of frames, or frames of steps.
+        If a length is not a positive whole number of frames, or frames of steps, or
+        more bursts are asked for than there are frames to start from.
+    FileNotFoundError
+        If the molecule or the potential is a file that does not exist.
     FileExistsError
         If one of the files exists.
+    DynamicsError
+        If the force fails or the molecule explodes; what was written is kept.
     """
     if seed < 1:
         raise ValueError(f"found seed {seed}, expected a positive whole number")
-    topology, positions = load_molecule(molecule)
-    system = create_reference_system(topology, potential)
-    masses = np.array(
-        [
-            system.getParticleMass(i).value_in_unit(unit.dalton)
-            for i in range(system.getNumParticles())
-        ]
-    )
+    run = _recording("", length_ps, frame_interval_fs, step_size_fs)
+    burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
+    if not 0 <= num_bursts <= run.num_frames:
+        raise ValueError(
+            f"found {num_bursts} bursts, expected 0 to {run.num_frames}, the frames "
+            "they start from: ask for fewer, or a longer run"
+        )
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    provenance: dict[str, Any] = {
-        "molecule": molecule,
-        "potential": potential,
+    paths = output / "thermostatted.h5", output / "bursts.h5"
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists; expected a new file: choose another folder"
+            )
+    topology, positions = load_molecule(molecule)
+    system = create_reference_system(topology, potential, potential_options)
+    masses = _masses(system)
+    described = describe_run(molecule, potential, potential_options, masses) | {
         "temperature_K": temperature_K,
         "friction_per_ps": friction_per_ps,
         "step_size_fs": step_size_fs,
-        "integrator": "BAOAB, full-step velocities",
+        "equilibration_ps": equilibration_ps,
         "seed": seed,
         "platform": platform,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            name: version(name) for name in ("openmm", "openmmml", "tblite", "ase")
-        },
     }
-    starts: list[ReferenceFrame] = []
-    path = output / "thermostatted.h5"
-    num_frames = _whole("length_ps", length_ps * 1000, frame_interval_fs)
-    steps = _whole("frame_interval_fs", frame_interval_fs, step_size_fs)
-    integrator = baoab_integrator(
-        temperature_K, friction_per_ps, step_size_fs / 1000, seed
-    )
-    context = openmm.Context(
-        system, integrator, openmm.Platform.getPlatformByName(platform)
+    output.mkdir(parents=True, exist_ok=True)
+
+    context = _context(
+        system, temperature_K, friction_per_ps, step_size_fs, seed, platform
     )
     context.setPositions(positions)
     context.setVelocitiesToTemperature(temperature_K * unit.kelvin, seed)
-    integrator.step(math.ceil(equilibration_ps * 1000 / step_size_fs))
-    recorded = {"frame_interval_fs": frame_interval_fs, "kind": "thermostatted"}
-    stride = max(1, num_frames // num_bursts) if num_bursts else num_frames + 1
-    with ReferenceWriter(path, topology, masses, provenance | recorded) as writer:
-        frames = run_segment(context, integrator, num_frames, steps)
-        for index, frame in enumerate(
-            tqdm(frames, "thermostatted", num_frames, disable=not progress)
-        ):
-            writer.write(0, frame)
-            if index % stride == 0 and len(starts) < num_bursts:
-                starts.append(frame)
-    bursts_path = output / "bursts.h5"
+    equilibrate(context, equilibration_ps, step_size_fs, progress)
+    recorded = {"kind": "thermostatted", "frame_interval_fs": frame_interval_fs}
+    with ReferenceWriter(
+        paths[0], topology, masses, described | recorded, run.num_frames
+    ) as writer:
+        starts = run_thermostatted(context, run, writer, num_bursts, progress)
     if not starts:
-        return path, bursts_path
-    num_frames = _whole(
-        "burst_length_ps", burst_length_ps * 1000, burst_frame_interval_fs
-    )
-    steps = _whole("burst_frame_interval_fs", burst_frame_interval_fs, step_size_fs)
-    integrator = baoab_integrator(temperature_K, 0.0, step_size_fs / 1000, seed)
-    context = openmm.Context(
-        system, integrator, openmm.Platform.getPlatformByName(platform)
-    )
+        return paths
+
+    context = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
     recorded = {
-        "frame_interval_fs": burst_frame_interval_fs,
         "kind": "bursts",
+        "frame_interval_fs": burst_frame_interval_fs,
         "friction_per_ps": 0.0,
     }
+    num_frames = num_bursts * burst.num_frames
     with ReferenceWriter(
-        bursts_path, topology, masses, provenance | recorded
+        paths[1], topology, masses, described | recorded, num_frames
     ) as writer:
-        for segment, start in enumerate(
-            tqdm(starts, "bursts", unit="burst", disable=not progress)
-        ):
-            context.setPositions(start.positions)
-            context.setVelocities(start.velocities)
-            for frame in run_segment(context, integrator, num_frames, steps):
-                writer.write(segment, frame)
-    return path, bursts_path
+        run_bursts(context, burst, writer, starts, progress)
+    return paths
+
+
+def equilibrate(
+    context: openmm.Context, length_ps: float, step_size_fs: float, progress: bool
+) -> None:
+    """
+    Step a Context without recording.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context whose positions and velocities are set.
+    length_ps : float
+        How long, ps; rounded up to whole blocks of 100 steps.
+    step_size_fs : float
+        Step size of its integrator, fs.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops.
+    """
+    blocks = math.ceil(length_ps * 1000 / step_size_fs / 100 - 1e-9)
+    for _ in tqdm(
+        run_segment(context, context.getIntegrator(), blocks, 100),
+        "equilibration",
+        blocks,
+        unit="block",
+        disable=not progress or not blocks,
+    ):
+        pass
+
+
+def run_thermostatted(
+    context: openmm.Context,
+    recording: Recording,
+    writer: ReferenceWriter,
+    num_starts: int,
+    progress: bool,
+) -> list[ReferenceFrame]:
+    """
+    Record one unbroken run and keep evenly spaced frames of it.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context whose positions and velocities are set.
+    recording : Recording
+        How much to record.
+    writer : ReferenceWriter
+        Where to; all frames are segment 0.
+    num_starts : int
+        Frames to keep.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of ReferenceFrame
+        The `num_starts` frames kept.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the file.
+    """
+    starts: list[ReferenceFrame] = []
+    stride = recording.num_frames // num_starts if num_starts else 0
+    with tqdm(
+        total=recording.num_frames,
+        desc="thermostatted",
+        unit="frame",
+        disable=not progress,
+    ) as bar:
+        for index, frame in enumerate(_segment(context, recording, writer)):
+            writer.write(0, frame)
+            if len(starts) < num_starts and index % stride == 0:
+                starts.append(frame)
+            bar.update()
+    return starts
+
+
+def run_bursts(
+    context: openmm.Context,
+    recording: Recording,
+    writer: ReferenceWriter,
+    starts: list[ReferenceFrame],
+    progress: bool,
+) -> None:
+    """
+    Record one burst from each start, as one segment each.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context of a frictionless integrator.
+    recording : Recording
+        How much of each burst to record.
+    writer : ReferenceWriter
+        Where to.
+    starts : list of ReferenceFrame
+        Where from: positions and velocities.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the file.
+    """
+    for segment, start in enumerate(
+        tqdm(starts, "bursts", unit="burst", disable=not progress)
+    ):
+        context.setPositions(start.positions)
+        context.setVelocities(start.velocities)
+        for frame in _segment(context, recording, writer):
+            writer.write(segment, frame)
+
+
+def _segment(
+    context: openmm.Context, recording: Recording, writer: ReferenceWriter
+) -> Iterator[ReferenceFrame]:
+    try:
+        yield from run_segment(
+            context,
+            context.getIntegrator(),
+            recording.num_frames,
+            recording.steps_per_frame,
+        )
+    except DynamicsError as error:
+        raise DynamicsError(
+            f"{error}. The {writer.num_frames} frames before it are kept in "
+            f"{writer.path}"
+        ) from error
+
+
+def _context(
+    system: openmm.System,
+    temperature_K: float,
+    friction_per_ps: float,
+    step_size_fs: float,
+    seed: int,
+    platform: str,
+) -> openmm.Context:
+    integrator = baoab_integrator(
+        temperature_K, friction_per_ps, step_size_fs / 1000, seed
+    )
+    return openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName(platform)
+    )
+
+
+def _masses(system: openmm.System) -> np.ndarray:
+    return np.array(
+        [
+            system.getParticleMass(index).value_in_unit(unit.dalton)
+            for index in range(system.getNumParticles())
+        ]
+    )
+
+
+def _recording(
+    prefix: str, length_ps: float, frame_interval_fs: float, step_size_fs: float
+) -> Recording:
+    return Recording(
+        _whole(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
+        _whole(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
+    )
 
 
 def _whole(name: str, length: float, interval: float) -> int:
-    count = round(length / interval)
+    count = round(length / interval) if interval > 0 else 0
     if count < 1 or not math.isclose(count * interval, length, rel_tol=1e-6):
         raise ValueError(
             f"found {name} of {length:g} fs, expected a positive multiple of "

@@ -14,6 +14,10 @@ from openmm_diffmd.units import BOLTZMANN
 FloatArray = NDArray[np.float64]
 
 
+class DynamicsError(RuntimeError):
+    """Reference dynamics that cannot go on: a force that failed, or an explosion."""
+
+
 @dataclass(frozen=True)
 class ReferenceFrame:
     """
@@ -121,18 +125,21 @@ def run_segment(
 
     Raises
     ------
-    openmm.OpenMMException
-        If the positions stop being finite.
+    DynamicsError
+        If the force fails (a self-consistent field that does not converge, say) or
+        positions stop being finite.
     """
     step_size = integrator.getStepSize().value_in_unit(unit.picosecond)
     for index in range(num_frames):
-        integrator.step(steps_per_frame)
+        try:
+            integrator.step(steps_per_frame)
+        except openmm.OpenMMException as error:
+            raise _stopped(index, index * steps_per_frame * step_size, error) from error
         state = context.getState(positions=True, velocities=True)
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         if not np.isfinite(positions).all():
-            raise openmm.OpenMMException(
-                f"reference dynamics: positions not finite at frame {index}; "
-                "use a smaller step size or a lower temperature"
+            raise _stopped(
+                index, index * steps_per_frame * step_size, "positions not finite"
             )
         forces = integrator.getPerDofVariableByName("last_force")
         yield ReferenceFrame(
@@ -146,3 +153,12 @@ def run_segment(
             forces=np.array([tuple(force) for force in forces]),
             potential_energy=integrator.getGlobalVariableByName("last_energy"),
         )
+
+
+def _stopped(frame: int, time: float, reason: object) -> DynamicsError:
+    lines = str(reason).strip().splitlines()
+    return DynamicsError(
+        f"reference dynamics stopped after frame {frame}, {time:.4g} ps: "
+        f"{lines[-1] if lines else 'the force failed'}; use a smaller step size, a "
+        "lower temperature, or calculator options that converge"
+    )

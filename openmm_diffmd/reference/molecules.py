@@ -1,6 +1,7 @@
-"""Molecules to make references of: by name, from a file, or from a System XML."""
+"""Molecules to make references of: by name, or from an xyz or pdb file."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -8,7 +9,9 @@ from ase.build import molecule as g2_molecule
 from ase.io import read
 from ase.neighborlist import build_neighbor_list, natural_cutoffs
 from numpy.typing import NDArray
-from openmm import app
+from openmm import app, unit
+
+from openmm_diffmd.units import ANGSTROM
 
 G2_NAMES = {
     "ethanol": "CH3CH2OH",
@@ -18,6 +21,28 @@ G2_NAMES = {
     "water": "H2O",
 }
 """Common names of molecules whose geometry ships with ASE (G2 set)."""
+
+
+def bonds_from_radii(atoms: Atoms) -> list[tuple[int, int]]:
+    """
+    Find the bonds of a molecule: pairs closer than 1.15 times their covalent radii.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The molecule.
+
+    Returns
+    -------
+    list of (int, int)
+        Bonded pairs, lower index first, in order.
+    """
+    cutoffs = natural_cutoffs(atoms, mult=1.15)
+    neighbors = build_neighbor_list(atoms, cutoffs, self_interaction=False)
+    pairs = (
+        (i, int(j)) for i in range(len(atoms)) for j in neighbors.get_neighbors(i)[0]
+    )
+    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
@@ -44,11 +69,8 @@ def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
         )
         for index, symbol in enumerate(atoms.get_chemical_symbols())
     ]
-    cutoffs = natural_cutoffs(atoms, mult=1.15)
-    neighbors = build_neighbor_list(atoms, cutoffs, self_interaction=False)
-    for i in range(len(atoms)):
-        for j in neighbors.get_neighbors(i)[0]:
-            topology.addBond(added[i], added[int(j)])
+    for i, j in bonds_from_radii(atoms):
+        topology.addBond(added[i], added[j])
     return topology
 
 
@@ -61,7 +83,8 @@ def load_molecule(
     Parameters
     ----------
     molecule : str or path-like
-        One of `G2_NAMES`, or an xyz or pdb file.
+        One of `G2_NAMES`, or an xyz or pdb file. A pdb file keeps its own residues
+        and bonds; where it has no bonds, they come from covalent radii.
 
     Returns
     -------
@@ -74,18 +97,47 @@ def load_molecule(
     ------
     FileNotFoundError
         If it is neither a known name nor a file.
+    ValueError
+        If it is a file of another kind, or an atom has no element.
     """
     name = str(molecule)
     if name.lower() in G2_NAMES:
         atoms = g2_molecule(G2_NAMES[name.lower()])
-    elif Path(name).is_file():
-        if Path(name).suffix == ".pdb":
-            pdb = app.PDBFile(name)
-            return pdb.topology, np.array(pdb.positions._value, dtype=np.float64)
-        atoms = read(name)
-    else:
+        return topology_of(atoms, name), ANGSTROM * atoms.positions
+    path = Path(name)
+    if path.suffix.lower() == ".xml":
+        raise ValueError(
+            f"found {name!r} as the molecule, expected an xyz or pdb file: a System "
+            "XML holds no positions; give it as the potential"
+        )
+    if not path.is_file():
         raise FileNotFoundError(
             f"found no molecule {name!r}; expected one of {sorted(G2_NAMES)} "
             "or the path of an xyz or pdb file"
         )
-    return topology_of(atoms, Path(name).stem), 0.1 * atoms.positions
+    if path.suffix.lower() == ".pdb":
+        return _load_pdb(path)
+    if path.suffix.lower() in (".xyz", ".extxyz"):
+        atoms = cast(Atoms, read(name))
+        return topology_of(atoms, path.stem), ANGSTROM * atoms.positions
+    raise ValueError(
+        f"found {name!r} as the molecule, expected an xyz or pdb file: convert it"
+    )
+
+
+def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
+    pdb = app.PDBFile(str(path))
+    topology = pdb.topology
+    positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    atoms = list(topology.atoms())
+    nameless = [atom.index for atom in atoms if atom.element is None]
+    if nameless:
+        raise ValueError(
+            f"{path} has atoms without an element: {nameless}; expected one for each: "
+            "fill in columns 77-78"
+        )
+    if topology.getNumBonds() == 0:
+        symbols = [atom.element.symbol for atom in atoms]
+        for i, j in bonds_from_radii(Atoms(symbols, positions / ANGSTROM)):
+            topology.addBond(atoms[i], atoms[j])
+    return topology, np.array(positions, dtype=np.float64)

@@ -1,19 +1,30 @@
 """Force providers for reference dynamics: an OpenMM System with one potential."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import openmm
-from openmm import app
+from openmm import app, unit
 from openmmml import MLPotential
 
-ASE_METHODS = ("GFN2-xTB", "GFN1-xTB")
+TBLITE_METHODS = ("GFN2-xTB", "GFN1-xTB")
 """Methods of tblite's ASE calculator that are known by name."""
+MOVERS = (
+    openmm.AndersenThermostat,
+    openmm.MonteCarloBarostat,
+    openmm.MonteCarloAnisotropicBarostat,
+    openmm.MonteCarloFlexibleBarostat,
+    openmm.MonteCarloMembraneBarostat,
+)
+"""Forces of OpenMM that change the state by themselves."""
 
 
 def create_reference_system(
     topology: app.Topology,
     potential: str | Path = "GFN2-xTB",
-    max_iterations: int = 250,
+    options: Mapping[str, Any] | None = None,
 ) -> openmm.System:
     """
     Make the System whose forces the reference is made with.
@@ -23,39 +34,84 @@ def create_reference_system(
     topology : openmm.app.Topology
         The molecule.
     potential : str or path-like
-        A tblite method of `ASE_METHODS`, run through openmmml's ``ase`` potential,
-        or the path of a serialized OpenMM System (``.xml``).
-    max_iterations : int
-        Self-consistent-field iterations allowed to tblite.
+        A tblite method of `TBLITE_METHODS`; the import path of any ASE calculator
+        (``ase.calculators.emt.EMT``), run like tblite through openmmml's ``ase``
+        potential; or the path of a serialized OpenMM System (``.xml``).
+    options : mapping, optional
+        Keyword arguments of the calculator.
 
     Returns
     -------
     openmm.System
-        Masses and forces; centre-of-mass motion is not removed.
+        Masses and forces; centre-of-mass motion is not removed, also where a
+        System XML asks for it.
 
     Raises
     ------
+    FileNotFoundError
+        If the System XML does not exist.
     ValueError
-        If `potential` is neither, or the System does not fit the topology.
+        If `potential` is none of these, or the System does not fit: another number
+        of particles, constraints, massless particles, a thermostat or a barostat.
     """
-    if str(potential) in ASE_METHODS:
-        from tblite.ase import TBLite
-
-        calculator = TBLite(
-            method=str(potential), verbosity=0, max_iterations=max_iterations
-        )
-        return MLPotential("ase").createSystem(
-            topology, removeCMMotion=False, calculator=calculator
-        )
-    if Path(potential).is_file():
-        system = openmm.XmlSerializer.deserialize(Path(potential).read_text())
-        if system.getNumParticles() != topology.getNumAtoms():
+    name = str(potential)
+    if name.endswith(".xml"):
+        if options:
             raise ValueError(
-                f"{potential} has {system.getNumParticles()} particles, expected "
-                f"{topology.getNumAtoms()} as in the molecule"
+                f"found options {dict(options)} for {name}, expected none: they "
+                "are for ASE calculators"
             )
-        return system
-    raise ValueError(
-        f"found potential {str(potential)!r}, expected one of {ASE_METHODS} or the "
-        "path of a System XML"
+        return _load_system(Path(name), topology)
+    if name in TBLITE_METHODS:
+        options = {"method": name, "verbosity": 0, **(options or {})}
+        name = "tblite.ase.TBLite"
+    return MLPotential("ase").createSystem(
+        topology, removeCMMotion=False, calculator=_calculator(name, options or {})
     )
+
+
+def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:
+    module_name, _, class_name = import_path.rpartition(".")
+    try:
+        return getattr(import_module(module_name), class_name)(**options)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"found potential {import_path!r} with options {dict(options)}, which "
+            f"gives {type(error).__name__}: {error}; expected one of "
+            f"{TBLITE_METHODS}, the import path of an ASE calculator with its "
+            "keyword arguments, or the path of a System XML"
+        ) from error
+
+
+def _load_system(path: Path, topology: app.Topology) -> openmm.System:
+    system = openmm.XmlSerializer.deserialize(path.read_text())
+    if not isinstance(system, openmm.System):
+        raise ValueError(
+            f"{path} holds a {type(system).__name__}, expected a serialized System"
+        )
+    if system.getNumParticles() != topology.getNumAtoms():
+        raise ValueError(
+            f"{path} has {system.getNumParticles()} particles, expected "
+            f"{topology.getNumAtoms()} as in the molecule"
+        )
+    for index in range(system.getNumParticles()):
+        mass = system.getParticleMass(index).value_in_unit(unit.dalton)
+        if system.isVirtualSite(index) or mass <= 0:
+            raise ValueError(
+                f"{path} has particle {index} without a mass, expected atoms only"
+            )
+    if system.getNumConstraints():
+        raise ValueError(
+            f"{path} has {system.getNumConstraints()} constraints, expected none: make "
+            "the System with constraints=None, rigidWater=False"
+        )
+    for index in reversed(range(system.getNumForces())):
+        force = system.getForce(index)
+        if isinstance(force, MOVERS):
+            raise ValueError(
+                f"{path} has a {force.getName()}, expected forces that do not change "
+                "the state: remove it"
+            )
+        if isinstance(force, openmm.CMMotionRemover):
+            system.removeForce(index)
+    return system

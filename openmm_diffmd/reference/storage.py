@@ -10,17 +10,30 @@ import mdtraj
 import numpy as np
 import tables
 from mdtraj.formats import HDF5TrajectoryFile
+from numpy.typing import NDArray
 from openmm import app
 
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.units import BOLTZMANN
 
 PROVENANCE_ATTRIBUTE = "diffmd_provenance"
+UNITS = {
+    "coordinates": "nanometers",
+    "velocities": "nanometers/picosecond",
+    "forces": "kilojoules/mole/nanometer",
+    "kineticEnergy": "kilojoules_per_mole",
+    "potentialEnergy": "kilojoules_per_mole",
+    "temperature": "kelvin",
+    "segment": "dimensionless",
+    "time": "picoseconds",
+}
+"""Arrays of the file and their units; ``time`` last, for it marks a frame whole."""
+PER_ATOM = ("coordinates", "velocities", "forces")
 
 
 class ReferenceWriter:
     """
-    Append frames to an MDTraj HDF5 file, flushed so that a kill loses little.
+    Write frames into an MDTraj HDF5 file that is readable whenever the writer dies.
 
     Beside MDTraj's own fields the file holds ``forces`` (kJ/mol/nm) and
     ``segment``, the number of the unbroken piece of dynamics a frame belongs to,
@@ -36,6 +49,8 @@ class ReferenceWriter:
         Masses, for the kinetic energy.
     provenance : mapping
         What made the file; must serialize to JSON.
+    num_frames : int
+        Frames that will be written, at most.
     flush_interval : int
         Frames between flushes to disk.
 
@@ -43,37 +58,58 @@ class ReferenceWriter:
     ------
     FileExistsError
         If `path` exists: reference data are never overwritten.
+
+    Notes
+    -----
+    HDF5 files that grow are not safe: killed inside a flush, their index names
+    chunks that were never written, and whole arrays become unreadable. So the
+    arrays are made at their full length first, filled with NaN, and frames are
+    written into them in place, which touches no index. Frames not reached have a
+    ``time`` of NaN. Closing cuts them off.
     """
 
     def __init__(
         self,
         path: str | Path,
         topology: app.Topology,
-        masses: np.ndarray,
+        masses: NDArray[np.floating],
         provenance: Mapping[str, Any],
+        num_frames: int,
         flush_interval: int = 200,
     ) -> None:
-        if Path(path).exists():
+        self._path = Path(path)
+        if self._path.exists():
             raise FileExistsError(
                 f"{path} exists; expected a new file: choose another name or remove it"
             )
         self._masses = np.asarray(masses, dtype=np.float64)
         self._flush_interval = flush_interval
         self._pending: list[tuple[int, ReferenceFrame]] = []
-        with HDF5TrajectoryFile(str(path), "w") as file:
-            file.topology = mdtraj.Topology.from_openmm(topology)
-        # MDTraj opens the root group for arrays of our own in this mode only.
-        self._file = HDF5TrajectoryFile(str(path), "a")
-        root = self._file.root
-        setattr(root._v_attrs, PROVENANCE_ATTRIBUTE, json.dumps(dict(provenance)))
+        self._num_written = 0
+        self._capacity = num_frames
+        self._topology = mdtraj.Topology.from_openmm(topology)
+        self._provenance = json.dumps(dict(provenance))
         n_atoms = len(self._masses)
-        self._forces = root._v_file.create_earray(
-            root, "forces", tables.Float32Atom(), (0, n_atoms, 3)
-        )
-        self._forces.attrs["units"] = "kilojoules/mole/nanometer"
-        self._segment = root._v_file.create_earray(
-            root, "segment", tables.Int32Atom(), (0,)
-        )
+        empty = {
+            name: np.full(
+                (num_frames, n_atoms, 3) if name in PER_ATOM else (num_frames,),
+                -1 if name == "segment" else np.nan,
+                dtype=np.int32 if name == "segment" else np.float32,
+            )
+            for name in UNITS
+        }
+        self._save(self._path, empty)
+        self._file = tables.open_file(str(path), "a")
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def num_frames(self) -> int:
+        """Frames handed to `write` so far."""
+        return self._num_written + len(self._pending)
 
     def write(self, segment: int, frame: ReferenceFrame) -> None:
         """
@@ -85,7 +121,17 @@ class ReferenceWriter:
             Number of the unbroken piece of dynamics the frame belongs to.
         frame : ReferenceFrame
             The frame.
+
+        Raises
+        ------
+        ValueError
+            If the file already has `num_frames` frames.
         """
+        if self.num_frames >= self._capacity:
+            raise ValueError(
+                f"{self._path} has its {self._capacity} frames; expected no more: "
+                "make the writer with a larger num_frames"
+            )
         self._pending.append((segment, frame))
         if len(self._pending) >= self._flush_interval:
             self.flush()
@@ -97,27 +143,59 @@ class ReferenceWriter:
         segments, frames = zip(*self._pending, strict=True)
         velocities = np.array([frame.velocities for frame in frames])
         kinetic = 0.5 * np.einsum("i,fia->f", self._masses, velocities**2)
-        self._file.write(
-            coordinates=np.array([f.positions for f in frames], dtype=np.float32),
-            velocities=velocities.astype(np.float32),
-            time=np.array([f.time for f in frames], dtype=np.float32),
-            kineticEnergy=kinetic.astype(np.float32),
-            potentialEnergy=np.array(
-                [f.potential_energy for f in frames], dtype=np.float32
-            ),
-            temperature=(2 * kinetic / (3 * len(self._masses) * BOLTZMANN)).astype(
-                np.float32
-            ),
-        )
-        self._forces.append(np.array([f.forces for f in frames], dtype=np.float32))
-        self._segment.append(np.array(segments, dtype=np.int32))
+        values = {
+            "coordinates": [frame.positions for frame in frames],
+            "velocities": velocities,
+            "forces": [frame.forces for frame in frames],
+            "kineticEnergy": kinetic,
+            "potentialEnergy": [frame.potential_energy for frame in frames],
+            "temperature": 2 * kinetic / (3 * len(self._masses) * BOLTZMANN),
+            "segment": segments,
+            "time": [frame.time for frame in frames],
+        }
+        end = self._num_written + len(frames)
+        for name in UNITS:
+            node = self._file.get_node("/", name)
+            node[self._num_written : end] = np.asarray(values[name], dtype=node.dtype)
+            node.flush()
+        self._num_written = end
         self._pending.clear()
-        self._file.flush()
 
     def close(self) -> None:
-        """Write pending frames and close the file."""
+        """
+        Write pending frames and close the file, cut off after the last of them.
+
+        A file without a frame is removed.
+        """
         self.flush()
+        if self._num_written == self._capacity:
+            self._file.close()
+            return
+        written = {
+            name: self._file.get_node("/", name)[: self._num_written] for name in UNITS
+        }
         self._file.close()
+        if self._num_written == 0:
+            self._path.unlink()
+            return
+        shortened = self._path.with_suffix(".part.h5")
+        self._save(shortened, written)
+        shortened.replace(self._path)
+
+    def _save(self, path: Path, values: Mapping[str, NDArray[Any]]) -> None:
+        with HDF5TrajectoryFile(str(path), "w") as file:
+            file.topology = self._topology
+            file.application = "openmm_diffmd"
+        with tables.open_file(str(path), "a") as file:
+            root = file.root
+            root._v_attrs.conventions = "Pande"
+            root._v_attrs.conventionVersion = "1.1"
+            root._v_attrs.program = "MDTraj"
+            root._v_attrs.programVersion = mdtraj.__version__
+            setattr(root._v_attrs, PROVENANCE_ATTRIBUTE, self._provenance)
+            for name, unit in UNITS.items():
+                node = file.create_array(root, name, values[name])
+                node.attrs["units"] = unit
 
     def __enter__(self) -> Self:
         return self

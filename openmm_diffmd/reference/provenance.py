@@ -1,0 +1,68 @@
+"""What made a reference file, written into it."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.reference.potentials import TBLITE_METHODS
+
+
+def describe_run(
+    molecule: str,
+    potential: str,
+    options: Mapping[str, Any] | None,
+    masses: NDArray[np.floating],
+) -> dict[str, Any]:
+    """
+    Collect the part of the provenance that does not depend on the dynamics.
+
+    Parameters
+    ----------
+    molecule : str
+        Name or file of the molecule.
+    potential : str
+        A tblite method, the import path of an ASE calculator, or a System XML.
+    options : mapping, optional
+        Keyword arguments of the calculator.
+    masses : ndarray, shape (n_atoms,), Da
+        Masses the dynamics used.
+
+    Returns
+    -------
+    dict
+        Serializes to JSON. Files are named without their folder, by SHA-256.
+    """
+    packages = ["openmm", "openmmml", "mdtraj", "numpy", "openmm_diffmd"]
+    if potential in TBLITE_METHODS:
+        packages += ["tblite", "ase"]
+    elif not potential.endswith(".xml"):
+        packages += ["ase", potential.split(".")[0]]
+    distributions = packages_distributions()
+    return {
+        "molecule": _name(molecule),
+        "potential": _name(potential),
+        "potential_options": dict(options or {}),
+        "sha256": {
+            Path(name).name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
+            for name in (molecule, potential)
+            if Path(name).is_file()
+        },
+        "masses_Da": [float(mass) for mass in masses],
+        "integrator": "BAOAB, full-step velocities",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            package: version(distributions[package][0])
+            for package in dict.fromkeys(packages)
+            if package in distributions
+        },
+    }
+
+
+def _name(name: str) -> str:
+    return Path(name).name if Path(name).is_file() else name
