@@ -1,43 +1,24 @@
 """Make the reference: a thermostatted run, and frictionless bursts from its frames."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 from openmm import unit
-from tqdm import tqdm
 
-from openmm_diffmd.reference.dynamics import (
-    DynamicsError,
-    ReferenceFrame,
-    baoab_integrator,
-    run_segment,
-)
+from openmm_diffmd.reference.dynamics import baoab_integrator
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.reference.provenance import describe_run
+from openmm_diffmd.reference.recording import (
+    Recording,
+    equilibrate,
+    run_bursts,
+    run_thermostatted,
+)
 from openmm_diffmd.reference.storage import ReferenceWriter
-
-
-@dataclass(frozen=True)
-class Recording:
-    """
-    How much of a piece of dynamics is recorded, and how often.
-
-    Attributes
-    ----------
-    num_frames : int
-        Frames recorded.
-    steps_per_frame : int
-        Integration steps between them.
-    """
-
-    num_frames: int
-    steps_per_frame: int
 
 
 def make_reference(
@@ -171,142 +152,6 @@ def make_reference(
     ) as writer:
         run_bursts(context, burst, writer, starts, progress)
     return paths
-
-
-def equilibrate(
-    context: openmm.Context, length_ps: float, step_size_fs: float, progress: bool
-) -> None:
-    """
-    Step a Context without recording.
-
-    Parameters
-    ----------
-    context : openmm.Context
-        Context whose positions and velocities are set.
-    length_ps : float
-        How long, ps; rounded up to whole blocks of 100 steps.
-    step_size_fs : float
-        Step size of its integrator, fs.
-    progress : bool
-        Show a progress bar.
-
-    Raises
-    ------
-    DynamicsError
-        If the dynamics stops.
-    """
-    blocks = math.ceil(length_ps * 1000 / step_size_fs / 100 - 1e-9)
-    for _ in tqdm(
-        run_segment(context, context.getIntegrator(), blocks, 100),
-        "equilibration",
-        blocks,
-        unit="block",
-        disable=not progress or not blocks,
-    ):
-        pass
-
-
-def run_thermostatted(
-    context: openmm.Context,
-    recording: Recording,
-    writer: ReferenceWriter,
-    num_starts: int,
-    progress: bool,
-) -> list[ReferenceFrame]:
-    """
-    Record one unbroken run and keep evenly spaced frames of it.
-
-    Parameters
-    ----------
-    context : openmm.Context
-        Context whose positions and velocities are set.
-    recording : Recording
-        How much to record.
-    writer : ReferenceWriter
-        Where to; all frames are segment 0.
-    num_starts : int
-        Frames to keep.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    list of ReferenceFrame
-        The `num_starts` frames kept.
-
-    Raises
-    ------
-    DynamicsError
-        If the dynamics stops; the frames before are in the file.
-    """
-    starts: list[ReferenceFrame] = []
-    stride = recording.num_frames // num_starts if num_starts else 0
-    with tqdm(
-        total=recording.num_frames,
-        desc="thermostatted",
-        unit="frame",
-        disable=not progress,
-    ) as bar:
-        for index, frame in enumerate(_segment(context, recording, writer)):
-            writer.write(0, frame)
-            if len(starts) < num_starts and index % stride == 0:
-                starts.append(frame)
-            bar.update()
-    return starts
-
-
-def run_bursts(
-    context: openmm.Context,
-    recording: Recording,
-    writer: ReferenceWriter,
-    starts: list[ReferenceFrame],
-    progress: bool,
-) -> None:
-    """
-    Record one burst from each start, as one segment each.
-
-    Parameters
-    ----------
-    context : openmm.Context
-        Context of a frictionless integrator.
-    recording : Recording
-        How much of each burst to record.
-    writer : ReferenceWriter
-        Where to.
-    starts : list of ReferenceFrame
-        Where from: positions and velocities.
-    progress : bool
-        Show a progress bar.
-
-    Raises
-    ------
-    DynamicsError
-        If the dynamics stops; the frames before are in the file.
-    """
-    for segment, start in enumerate(
-        tqdm(starts, "bursts", unit="burst", disable=not progress)
-    ):
-        context.setPositions(start.positions)
-        context.setVelocities(start.velocities)
-        for frame in _segment(context, recording, writer):
-            writer.write(segment, frame)
-
-
-def _segment(
-    context: openmm.Context, recording: Recording, writer: ReferenceWriter
-) -> Iterator[ReferenceFrame]:
-    try:
-        yield from run_segment(
-            context,
-            context.getIntegrator(),
-            recording.num_frames,
-            recording.steps_per_frame,
-        )
-    except DynamicsError as error:
-        raise DynamicsError(
-            f"{error}. The {writer.num_frames} frames before it are kept in "
-            f"{writer.path}"
-        ) from error
 
 
 def _context(

@@ -14,7 +14,7 @@ from openmm_diffmd.units import BOLTZMANN
 FloatArray = NDArray[np.float64]
 
 
-class DynamicsError(RuntimeError):
+class DynamicsError(openmm.OpenMMException):  # type: ignore[misc]
     """Reference dynamics that cannot go on: a force that failed, or an explosion."""
 
 

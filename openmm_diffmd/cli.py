@@ -1,0 +1,122 @@
+"""The console script ``openmm-diffmd``: one verb, one function of the package."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+VERBS = {
+    "reference": ("openmm_diffmd.reference.driver", "make_reference"),
+    "train": ("openmm_diffmd.training.train", "train"),
+    "export": ("openmm_diffmd.export.export", "export"),
+    "run": ("openmm_diffmd.integrator.rollout", "run"),
+    "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
+}
+"""Module and function of each verb; a module is imported when its verb is asked."""
+
+USAGE = """\
+usage: openmm-diffmd VERB [--config FILE.yaml] [--key value ...]
+
+verbs:
+  reference   make reference trajectories of a molecule
+  train       train a model on them
+  export      write a trained model as one file
+  run         run a model in OpenMM and write a trajectory
+  analyze     compare trajectories with a reference
+
+openmm-diffmd VERB --help        the keys of a verb
+openmm-diffmd VERB --print_config  them as YAML, to edit
+openmm-diffmd --version"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the console script.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program; default: the process's own.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 where the work failed, 2 where the command line is wrong.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)  # noqa: T201
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"openmm_diffmd {version('openmm_diffmd')}")  # noqa: T201
+        return 0
+    if words[0] not in VERBS:
+        return _refuse(
+            f"found verb {words[0]!r}, expected one of {', '.join(VERBS)}", 2
+        )
+    return _run_verb(words[0], words[1:])
+
+
+def _run_verb(verb: str, words: list[str]) -> int:
+    module, name = VERBS[verb]
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    values = _parse(verb, function, _with_bundled_configs(words))
+    try:
+        result = function(**values)
+    except _user_errors() as error:
+        return _refuse(f"{verb}: {error}", 1)
+    except KeyboardInterrupt:
+        return _refuse(f"{verb}: interrupted; what was written is kept", 130)
+    for item in result if isinstance(result, tuple) else (result,):
+        if isinstance(item, str | Path):
+            print(item)  # noqa: T201
+    return 0
+
+
+def _parse(
+    verb: str, function: Callable[..., Any], words: Sequence[str]
+) -> dict[str, Any]:
+    # Imported here: it costs more than the rest of the start.
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"openmm-diffmd {verb}", allow_abbrev=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML file of the keys, or a bundled one"
+    )
+    parser.add_function_arguments(function, fail_untyped=True)
+    values = dict(vars(parser.instantiate(parser.parse_args(words))))
+    values.pop("config", None)
+    return values
+
+
+def _with_bundled_configs(words: Sequence[str]) -> list[str]:
+    bundled = {
+        name: str(item)
+        for item in files("openmm_diffmd.configs").iterdir()
+        if item.name.endswith(".yaml")
+        for name in (item.name, item.name.removesuffix(".yaml"))
+    }
+    return [
+        bundled[word]
+        if previous == "--config" and word in bundled and not Path(word).is_file()
+        else word
+        for previous, word in pairwise(["", *words])
+    ]
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    openmm = sys.modules.get("openmm")
+    return (ValueError, OSError) + ((openmm.OpenMMException,) if openmm else ())
+
+
+def _refuse(message: str, status: int) -> int:
+    print(f"openmm-diffmd: {message}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

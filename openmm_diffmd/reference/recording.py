@@ -1,0 +1,168 @@
+"""The pieces of a reference: equilibration, the thermostatted run, the bursts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import openmm
+from tqdm import tqdm
+
+from openmm_diffmd.reference.dynamics import (
+    DynamicsError,
+    ReferenceFrame,
+    run_segment,
+)
+from openmm_diffmd.reference.storage import ReferenceWriter
+
+
+@dataclass(frozen=True)
+class Recording:
+    """
+    How much of a piece of dynamics is recorded, and how often.
+
+    Attributes
+    ----------
+    num_frames : int
+        Frames recorded.
+    steps_per_frame : int
+        Integration steps between them.
+    """
+
+    num_frames: int
+    steps_per_frame: int
+
+
+def equilibrate(
+    context: openmm.Context, length_ps: float, step_size_fs: float, progress: bool
+) -> None:
+    """
+    Step a Context without recording.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context whose positions and velocities are set.
+    length_ps : float
+        How long, ps; rounded up to whole blocks of 100 steps.
+    step_size_fs : float
+        Step size of its integrator, fs.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops.
+    """
+    blocks = math.ceil(length_ps * 1000 / step_size_fs / 100 - 1e-9)
+    for _ in tqdm(
+        run_segment(context, context.getIntegrator(), blocks, 100),
+        "equilibration",
+        blocks,
+        unit="block",
+        disable=not progress or not blocks,
+    ):
+        pass
+
+
+def run_thermostatted(
+    context: openmm.Context,
+    recording: Recording,
+    writer: ReferenceWriter,
+    num_starts: int,
+    progress: bool,
+) -> list[ReferenceFrame]:
+    """
+    Record one unbroken run and keep evenly spaced frames of it.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context whose positions and velocities are set.
+    recording : Recording
+        How much to record.
+    writer : ReferenceWriter
+        Where to; all frames are segment 0.
+    num_starts : int
+        Frames to keep.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of ReferenceFrame
+        The `num_starts` frames kept.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the file.
+    """
+    starts: list[ReferenceFrame] = []
+    stride = recording.num_frames // num_starts if num_starts else 0
+    with tqdm(
+        total=recording.num_frames,
+        desc="thermostatted",
+        unit="frame",
+        disable=not progress,
+    ) as bar:
+        for index, frame in enumerate(_segment(context, recording, writer)):
+            writer.write(0, frame)
+            if len(starts) < num_starts and index % stride == 0:
+                starts.append(frame)
+            bar.update()
+    return starts
+
+
+def run_bursts(
+    context: openmm.Context,
+    recording: Recording,
+    writer: ReferenceWriter,
+    starts: list[ReferenceFrame],
+    progress: bool,
+) -> None:
+    """
+    Record one burst from each start, as one segment each.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context of a frictionless integrator.
+    recording : Recording
+        How much of each burst to record.
+    writer : ReferenceWriter
+        Where to.
+    starts : list of ReferenceFrame
+        Where from: positions and velocities.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the file.
+    """
+    for segment, start in enumerate(
+        tqdm(starts, "bursts", unit="burst", disable=not progress)
+    ):
+        context.setPositions(start.positions)
+        context.setVelocities(start.velocities)
+        for frame in _segment(context, recording, writer):
+            writer.write(segment, frame)
+
+
+def _segment(
+    context: openmm.Context, recording: Recording, writer: ReferenceWriter
+) -> Iterator[ReferenceFrame]:
+    try:
+        yield from run_segment(
+            context,
+            context.getIntegrator(),
+            recording.num_frames,
+            recording.steps_per_frame,
+        )
+    except DynamicsError as error:
+        raise DynamicsError(
+            f"{error}. The {writer.num_frames} frames before it are kept in "
+            f"{writer.path}"
+        ) from error
