@@ -60,7 +60,7 @@ def analyze(
             f"found rollouts at {temperatures} K, expected one temperature; analyze "
             "them one by one"
         )
-    frames = load_reference(reference)
+    frames, _ = load_reference(reference)
     interval = max(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )

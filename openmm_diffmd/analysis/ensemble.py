@@ -1,16 +1,17 @@
 """Replicas of one molecule in memory, and the readers that make them from files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mdtraj
 import numpy as np
-import tables
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.data.readers import read_reference
 
 FloatArray = NDArray[np.floating]
 
@@ -312,7 +313,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     return ensemble, sidecar
 
 
-def load_reference(path: str | Path) -> Ensemble:
+def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     """
     Read a reference trajectory: MDTraj HDF5, evenly spaced frames.
 
@@ -323,8 +324,10 @@ def load_reference(path: str | Path) -> Ensemble:
 
     Returns
     -------
-    Ensemble
+    ensemble : Ensemble
         Positions, and velocities where the file has them.
+    provenance : mapping
+        What made the frames; empty where the file does not say.
 
     Raises
     ------
@@ -333,27 +336,28 @@ def load_reference(path: str | Path) -> Ensemble:
     ValueError
         If frames are not evenly spaced in time.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"found no reference {path}")
-    with HDF5TrajectoryFile(str(path)) as file:
-        data, topology = file.read(), file.topology
-    segment = np.zeros(len(data.coordinates), dtype=int)
-    with tables.open_file(str(path)) as file:
-        if "/segment" in file:
-            segment = np.array(file.get_node("/segment"))
-    cuts = np.flatnonzero(np.diff(segment)) + 1
+    data = read_reference(path)
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("MOL", topology.add_chain())
+    for index, number in enumerate(data.atomic_numbers):
+        element = mdtraj.element.Element.getByAtomicNumber(int(number))
+        topology.add_atom(f"{element.symbol}{index + 1}", element, residue)
+    for i, j in data.bonds:
+        topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
+    cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(
-        [np.diff(t.astype(np.float64)) for t in np.split(data.time, cuts)]
+        [np.diff(t.astype(np.float64)) for t in np.split(data.times, cuts)]
     )
     if len(intervals) == 0 or not np.allclose(intervals, intervals.mean(), rtol=0.01):
         raise ValueError(
             f"found frames of {path} unevenly spaced in time (or only one), expected "
             "one interval"
         )
-    return Ensemble(
+    ensemble = Ensemble(
         topology=topology,
         # Times are stored in float32; the interval is a whole number of 1e-6 ps.
         frame_interval=round(float(intervals.mean()), 6),
-        positions=np.split(data.coordinates, cuts),
+        positions=np.split(data.positions, cuts),
         velocities=None if data.velocities is None else np.split(data.velocities, cuts),
     )
+    return ensemble, data.provenance

@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from openmm_diffmd.analysis.goals import Goal
 from openmm_diffmd.analysis.measure import Figures, Reference, Row
 
@@ -165,8 +167,8 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if hasattr(value, "item"):
-        return to_plain(value.item())
+    if isinstance(value, np.ndarray | np.generic):
+        return to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,0 +1,106 @@
+import mdtraj
+import numpy as np
+import pytest
+
+from openmm_diffmd.analysis.dynamics import (
+    WAVENUMBER_PER_TERAHERTZ,
+    Spectrum,
+    spectrum_overlap,
+    velocity_autocorrelation,
+    velocity_spectrum,
+)
+from openmm_diffmd.analysis.ensemble import Ensemble
+
+DT = 0.01
+GAMMA = 4.0  # 1/ps
+OMEGA = 2 * np.pi * 12.0  # 12 THz, 400 1/cm
+
+
+def damped_oscillators(n_series: int, n_frames: int, seed: int) -> np.ndarray:
+    """Real parts of z' = exp((i omega - gamma) dt) z + noise: C = e^-gt cos wt."""
+    generator = np.random.default_rng(seed)
+    factor = np.exp((1j * OMEGA - GAMMA) * DT)
+    noise = generator.normal(size=(n_frames, n_series, 2)) @ np.array([1, 1j])
+    z = np.empty((n_frames, n_series), dtype=complex)
+    z[0] = noise[0]
+    for t in range(1, n_frames):
+        z[t] = factor * z[t - 1] + np.sqrt(1 - abs(factor) ** 2) * noise[t]
+    return z.real
+
+
+def diatomic_ensemble(
+    topology: mdtraj.Topology, series: np.ndarray, n_replicas: int
+) -> Ensemble:
+    """Opposite velocities of equal momentum: the centre of mass rests."""
+    n_frames = len(series)
+    v = series.reshape(n_frames, n_replicas, 1, 3).swapaxes(0, 1)
+    masses = np.array([atom.element.mass for atom in topology.atoms])
+    velocities = np.concatenate([v, -v], axis=2) / masses[:, None]
+    return Ensemble(
+        topology, DT, [np.zeros((n_frames, 2, 3))] * n_replicas, list(velocities)
+    )
+
+
+@pytest.mark.statistical
+def test_autocorrelation_of_damped_oscillators_is_a_damped_cosine():
+    # stochastic; n series of n_frames/2g independent pieces: about
+    # sqrt(1/(gamma T n)) = 0.01 at each lag.
+    x = damped_oscillators(90, 4000, seed=1).reshape(4000, 30, 3)
+    found = velocity_autocorrelation([x], np.ones(30), 40)
+    t = DT * np.arange(41)
+    np.testing.assert_allclose(found, np.exp(-GAMMA * t) * np.cos(OMEGA * t), atol=0.03)
+
+
+def test_autocorrelation_weighs_by_mass():
+    t = np.arange(400)
+    v = np.zeros((400, 2, 3))
+    v[:, 0, 0] = np.cos(np.pi * t)  # changes sign every frame
+    v[:, 1, 0] = 1.0
+    found = velocity_autocorrelation([v], np.array([3.0, 1.0]), 1)
+    assert found == pytest.approx([1.0, (1 - 3) / 4])
+
+
+def test_autocorrelation_beyond_the_trajectory_is_refused():
+    with pytest.raises(ValueError, match=r"max_lag 5, expected less.* 5 frames"):
+        velocity_autocorrelation([np.ones((5, 1, 3))], np.ones(1), 5)
+
+
+@pytest.mark.statistical
+def test_spectrum_of_damped_oscillators_is_the_lorentzian(diatomic: mdtraj.Topology):
+    # stochastic; ~60 windows of 48 components: 2 % a point, and the window's own
+    # width of 0.6 THz broadens a line of 1.3 THz full width.
+    n_replicas = 16
+    ensemble = diatomic_ensemble(
+        diatomic, damped_oscillators(3 * n_replicas, 8000, seed=2), n_replicas
+    )
+    found = velocity_spectrum(ensemble)
+    assert found is not None
+    f = found.wavenumbers / WAVENUMBER_PER_TERAHERTZ
+    # Transform of the sampled autocorrelation: a geometric series in each exponent.
+    phase = np.exp(-2j * np.pi * f * DT)
+    exact = np.zeros_like(f)
+    for sign in (1, -1):
+        q = np.exp((sign * 1j * OMEGA - GAMMA) * DT) * phase
+        exact += np.real((1 + q) / (1 - q))
+    exact /= exact.sum() * found.wavenumbers[1]
+    assert found.density.sum() * found.wavenumbers[1] == pytest.approx(1.0)
+    assert found.wavenumbers[np.argmax(found.density)] == pytest.approx(400, abs=14)
+    overlap = spectrum_overlap(found, Spectrum(found.wavenumbers, exact))
+    assert overlap > 0.93
+
+
+def test_overlap_is_the_common_area():
+    nu = np.linspace(0, 30, 4)
+    a = Spectrum(nu, np.array([0.05, 0.05, 0.0, 0.0]))
+    b = Spectrum(nu, np.array([0.0, 0.05, 0.05, 0.0]))
+    c = Spectrum(nu, np.array([0.0, 0.0, 0.0, 0.1]))
+    assert spectrum_overlap(a, a) == pytest.approx(1.0)
+    assert spectrum_overlap(a, b) == pytest.approx(0.5)
+    assert spectrum_overlap(a, c) == 0.0
+    with pytest.raises(ValueError, match="different wavenumbers"):
+        spectrum_overlap(a, Spectrum(2 * nu, a.density))
+
+
+def test_spectrum_of_short_trajectories_is_none(diatomic: mdtraj.Topology):
+    ensemble = diatomic_ensemble(diatomic, damped_oscillators(3, 100, seed=3), 1)
+    assert velocity_spectrum(ensemble) is None

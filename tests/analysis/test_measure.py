@@ -1,0 +1,179 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.image
+import mdtraj
+import numpy as np
+import pytest
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.goals import Goal, judge
+from openmm_diffmd.analysis.measure import Reference, Row, measure, prepare_reference
+from openmm_diffmd.analysis.plots import plot_rows
+from openmm_diffmd.analysis.report import (
+    format_columns,
+    goal_lines,
+    structure_table,
+    temperature_table,
+    to_plain,
+)
+from openmm_diffmd.analysis.temperature import ElementTemperature
+
+Maker = Callable[..., Ensemble]
+
+
+@pytest.fixture
+def reference(gaussian_ethanol: Maker) -> Reference:
+    return prepare_reference(gaussian_ethanol(1, 6000, seed=1), 500.0, window=0.64)
+
+
+@pytest.fixture
+def row(gaussian_ethanol: Maker, reference: Reference) -> Row:
+    return measure("same", gaussian_ethanol(4, 2000, seed=2), reference, 0.5)
+
+
+@pytest.mark.statistical
+def test_a_sample_of_the_reference_is_as_good_as_sampling_allows(
+    row: Row, reference: Reference
+):
+    # stochastic; errors of h(r) of independent frames average over hundreds of bins.
+    f = row.figures
+    assert (f.n_replicas, f.n_broken, f.first_break_ps) == (4, 0, None)
+    assert f.watched_ps == pytest.approx(20.0)
+    assert f.analyzed_ps == pytest.approx(4 * 19.5)
+    assert f.h_r_error is not None
+    assert f.h_r_expected is not None
+    assert f.h_r_error == pytest.approx(f.h_r_expected, rel=0.2)
+    assert f.h_r_error < 1.2 * (reference.figures.h_r_error or 0)
+    assert f.spectrum_overlap is not None
+    assert f.spectrum_overlap > 0.95
+    for goal in judge(f, reference.figures, 0.0):
+        assert goal.passed, goal
+
+
+@pytest.mark.statistical
+def test_a_hotter_wider_molecule_misses_its_goals(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    # stochastic; 10 % of temperature is more than 10 standard errors here.
+    hot = gaussian_ethanol(4, 2000, seed=3, temperature=550.0, spread=0.008)
+    verdicts = judge(measure("hot", hot, reference).figures, reference.figures, 1e-3)
+    assert [goal.passed for goal in verdicts] == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_frames_after_a_break_count_in_no_distribution(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    whole = gaussian_ethanol(2, 300, seed=4)
+    cut = dataclasses.replace(
+        whole,
+        positions=[whole.positions[0][:200], whole.positions[1]],
+        velocities=[whole.velocities[0][:200], whole.velocities[1]],  # type: ignore[index]
+    )
+    broken = [p.copy() for p in whole.positions]
+    broken[0][200:, 8] += 1.0
+    a = measure("a", dataclasses.replace(whole, positions=broken), reference)
+    b = measure("b", cut, reference)
+    assert a.figures.first_break_ps == pytest.approx(2.01)
+    assert a.figures.analyzed_ps == b.figures.analyzed_ps == pytest.approx(5.0)
+    assert a.figures.h_r_error == b.figures.h_r_error
+    assert a.figures.temperatures == b.figures.temperatures
+
+
+def test_rollout_broken_before_the_equilibration_has_no_distribution(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    ensemble = gaussian_ethanol(2, 50, seed=5)
+    exploded = dataclasses.replace(
+        ensemble, positions=[np.cumsum(p, axis=0) for p in ensemble.positions]
+    )
+    figures = measure("exploded", exploded, reference, 0.2).figures
+    assert figures.n_broken == 2
+    assert figures.h_r_error is None
+    assert not any(g.passed for g in judge(figures, reference.figures))
+
+
+def test_another_molecule_or_interval_is_refused(
+    gaussian_ethanol: Maker, reference: Reference, diatomic: mdtraj.Topology
+):
+    other = Ensemble(diatomic, 0.01, [np.zeros((3, 2, 3))])
+    with pytest.raises(ValueError, match="found atoms C-O, expected C-C-O"):
+        measure("other", other, reference)
+    with pytest.raises(ValueError, match=r"found 0\.02 ps between frames"):
+        measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)
+
+
+def test_temperature_within_two_errors_of_the_limit_is_undecided(
+    row: Row, reference: Reference
+):
+    def verdict(value: float, error: float) -> bool | None:
+        t = ElementTemperature(value, error, 500.0)
+        own = dataclasses.replace(
+            reference.figures, temperatures={"C": ElementTemperature(500.0, 0.0, 500.0)}
+        )
+        goals = judge(dataclasses.replace(row.figures, temperatures={"C": t}), own)
+        return goals[1].passed
+
+    assert verdict(514.0, 1.0) is True
+    assert verdict(520.0, 1.0) is False
+    assert verdict(480.0, 1.0) is False
+    assert verdict(520.0, 5.0) is None
+
+
+def test_report_and_picture_show_every_row(
+    row: Row, reference: Reference, tmp_path: Path
+):
+    table = structure_table(reference, [row])
+    lines = table.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["same", "floor"]
+    assert f"{row.figures.h_r_error:.3f}" in lines[3]
+    temperatures = temperature_table(reference, [row]).splitlines()
+    assert [line.split()[0] for line in temperatures[2:]] == [
+        "same",
+        "reference",
+        "equipartition",
+    ]
+    plot_rows(reference, [row], tmp_path / "a.png", "title", [row])
+    image = matplotlib.image.imread(tmp_path / "a.png")
+    assert image.shape[:2] == (1312, 1760)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_reference_without_velocities_is_measured_all_the_same(
+    gaussian_ethanol: Maker, tmp_path: Path
+):
+    bare = dataclasses.replace(gaussian_ethanol(2, 100, seed=6), velocities=None)
+    reference = prepare_reference(bare, 500.0)
+    found = measure("bare", bare, reference)
+    assert found.figures.h_r_error == 0.0
+    assert found.figures.temperatures is None
+    assert "no velocities" in temperature_table(reference, [found])
+    plot_rows(reference, [found], tmp_path / "a.png", "title")
+
+
+def test_columns_are_aligned():
+    assert format_columns(
+        ["", "a\nps", "b"], [["x", "1.0", "22"], ["long", "2", "3"]]
+    ) == ("        a\n       ps   b\n-------------\nx     1.0  22\nlong    2   3")
+
+
+def test_summary_counts_goals_by_verdict():
+    goals = [Goal("a", "1", True), Goal("b", "2", None), Goal("c", "3", False)]
+    assert goal_lines(goals).splitlines()[-1] == (
+        "1 of 3 goals met; undecided: b; MISSED: c"
+    )
+
+
+def test_plain_values_are_json(row: Row):
+    plain = to_plain(row.curves.stability)
+    assert plain["break_times"] == [None] * 4
+    assert plain["stable_frames"] == [2000] * 4
+    assert to_plain({"a": (np.float64(1.5), float("inf"))}) == {"a": [1.5, None]}

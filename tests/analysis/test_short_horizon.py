@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from openmm_diffmd.analysis.short_horizon import displacement_errors
+
+
+def test_errors_of_a_drift_are_the_closed_form():
+    truth = np.random.default_rng(1).normal(size=(3, 20, 9, 3))
+    drift = np.zeros((20, 1, 3))
+    drift[:, 0, 0] = 0.3 * np.arange(1, 21)
+    drift[:, 0, 1] = 0.4 * np.arange(1, 21)
+    samples = np.stack([truth + drift, truth + 2 * drift], axis=1)
+    found = displacement_errors(samples, truth)
+    # |drift| = 0.5 k: 0.5 * 10.5 on average, 0.5 * 20 at last; samples 1 and 2 fold.
+    assert found.ade == pytest.approx(1.5 * 0.5 * 10.5)
+    assert found.fde == pytest.approx(1.5 * 0.5 * 20)
+    assert found.min_ade == pytest.approx(0.5 * 10.5)
+    assert found.min_fde == pytest.approx(0.5 * 20)
+
+
+@pytest.mark.statistical
+def test_error_of_gaussian_samples_is_the_chi_mean():
+    # stochastic; |d| of 3 Gaussians has mean sqrt(8/pi) s, standard deviation
+    # sqrt(3 - 8/pi) s.
+    samples = 0.1 * np.random.default_rng(2).normal(size=(10, 5, 20, 9, 3))
+    found = displacement_errors(samples, np.zeros((10, 20, 9, 3)))
+    error = 0.1 * np.sqrt((3 - 8 / np.pi) / (10 * 5 * 20 * 9))
+    assert found.ade == pytest.approx(0.1 * np.sqrt(8 / np.pi), abs=4 * error)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="found samples"):
+        displacement_errors(np.zeros((2, 5, 20, 9, 3)), np.zeros((2, 10, 9, 3)))

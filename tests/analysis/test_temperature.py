@@ -1,0 +1,84 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.temperature import (
+    BOLTZMANN,
+    element_temperatures,
+    kinetic_energies,
+    kinetic_energy_test,
+)
+from openmm_diffmd.units import BOLTZMANN as OPENMM_BOLTZMANN
+
+Maker = Callable[..., Ensemble]
+
+
+def test_boltzmann_constant_is_that_of_openmm():
+    assert pytest.approx(OPENMM_BOLTZMANN, rel=1e-9) == BOLTZMANN
+
+
+@pytest.mark.statistical
+def test_maxwell_velocities_have_the_equipartition_temperature(gaussian_ethanol: Maker):
+    # stochastic; 4 standard errors, which themselves are chi-square's.
+    found = element_temperatures(gaussian_ethanol(4, 5000, seed=1), 500.0)
+    assert set(found) == {"H", "C", "O"}
+    for symbol, atoms, mass in (("H", 6, 1.008), ("C", 2, 12.011), ("O", 1, 15.999)):
+        t = found[symbol]
+        assert t.expected == pytest.approx(500 * (1 - mass / 46.069), rel=1e-4)
+        assert abs(t.value - t.expected) < 4 * t.error
+        exact = t.expected * np.sqrt(2 / (3 * atoms * 20_000))
+        assert t.error == pytest.approx(exact, rel=0.1)
+
+
+def test_a_moving_centre_of_mass_changes_no_temperature(gaussian_ethanol: Maker):
+    still = gaussian_ethanol(1, 50, seed=2)
+    assert still.velocities is not None
+    moving = Ensemble(
+        still.topology, 0.01, still.positions, [v + 7.0 for v in still.velocities]
+    )
+    a, b = (element_temperatures(e, 500.0) for e in (still, moving))
+    assert {s: t.value for s, t in a.items()} == pytest.approx(
+        {s: t.value for s, t in b.items()}, rel=1e-10
+    )
+
+
+def test_kinetic_energy_of_one_moving_atom_is_the_closed_form(gaussian_ethanol: Maker):
+    still = gaussian_ethanol(1, 1, seed=3)
+    v = np.zeros((1, 9, 3))
+    v[0, 2, 0] = 2.0
+    m, total = still.masses[2], still.masses.sum()
+    found = kinetic_energies(Ensemble(still.topology, 0.01, still.positions, [v]))
+    # Less the energy of the centre of mass, (m v)^2 / 2 M.
+    assert found[0][0] == pytest.approx(0.5 * m * 4.0 * (1 - m / total))
+
+
+@pytest.mark.statistical
+def test_kinetic_energy_test_accepts_maxwell_and_refuses_five_percent(
+    gaussian_ethanol: Maker,
+):
+    # stochastic; 5 % of 24 degrees of freedom and 4000 samples is 11 standard errors.
+    ensemble = gaussian_ethanol(4, 1000, seed=4)
+    right = kinetic_energy_test(ensemble, 500.0)
+    wrong = kinetic_energy_test(ensemble, 525.0)
+    assert right is not None
+    assert wrong is not None
+    assert right.n_samples > 3000
+    assert right.mean_deviation < 4
+    assert right.width_deviation < 4
+    assert right.p_value > 1e-3
+    assert wrong.mean_deviation > 7
+    assert wrong.p_value < 1e-6
+
+
+def test_kinetic_energy_test_leaves_the_global_generator_alone(
+    gaussian_ethanol: Maker,
+):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    kinetic_energy_test(gaussian_ethanol(1, 100, seed=5), 500.0)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_few_samples_test_nothing(gaussian_ethanol: Maker):
+    assert kinetic_energy_test(gaussian_ethanol(1, 10, seed=6), 500.0) is None
