@@ -1,143 +1,155 @@
 """Readers: every supported file becomes a `Trajectory` in nm, ps, Da, kJ/mol."""
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tables
-from mdtraj.core.element import Element
-from numpy.typing import NDArray
+from ase import Atoms, units
+from ase.io import iread
 
+from openmm_diffmd.data.md17 import (
+    MD17_KEYS,
+    RMD17_KEYS,
+    npz_keys,
+    read_md17,
+    read_rmd17,
+)
+from openmm_diffmd.data.reference_files import read_reference
+from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
 
-FloatArray = NDArray[np.floating[Any]]
+__all__ = [
+    "read_extxyz",
+    "read_md17",
+    "read_reference",
+    "read_rmd17",
+    "read_trajectory",
+]
 
 
-def element_masses(atomic_numbers: Iterable[int]) -> FloatArray:
+def read_trajectory(
+    path: str | Path, frame_interval_fs: float | None = None
+) -> Trajectory:
     """
-    Look up the masses that OpenMM's own element table gives.
-
-    Parameters
-    ----------
-    atomic_numbers : iterable of int
-        Atomic numbers.
-
-    Returns
-    -------
-    ndarray, shape (n_atoms,), Da
-        Masses.
-
-    Raises
-    ------
-    ValueError
-        If a number is not an element's.
-    """
-    masses = []
-    for number in atomic_numbers:
-        try:
-            masses.append(Element.getByAtomicNumber(int(number)).mass)
-        except KeyError:
-            raise ValueError(
-                f"found atomic number {int(number)}, expected one of an element"
-            ) from None
-    return np.array(masses, dtype=np.float64)
-
-
-def read_reference(path: str | Path) -> Trajectory:
-    """
-    Read a file of `make_reference`, or any MDTraj HDF5 file of one molecule.
-
-    A file that is still being written, or whose writer was killed, is read as far
-    as all of its arrays go.
+    Read any supported file: the reader is chosen by suffix and contents.
 
     Parameters
     ----------
     path : path-like
-        MDTraj HDF5 file.
+        MDTraj HDF5 (``.h5``), MD17 or rMD17 (``.npz``), or extxyz (``.xyz``,
+        ``.extxyz``).
+    frame_interval_fs : float, optional
+        Time between frames where the file does not tell, fs; default 0.5 for MD17
+        and rMD17. Must be given for extxyz, must not for HDF5.
 
     Returns
     -------
     Trajectory
-        Frames; velocities, forces and energies where the file has them.
+        The frames.
 
     Raises
     ------
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is not an MDTraj HDF5 file, or holds no whole frame.
+        If the file is of no supported kind, or its reader refuses it.
     """
-    # A copy in memory: a file that its writer has locked can be read all the same.
-    image = Path(path).read_bytes()
-    if not image.startswith(b"\x89HDF\r\n\x1a\n"):
-        raise ValueError(f"{path} is not HDF5; expected an MDTraj HDF5 file")
-    with tables.open_file(
-        f"{path}.image",
-        "r",
-        driver="H5FD_CORE",
-        driver_core_image=image,
-        driver_core_backing_store=0,
-    ) as file:
-        nodes = {node.name: node for node in file.list_nodes("/")}
-        missing = {"coordinates", "time", "topology"} - nodes.keys()
-        if missing:
+    suffix = Path(path).suffix.lower()
+    if suffix in (".h5", ".hdf5"):
+        if frame_interval_fs is not None:
             raise ValueError(
-                f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file with "
-                f"them; found {sorted(nodes)}"
+                f"found frame_interval_fs={frame_interval_fs:g} for {path}, expected "
+                "none: the file has its own times"
             )
-        arrays = {
-            name: nodes[name]
-            for name in (
-                "coordinates",
-                "velocities",
-                "time",
-                "segment",
-                "forces",
-                "potentialEnergy",
-            )
-            if name in nodes
-        }
-        n_frames = min(len(node) for node in arrays.values())
-        # Frames that the writer has not reached have no time yet.
-        reached = np.isfinite(nodes["time"][:n_frames])
-        n_frames = n_frames if reached.all() else int(np.argmin(reached))
-        if n_frames == 0:
-            raise ValueError(f"{path} holds no whole frame yet; expected at least one")
-        values = {name: node[:n_frames] for name, node in arrays.items()}
-        topology = json.loads(nodes["topology"][0])
-        provenance = json.loads(
-            str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
+        return read_reference(path)
+    if suffix == ".npz":
+        interval = 0.5 if frame_interval_fs is None else frame_interval_fs
+        keys = npz_keys(path)
+        if keys >= MD17_KEYS:
+            return read_md17(path, interval)
+        if keys >= RMD17_KEYS:
+            return read_rmd17(path, interval)
+        raise ValueError(
+            f"{path} has keys {sorted(keys)}, expected MD17's {sorted(MD17_KEYS)} or "
+            f"rMD17's {sorted(RMD17_KEYS)}"
         )
-    numbers, bonds = _parse_topology(topology)
-    return Trajectory(
-        positions=values["coordinates"],
-        velocities=values.get("velocities"),
-        times=values["time"],
-        segments=values.get("segment", np.zeros(n_frames, dtype=np.int32)),
-        atomic_numbers=numbers,
-        masses=np.array(provenance.get("masses_Da", element_masses(numbers))),
-        bonds=bonds,
-        potential_energies=values.get("potentialEnergy"),
-        forces=values.get("forces"),
-        provenance=provenance,
+    if suffix in (".xyz", ".extxyz"):
+        if frame_interval_fs is None:
+            raise ValueError(
+                f"{path} has no times, expected frame_interval_fs: give the time "
+                "between its frames"
+            )
+        return read_extxyz(path, frame_interval_fs)
+    raise ValueError(
+        f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz: convert it"
     )
 
 
-def _parse_topology(
-    topology: dict[str, Any],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    atoms = [
-        atom
-        for chain in topology["chains"]
-        for residue in chain["residues"]
-        for atom in residue["atoms"]
+def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
+    """
+    Read an extended xyz file of one molecule, in ASE's units (Angstrom, eV).
+
+    Parameters
+    ----------
+    path : path-like
+        File with one frame or more.
+    frame_interval_fs : float
+        Time between frames, fs.
+
+    Returns
+    -------
+    Trajectory
+        One segment; velocities where every frame has momenta, energies and forces
+        where every frame has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If frames have different atoms, or a periodic cell, or a number is not
+        finite.
+    """
+    frames = list(iread(str(path), index=":"))
+    numbers = frames[0].numbers
+    for index, frame in enumerate(frames):
+        if not np.array_equal(frame.numbers, numbers):
+            raise ValueError(
+                f"{path}: frame {index} is {frame.symbols}, expected "
+                f"{frames[0].symbols} as in frame 0: split the file"
+            )
+        if frame.pbc.any():
+            raise ValueError(
+                f"{path}: frame {index} has a periodic cell, expected an isolated "
+                "molecule: unwrap it and set pbc to F F F"
+            )
+    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+    velocity_unit = ANGSTROM * units.fs * FEMTOSECONDS_PER_PICOSECOND
+    return single_molecule(
+        path,
+        positions=ANGSTROM * np.array([frame.positions for frame in frames]),
+        velocities=velocity_unit
+        * np.array([frame.get_velocities() for frame in frames])
+        if all(frame.has("momenta") for frame in frames)
+        else None,
+        times=interval * np.arange(len(frames)),
+        segments=np.zeros(len(frames), dtype=np.int32),
+        atomic_numbers=numbers.astype(np.int64),
+        potential_energies=_results(frames, "energy", EV),
+        forces=_results(frames, "forces", EV / ANGSTROM),
+        provenance={
+            "data": "extxyz",
+            "file": Path(path).name,
+            "frame_interval_fs": frame_interval_fs,
+        },
+    )
+
+
+def _results(frames: list[Atoms], name: str, unit: float) -> Any:
+    values = [
+        frame.calc.results[name]
+        for frame in frames
+        if frame.calc is not None and name in frame.calc.results
     ]
-    atoms.sort(key=lambda atom: atom["index"])
-    numbers = [Element.getBySymbol(atom["element"]).atomic_number for atom in atoms]
-    # Each bond is [i, j], or [i, j, type, order] in files of other programs.
-    bonds = [bond[:2] for bond in topology["bonds"]]
-    return np.array(numbers, dtype=np.int64), np.array(bonds, dtype=np.int64).reshape(
-        -1, 2
-    )
+    return unit * np.array(values) if len(values) == len(frames) else None

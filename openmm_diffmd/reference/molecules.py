@@ -7,10 +7,10 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
 from ase.io import read
-from ase.neighborlist import build_neighbor_list, natural_cutoffs
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_diffmd.elements import bonds_from_radii
 from openmm_diffmd.units import ANGSTROM
 
 G2_NAMES = {
@@ -21,28 +21,6 @@ G2_NAMES = {
     "water": "H2O",
 }
 """Common names of molecules whose geometry ships with ASE (G2 set)."""
-
-
-def bonds_from_radii(atoms: Atoms) -> list[tuple[int, int]]:
-    """
-    Find the bonds of a molecule: pairs closer than 1.15 times their covalent radii.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-        The molecule.
-
-    Returns
-    -------
-    list of (int, int)
-        Bonded pairs, lower index first, in order.
-    """
-    cutoffs = natural_cutoffs(atoms, mult=1.15)
-    neighbors = build_neighbor_list(atoms, cutoffs, self_interaction=False)
-    pairs = (
-        (i, int(j)) for i in range(len(atoms)) for j in neighbors.get_neighbors(i)[0]
-    )
-    return sorted((min(pair), max(pair)) for pair in pairs)
 
 
 def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
@@ -69,7 +47,7 @@ def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
         )
         for index, symbol in enumerate(atoms.get_chemical_symbols())
     ]
-    for i, j in bonds_from_radii(atoms):
+    for i, j in bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None]):
         topology.addBond(added[i], added[j])
     return topology
 
@@ -137,7 +115,7 @@ def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
             "fill in columns 77-78"
         )
     if topology.getNumBonds() == 0:
-        symbols = [atom.element.symbol for atom in atoms]
-        for i, j in bonds_from_radii(Atoms(symbols, positions / ANGSTROM)):
+        numbers = np.array([atom.element.atomic_number for atom in atoms])
+        for i, j in bonds_from_radii(numbers, positions[None]):
             topology.addBond(atoms[i], atoms[j])
     return topology, np.array(positions, dtype=np.float64)

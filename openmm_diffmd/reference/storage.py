@@ -29,6 +29,9 @@ UNITS = {
 }
 """Arrays of the file and their units; ``time`` last, for it marks a frame whole."""
 PER_ATOM = ("coordinates", "velocities", "forces")
+DTYPES = dict.fromkeys(PER_ATOM, np.float32) | {"segment": np.int32}
+"""Types other than float64, which scalars need: float32 rounds xTB's total energies
+to 0.002 kJ/mol, and times of nanoseconds to tenths of a femtosecond."""
 
 
 class ReferenceWriter:
@@ -94,7 +97,7 @@ class ReferenceWriter:
             name: np.full(
                 (num_frames, n_atoms, 3) if name in PER_ATOM else (num_frames,),
                 -1 if name == "segment" else np.nan,
-                dtype=np.int32 if name == "segment" else np.float32,
+                dtype=DTYPES.get(name, np.float64),
             )
             for name in UNITS
         }

@@ -1,0 +1,210 @@
+"""Readers of MD17 and rMD17 npz files."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.data.single_molecule import single_molecule
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.units import (
+    ANGSTROM,
+    FEMTOSECONDS_PER_PICOSECOND,
+    KILOCALORIE,
+)
+
+MD17_KEYS = frozenset({"R", "E", "F", "z"})
+RMD17_KEYS = frozenset(
+    {"nuclear_charges", "coords", "energies", "forces", "old_indices"}
+)
+
+
+def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
+    """
+    Read an MD17 npz file (keys R, E, F, z).
+
+    MD17 stores no velocities. They are backward differences,
+    v_i = (x_i - x_(i-1)) / dt, which know nothing of the future; the first frame,
+    which has none, is dropped.
+
+    Parameters
+    ----------
+    path : path-like
+        Npz file: R in Angstrom, E in kcal/mol, F in kcal/mol/Angstrom.
+    frame_interval_fs : float
+        Time between frames, fs: 0.5, but about 0.2 for benzene2017, and 1 for
+        azobenzene and paracetamol.
+
+    Returns
+    -------
+    Trajectory
+        One segment.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If keys are missing, shapes disagree, a number is not finite, or the file
+        mixes molecules.
+
+    Notes
+    -----
+    Chmiela et al., Sci. Adv. 3, e1603015 (2017).
+    """
+    data = _load(path, MD17_KEYS)
+    numbers, positions = _molecule(path, data["z"], data["R"])
+    if len(positions) < 2:
+        raise ValueError(
+            f"{path} has {len(positions)} frame, expected two or more: velocities "
+            "are differences"
+        )
+    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+    n_frames = len(positions) - 1
+    return single_molecule(
+        path,
+        positions=positions[1:],
+        velocities=np.diff(positions, axis=0) / interval,
+        times=interval * np.arange(1, n_frames + 1),
+        segments=np.zeros(n_frames, dtype=np.int32),
+        atomic_numbers=numbers,
+        potential_energies=KILOCALORIE * _column(path, "E", data["E"])[1:],
+        forces=KILOCALORIE / ANGSTROM * data["F"][1:],
+        provenance={
+            "data": "MD17",
+            "file": Path(path).name,
+            "frame_interval_fs": frame_interval_fs,
+            "velocities": "backward differences",
+        },
+    )
+
+
+def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
+    """
+    Read an rMD17 npz file, in the order of the MD17 run its frames are from.
+
+    rMD17 is a sample of the frames of one MD17 run: `old_indices` tells which. The
+    frames are one segment with gaps, and `times` are their true times in that run:
+    two frames are a pair of a given lag exactly if their times differ by it.
+
+    Parameters
+    ----------
+    path : path-like
+        Npz file: coords in Angstrom, energies in kcal/mol, forces in
+        kcal/mol/Angstrom.
+    frame_interval_fs : float
+        Time between frames of the MD17 run, fs.
+
+    Returns
+    -------
+    Trajectory
+        One segment, without velocities; energies and forces are rMD17's (PBE).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If keys are missing, shapes disagree, a number is not finite, an old index
+        occurs twice, or the file mixes molecules.
+
+    Notes
+    -----
+    Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020).
+    """
+    data = _load(path, RMD17_KEYS)
+    numbers, positions = _molecule(path, data["nuclear_charges"], data["coords"])
+    indices = _column(path, "old_indices", data["old_indices"])
+    if len(np.unique(indices)) != len(indices):
+        raise ValueError(
+            f"{path} has an old index twice, expected each frame of MD17 once"
+        )
+    if len(indices) != len(positions):
+        raise ValueError(
+            f"{path} has {len(indices)} old_indices, expected {len(positions)} as "
+            "coords"
+        )
+    order = np.argsort(indices)
+    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+    return single_molecule(
+        path,
+        positions=positions[order],
+        velocities=None,
+        times=interval * indices[order],
+        segments=np.zeros(len(indices), dtype=np.int32),
+        atomic_numbers=numbers,
+        potential_energies=KILOCALORIE
+        * _column(path, "energies", data["energies"])[order],
+        forces=KILOCALORIE / ANGSTROM * data["forces"][order],
+        provenance={
+            "data": "rMD17",
+            "file": Path(path).name,
+            "frame_interval_fs": frame_interval_fs,
+        },
+    )
+
+
+def npz_keys(path: str | Path) -> frozenset[str]:
+    """
+    List the arrays of an npz file.
+
+    Parameters
+    ----------
+    path : path-like
+        Npz file.
+
+    Returns
+    -------
+    frozenset of str
+        Names of its arrays.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it is not an npz file.
+    """
+    if not zipfile.is_zipfile(path):
+        Path(path).open("rb").close()
+        raise ValueError(f"{path} is not an npz file; expected MD17 or rMD17")
+    with zipfile.ZipFile(path) as archive:
+        return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+
+
+def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
+    found = npz_keys(path)
+    if not keys <= found:
+        raise ValueError(
+            f"{path} lacks {sorted(keys - found)}, expected keys {sorted(keys)}; "
+            f"found {sorted(found)}"
+        )
+    with np.load(path) as archive:
+        return {key: archive[key] for key in keys}
+
+
+def _molecule(
+    path: str | Path, numbers: NDArray[Any], coordinates: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    if numbers.ndim != 1:
+        raise ValueError(
+            f"{path} has atomic numbers of shape {numbers.shape}, expected (n_atoms,): "
+            "one molecule in each file"
+        )
+    if coordinates.shape[1:] != (len(numbers), 3):
+        raise ValueError(
+            f"{path} has coordinates {coordinates.shape}, expected (n_frames, "
+            f"{len(numbers)}, 3) for its {len(numbers)} atomic numbers"
+        )
+    return numbers.astype(np.int64), ANGSTROM * coordinates.astype(np.float64)
+
+
+def _column(path: str | Path, key: str, values: NDArray[Any]) -> NDArray[Any]:
+    if values.ndim == 2 and values.shape[1] == 1:
+        return values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(f"{path} has {key} {values.shape}, expected (n_frames,)")
+    return values

@@ -1,0 +1,114 @@
+"""Reader of the HDF5 files that `make_reference` writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tables
+from mdtraj.core.element import Element
+from numpy.typing import NDArray
+
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.elements import element_masses
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PER_FRAME = (
+    "coordinates",
+    "velocities",
+    "time",
+    "segment",
+    "forces",
+    "potentialEnergy",
+)
+
+
+def read_reference(path: str | Path) -> Trajectory:
+    """
+    Read a file of `make_reference`, or any MDTraj HDF5 file of one molecule.
+
+    A file that is still being written, or whose writer was killed, is read up to
+    its last whole frame.
+
+    Parameters
+    ----------
+    path : path-like
+        MDTraj HDF5 file.
+
+    Returns
+    -------
+    Trajectory
+        Frames; velocities, forces and energies where the file has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it is not an MDTraj HDF5 file, or holds no whole frame.
+    """
+    # A copy in memory: a file that its writer has locked can be read all the same.
+    image = Path(path).read_bytes()
+    if not image.startswith(HDF5_SIGNATURE):
+        raise ValueError(f"{path} is not HDF5; expected an MDTraj HDF5 file")
+    with tables.open_file(
+        f"{path}.image",
+        "r",
+        driver="H5FD_CORE",
+        driver_core_image=image,
+        driver_core_backing_store=0,
+    ) as file:
+        nodes = {node.name: node for node in file.list_nodes("/")}
+        missing = {"coordinates", "time", "topology"} - nodes.keys()
+        if missing:
+            raise ValueError(
+                f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file with "
+                f"them; found {sorted(nodes)}"
+            )
+        values = _whole_frames(path, nodes)
+        topology = json.loads(nodes["topology"][0])
+        provenance = json.loads(
+            str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
+        )
+    numbers, bonds = _parse_topology(topology)
+    n_frames = len(values["time"])
+    return Trajectory(
+        positions=values["coordinates"],
+        velocities=values.get("velocities"),
+        times=values["time"],
+        segments=values.get("segment", np.zeros(n_frames, dtype=np.int32)),
+        atomic_numbers=numbers,
+        masses=np.array(provenance.get("masses_Da", element_masses(numbers))),
+        bonds=bonds,
+        potential_energies=values.get("potentialEnergy"),
+        forces=values.get("forces"),
+        provenance=provenance,
+    )
+
+
+def _whole_frames(path: str | Path, nodes: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    found = {name: nodes[name] for name in PER_FRAME if name in nodes}
+    n_frames = min(len(node) for node in found.values())
+    # Frames that the writer has not reached have no time yet.
+    reached = np.isfinite(nodes["time"][:n_frames])
+    if not reached.all():
+        n_frames = int(np.argmin(reached))
+    if n_frames == 0:
+        raise ValueError(f"{path} holds no whole frame yet; expected at least one")
+    return {name: node[:n_frames] for name, node in found.items()}
+
+
+def _parse_topology(
+    topology: dict[str, Any],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    atoms = [
+        atom
+        for chain in topology["chains"]
+        for residue in chain["residues"]
+        for atom in residue["atoms"]
+    ]
+    atoms.sort(key=lambda atom: atom["index"])
+    numbers = [Element.getBySymbol(atom["element"]).atomic_number for atom in atoms]
+    # Each bond is [i, j], or [i, j, type, order] in files of other programs.
+    bonds = np.array([bond[:2] for bond in topology["bonds"]], dtype=np.int64)
+    return np.array(numbers, dtype=np.int64), bonds.reshape(-1, 2)

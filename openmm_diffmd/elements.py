@@ -1,0 +1,96 @@
+"""What follows from the elements of a molecule: masses, and bonds by distance."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ase.data import covalent_radii
+from mdtraj.core.element import Element
+from numpy.typing import NDArray
+
+from openmm_diffmd.units import ANGSTROM
+
+BOND_TOLERANCE = 1.15
+"""Atoms closer than this times the sum of their covalent radii are bonded."""
+
+
+def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:
+    """
+    Look up masses, the same as in OpenMM's element table.
+
+    Parameters
+    ----------
+    atomic_numbers : iterable of int
+        Atomic numbers.
+
+    Returns
+    -------
+    ndarray, shape (n_atoms,), Da
+        Masses.
+
+    Raises
+    ------
+    ValueError
+        If a number is not an element's.
+    """
+    masses = []
+    for number in atomic_numbers:
+        try:
+            masses.append(Element.getByAtomicNumber(int(number)).mass)
+        except KeyError:
+            raise ValueError(
+                f"found atomic number {int(number)}, expected an element's"
+            ) from None
+    return np.array(masses, dtype=np.float64)
+
+
+def bonds_from_radii(
+    atomic_numbers: NDArray[np.integer[Any]], positions: NDArray[np.floating[Any]]
+) -> NDArray[np.int64]:
+    """
+    Find the bonds of a molecule from the typical distances of its atoms.
+
+    Parameters
+    ----------
+    atomic_numbers : ndarray of int, shape (n_atoms,)
+        Atomic numbers.
+    positions : ndarray, shape (n_frames, n_atoms, 3), nm
+        Frames; the median distance over at most 200 of them counts, so that a
+        stretched bond in one frame is still a bond.
+
+    Returns
+    -------
+    ndarray of int, shape (n_bonds, 2)
+        Bonded pairs, lower index first, in order.
+    """
+    first, second = np.triu_indices(len(atomic_numbers), k=1)
+    some = positions[:: max(1, len(positions) // 200)]
+    distances = np.linalg.norm(some[:, first] - some[:, second], axis=-1)
+    bonded = np.median(distances, axis=0) < BOND_TOLERANCE * contact_distances(
+        atomic_numbers, first, second
+    )
+    return np.stack([first[bonded], second[bonded]], axis=1)
+
+
+def contact_distances(
+    atomic_numbers: NDArray[np.integer[Any]],
+    first: NDArray[np.integer[Any]],
+    second: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """
+    Add up the covalent radii of pairs of atoms.
+
+    Parameters
+    ----------
+    atomic_numbers : ndarray of int, shape (n_atoms,)
+        Atomic numbers.
+    first, second : ndarray of int, shape (n_pairs,)
+        The pairs.
+
+    Returns
+    -------
+    ndarray, shape (n_pairs,), nm
+        Sums of radii (Cordero et al. 2008, as in ASE).
+    """
+    radii = ANGSTROM * covalent_radii[np.asarray(atomic_numbers)]
+    return np.asarray(radii[first] + radii[second])
