@@ -1,0 +1,224 @@
+"""Pairs of frames one lag apart, of one or many molecules, as padded tensors."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openmm_diffmd.data.trajectory import Trajectory
+
+
+class PairBatch(NamedTuple):
+    """
+    A batch of B pairs padded to A atoms, in each molecule's centre-of-mass frame.
+
+    Attributes
+    ----------
+    positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+        State before the lag.
+    acceleration : Tensor, shape (B, A, 3), nm/ps^2
+        Change of velocity over the lag before this one, divided by the lag.
+    has_acceleration : Tensor of bool, shape (B,)
+        False where the segment holds no earlier frame.
+    species : Tensor of int, shape (B, A)
+        Index of the element, -1 for padding.
+    masses : Tensor, shape (B, A), Da
+        Masses, 0 for padding.
+    following : Tensor, shape (B, A, 2, 3)
+        Positions and velocities after the lag.
+    """
+
+    positions: Tensor
+    velocities: Tensor
+    acceleration: Tensor
+    has_acceleration: Tensor
+    species: Tensor
+    masses: Tensor
+    following: Tensor
+
+
+class LaggedPairs:
+    """
+    All pairs (t, t + lag) within unbroken segments of some trajectories.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        Frames with velocities, one molecule each.
+    ranges : sequence of range
+        Frames of each trajectory that may be used; a pair lies wholly inside.
+    elements : sequence of int
+        Atomic numbers in the order of the species index.
+    lag_time : float
+        Lag, ps.
+
+    Raises
+    ------
+    ValueError
+        If velocities are missing, an element is unknown, the lag is no whole number
+        of frames, or no pair is left.
+    """
+
+    def __init__(
+        self,
+        trajectories: Sequence[Trajectory],
+        ranges: Sequence[range],
+        elements: Sequence[int],
+        lag_time: float,
+    ) -> None:
+        self.lag_time = lag_time
+        n_atoms = max(trajectory.n_atoms for trajectory in trajectories)
+        positions, velocities, molecules, starts, lags, known = [], [], [], [], [], []
+        self._species = torch.full((len(trajectories), n_atoms), -1, dtype=torch.long)
+        self._masses = torch.zeros(len(trajectories), n_atoms)
+        offset = 0
+        pairs = zip(trajectories, ranges, strict=True)
+        for index, (trajectory, frames) in enumerate(pairs):
+            used = slice(frames.start, frames.stop)
+            lag = lag_in_frames(trajectory, lag_time)
+            self._fill_molecule(index, trajectory, elements)
+            for store, values in (
+                (positions, trajectory.positions),
+                (velocities, trajectory.velocities),
+            ):
+                if values is None:
+                    raise ValueError(
+                        "found a trajectory without velocities, expected velocities: "
+                        "use a reference of your own, or backward differences"
+                    )
+                store.append(_centred(values[used], trajectory.masses, n_atoms))
+            segments = trajectory.segments[used]
+            count = len(segments)
+            start = np.flatnonzero(segments[: count - lag] == segments[lag:])
+            earlier = np.maximum(start - lag, 0)
+            has_earlier = (start >= lag) & (segments[earlier] == segments[start])
+            starts.append(start + offset)
+            known.append(has_earlier)
+            lags.append(np.full(len(start), lag))
+            molecules.append(np.full(count, index))
+            offset += count
+        self._positions = torch.cat(positions)
+        self._velocities = torch.cat(velocities)
+        self._molecules = torch.from_numpy(np.concatenate(molecules))
+        self._starts = torch.from_numpy(np.concatenate(starts))
+        self._lags = torch.from_numpy(np.concatenate(lags))
+        self._has_earlier = torch.from_numpy(np.concatenate(known))
+        # A reversed pair has a history where another pair starts at its end.
+        is_start = torch.zeros(offset, dtype=torch.bool)
+        is_start[self._starts] = True
+        self._has_later = is_start[self._starts + self._lags]
+        if len(self._starts) == 0:
+            raise ValueError(
+                f"found no pair of frames {1000 * lag_time:g} fs apart in an unbroken "
+                "segment; bring longer segments or a shorter lag"
+            )
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def batch(self, indices: Tensor, reverse: Tensor | None = None) -> PairBatch:
+        """
+        Gather pairs.
+
+        Parameters
+        ----------
+        indices : Tensor of int, shape (B,)
+            Which pairs.
+        reverse : Tensor of bool, shape (B,), optional
+            Pairs to run backwards in time: frames swapped, velocities negated. Right
+            for frictionless dynamics only.
+
+        Returns
+        -------
+        PairBatch
+            The pairs.
+        """
+        first = self._starts[indices]
+        lag = self._lags[indices]
+        if reverse is None:
+            reverse = torch.zeros_like(first, dtype=torch.bool)
+        sign = torch.where(reverse, -1, 1)
+        start = torch.where(reverse, first + lag, first)
+        end = start + sign * lag
+        has_acceleration = torch.where(
+            reverse, self._has_later[indices], self._has_earlier[indices]
+        )
+        earlier = torch.where(has_acceleration, start - sign * lag, start)
+        direction = sign[:, None, None].to(self._velocities.dtype)
+        velocities = direction * self._velocities[start]
+        acceleration = velocities - direction * self._velocities[earlier]
+        molecule = self._molecules[first]
+        return PairBatch(
+            positions=self._positions[start],
+            velocities=velocities,
+            acceleration=acceleration / self.lag_time,
+            has_acceleration=has_acceleration,
+            species=self._species[molecule],
+            masses=self._masses[molecule],
+            following=torch.stack(
+                [self._positions[end], direction * self._velocities[end]], dim=2
+            ),
+        )
+
+    def _fill_molecule(
+        self, index: int, trajectory: Trajectory, elements: Sequence[int]
+    ) -> None:
+        unknown = sorted(set(trajectory.atomic_numbers.tolist()) - set(elements))
+        if unknown:
+            raise ValueError(
+                f"found elements with atomic numbers {unknown}, expected only "
+                f"{list(elements)}"
+            )
+        order = [list(elements).index(number) for number in trajectory.atomic_numbers]
+        self._species[index, : len(order)] = torch.tensor(order)
+        self._masses[index, : len(order)] = torch.tensor(
+            trajectory.masses, dtype=torch.float32
+        )
+
+
+def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:
+    """
+    Express a lag in frames of a trajectory.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Evenly spaced frames.
+    lag_time : float
+        Lag, ps.
+
+    Returns
+    -------
+    int
+        Frames, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If the frames are not evenly spaced or the lag is no whole number of them.
+    """
+    steps = np.diff(trajectory.times)[np.diff(trajectory.segments) == 0]
+    if len(steps) == 0:
+        raise ValueError("found segments of one frame, expected at least two")
+    step = float(np.median(steps))
+    if not np.allclose(steps, step, rtol=1e-2):
+        raise ValueError(
+            f"found frames between {1000 * steps.min():g} and {1000 * steps.max():g} fs "
+            "apart in one segment, expected even spacing"
+        )
+    lag = round(lag_time / step)
+    if lag < 1 or abs(lag * step - lag_time) > 1e-2 * step:
+        raise ValueError(
+            f"found a lag of {1000 * lag_time:g} fs and frames every {1000 * step:g} fs, "
+            "expected a whole number of frames"
+        )
+    return lag
+
+
+def _centred(values: np.ndarray, masses: np.ndarray, n_atoms: int) -> Tensor:
+    weights = masses / masses.sum()
+    centre = np.einsum("a,fax->fx", weights, values.astype(np.float64))
+    relative = torch.from_numpy((values - centre[:, None]).astype(np.float32))
+    return torch.nn.functional.pad(relative, (0, 0, 0, n_atoms - relative.shape[1]))

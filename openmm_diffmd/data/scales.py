@@ -1,0 +1,120 @@
+"""Per-element scales and bond ranges, taken from the training split only."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.data.trajectory import Trajectory
+
+
+class Scales(NamedTuple):
+    """
+    Root mean squares of what happens over a lag, a component, for each element.
+
+    Attributes
+    ----------
+    position, velocity : Tensor, shape (n_elements,), nm and nm/ps
+        Of x' - x - tau v and of v' - v.
+    acceleration : Tensor, shape (n_elements,), nm/ps^2
+        Of |v' - v|/tau, the whole vector.
+    """
+
+    position: Tensor
+    velocity: Tensor
+    acceleration: Tensor
+
+
+def residual_scales(
+    pairs: LaggedPairs, n_elements: int, n_samples: int = 20000
+) -> Scales:
+    """
+    Measure the elements' scales on evenly spread pairs.
+
+    Parameters
+    ----------
+    pairs : LaggedPairs
+        Pairs of the training split.
+    n_elements : int
+        Number of elements.
+    n_samples : int
+        Pairs to use, at most.
+
+    Returns
+    -------
+    Scales
+        The scales.
+
+    Raises
+    ------
+    ValueError
+        If an element occurs in no pair.
+    """
+    indices = torch.linspace(0, len(pairs) - 1, min(n_samples, len(pairs))).long()
+    batch = pairs.batch(indices)
+    drift = batch.positions + pairs.lag_time * batch.velocities
+    squares = torch.stack(
+        [
+            (batch.following[:, :, 0] - drift).square().mean(-1),
+            (batch.following[:, :, 1] - batch.velocities).square().mean(-1),
+        ],
+        dim=-1,
+    ).double()
+    rows = []
+    for index in range(n_elements):
+        chosen = squares[batch.species == index]
+        if len(chosen) == 0:
+            raise ValueError(
+                f"found no atom of element number {index} in the training pairs; "
+                "leave it out of the model's elements or bring data that has it"
+            )
+        rows.append(chosen.mean(0).sqrt())
+    position, velocity = torch.stack(rows).float().unbind(1)
+    return Scales(position, velocity, velocity * 3**0.5 / pairs.lag_time)
+
+
+def bond_ranges(
+    trajectories: Sequence[Trajectory],
+    ranges: Sequence[range],
+    margin: float = 0.25,
+) -> dict[str, tuple[float, float]]:
+    """
+    Measure how far bonds of each pair of elements stretch in the training data.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        Frames with bonds.
+    ranges : sequence of range
+        Frames of the training split.
+    margin : float
+        Share of the range seen that is added at either end: the data end where
+        they end, not where the molecule breaks.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Symbols, sorted and joined by a dash, to lowest and highest length, nm.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for trajectory, frames in zip(trajectories, ranges, strict=True):
+        positions = trajectory.positions[frames.start : frames.stop]
+        for first, second in trajectory.bonds:
+            lengths = np.linalg.norm(
+                positions[:, first] - positions[:, second], axis=-1
+            )
+            numbers = trajectory.atomic_numbers[[first, second]]
+            name = "-".join(sorted(chemical_symbols[number] for number in numbers))
+            low, high = found.get(name, (np.inf, 0.0))
+            found[name] = (
+                min(low, float(lengths.min())),
+                max(high, float(lengths.max())),
+            )
+    return {
+        name: (low - margin * (high - low), high + margin * (high - low))
+        for name, (low, high) in sorted(found.items())
+    }

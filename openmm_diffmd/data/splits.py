@@ -1,0 +1,69 @@
+"""Contiguous splits with a gap: what comes later never leaks into training."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Split(NamedTuple):
+    """
+    Ranges of frames.
+
+    Attributes
+    ----------
+    train, validation, test : range
+        First to last frame of each part, in the order of time.
+    """
+
+    train: range
+    validation: range
+    test: range
+
+
+def contiguous_split(
+    segments: NDArray[np.integer],
+    gap: int,
+    fractions: tuple[float, float, float] = (0.9, 0.05, 0.05),
+) -> Split:
+    """
+    Cut a trajectory into three contiguous parts.
+
+    Parameters
+    ----------
+    segments : ndarray of int, shape (n_frames,)
+        The unbroken piece of dynamics a frame belongs to.
+    gap : int
+        Frames left out between parts. Where there are several segments at least
+        one whole segment is left out.
+    fractions : tuple of float
+        Shares of the frames; at most 1 together.
+
+    Returns
+    -------
+    Split
+        The parts.
+
+    Raises
+    ------
+    ValueError
+        If the fractions do not fit or a part would be empty.
+    """
+    n_frames = len(segments)
+    if min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
+        raise ValueError(f"found fractions {fractions}, expected a sum of at most 1")
+    counts = np.unique(segments, return_counts=True)[1]
+    if len(counts) > 1:
+        gap = max(gap, int(counts.max()))
+    first = round(fractions[0] * n_frames)
+    second = round((fractions[0] + fractions[1]) * n_frames)
+    parts = Split(
+        range(first), range(first + gap, second), range(second + gap, n_frames)
+    )
+    for name, part in parts._asdict().items():
+        if len(part) == 0 and fractions[parts._fields.index(name)] > 0:
+            raise ValueError(
+                f"found {n_frames} frames, too few for a {name} part after gaps of "
+                f"{gap} frames; bring more frames or other fractions"
+            )
+    return parts

@@ -1,0 +1,1 @@
+"""Denoising diffusion on unit-variance residuals: no network, no molecules."""

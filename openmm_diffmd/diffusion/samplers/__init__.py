@@ -1,0 +1,107 @@
+"""From noise to a sample of unit-variance residuals: one sampler a file."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from openmm_diffmd.diffusion.samplers.euler import sample_euler
+from openmm_diffmd.diffusion.samplers.exponential import sample_exponential
+from openmm_diffmd.diffusion.samplers.heun import sample_heun
+from openmm_diffmd.diffusion.samplers.predictor_corrector import (
+    sample_predictor_corrector,
+)
+
+Denoiser = Callable[[Tensor, float], Tensor]
+
+SAMPLERS: dict[str, Callable[[Denoiser, Tensor, Sequence[float]], Tensor]] = {
+    "exponential": sample_exponential,
+    "euler": sample_euler,
+    "heun": sample_heun,
+    "predictor_corrector": sample_predictor_corrector,
+}
+"""Samplers by name."""
+
+
+def num_extra_draws(sampler: str, num_steps: int) -> int:
+    """
+    Count the noise draws a sampler needs beyond the initial one.
+
+    Parameters
+    ----------
+    sampler : str
+        Name of the sampler.
+    num_steps : int
+        Denoising steps K.
+
+    Returns
+    -------
+    int
+        Draws of the shape of the residual.
+    """
+    stochastic = sampler == "predictor_corrector"
+    return 2 * max(num_steps - 1, 0) if stochastic else 0
+
+
+def num_evaluations(sampler: str, num_steps: int) -> int:
+    """
+    Count the denoiser evaluations of one sample.
+
+    Parameters
+    ----------
+    sampler : str
+        Name of the sampler.
+    num_steps : int
+        Denoising steps K.
+
+    Returns
+    -------
+    int
+        Evaluations.
+    """
+    second_order = sampler in {"heun", "predictor_corrector"}
+    return max(2 * num_steps - 1, 0) if second_order else num_steps
+
+
+def sample(
+    sampler: str, denoiser: Denoiser, noise: Tensor, noise_levels: Sequence[float]
+) -> Tensor:
+    """
+    Draw residuals by denoising.
+
+    Parameters
+    ----------
+    sampler : str
+        One of `SAMPLERS`.
+    denoiser : callable
+        D(u, sigma) for u of shape (n_molecules, n_atoms, 2, 3) and a float sigma.
+    noise : Tensor, shape (1 + num_extra_draws, n_molecules, n_atoms, 2, 3)
+        Unit Gaussian numbers, 0 on padding: the initial draw, then the sampler's.
+    noise_levels : sequence of float
+        Descending levels that end with 0.
+
+    Returns
+    -------
+    Tensor, shape (n_molecules, n_atoms, 2, 3)
+        Residuals.
+
+    Raises
+    ------
+    ValueError
+        If the sampler is unknown or the number of draws is not what it needs.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"found sampler {sampler!r}, expected one of {[*SAMPLERS]}")
+    expected = 1 + num_extra_draws(sampler, len(noise_levels) - 1)
+    if len(noise) != expected:
+        raise ValueError(f"found {len(noise)} noise draws, expected {expected}")
+    # Data of unit variance plus noise of variance sigma_max^2.
+    start = math.sqrt(noise_levels[0] ** 2 + 1.0) * noise[:1]
+    scaled = start if len(noise) == 1 else _join(start, noise)
+    return SAMPLERS[sampler](denoiser, scaled, noise_levels)
+
+
+def _join(start: Tensor, noise: Tensor) -> Tensor:
+    joined = noise.clone()
+    joined[:1] = start
+    return joined

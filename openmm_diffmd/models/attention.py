@@ -1,0 +1,185 @@
+"""One layer of the equivariant geometric Transformer."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from openmm_diffmd.models.couplings import coupling_paths
+from openmm_diffmd.models.geometry import Geometry
+from openmm_diffmd.models.linear import EquivariantLayerNorm, EquivariantLinear
+
+
+class EquivariantAttention(nn.Module):
+    """
+    Attention whose weights are invariant and whose values carry irreps.
+
+    The message to atom i along a coupling path (l_in, l_edge, l_out) is
+    sum_j f_ijc sum_(m, m') C_(m m' m'') Y_m'(r_ij) h_jmc. The filters f are linear in
+    the hidden features of the edge, each head's share of which is scaled by its
+    attention weight.
+
+    Parameters
+    ----------
+    l_max, edge_l_max : int
+        Highest degree of features and of edge harmonics.
+    channels : int
+        Channels of every degree.
+    n_heads : int
+        Attention heads.
+    n_invariants : int
+        Invariant features of an edge.
+    edge_channels : int
+        Width of the hidden layer over edges; a multiple of `n_heads`.
+
+    Raises
+    ------
+    ValueError
+        If `edge_channels` is not a multiple of `n_heads`.
+    """
+
+    coupling: Tensor
+
+    def __init__(
+        self,
+        l_max: int,
+        edge_l_max: int,
+        channels: int,
+        n_heads: int,
+        n_invariants: int,
+        edge_channels: int,
+    ) -> None:
+        super().__init__()
+        if edge_channels % n_heads:
+            raise ValueError(
+                f"found {edge_channels} edge_channels, expected a multiple of "
+                f"{n_heads} heads"
+            )
+        self.n_heads = n_heads
+        self.channels = channels
+        paths = coupling_paths(l_max, edge_l_max)
+        self.ends = [(l_in, l_out) for l_in, _, l_out in paths]
+        self.n_paths = len(paths)
+        self.norm = EquivariantLayerNorm(l_max, channels)
+        self.edge_in = nn.Linear(n_invariants, edge_channels)
+        self.ends_in = nn.Linear(channels, 2 * edge_channels, bias=False)
+        self.logits = nn.Linear(edge_channels, n_heads)
+        self.filters = nn.Linear(edge_channels, self.n_paths * channels, bias=False)
+        self.values = EquivariantLinear(l_max, channels, channels, bias=False)
+        self.out = EquivariantLinear(l_max, channels, channels)
+
+    def forward(self, features: Tensor, geometry: Geometry) -> Tensor:
+        """
+        Gather messages from the other atoms.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features of the atoms.
+        geometry : Geometry
+            Edge features.
+
+        Returns
+        -------
+        Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Sum of messages, linearly mixed.
+        """
+        n_batch, n_atoms, dim, channels = features.shape
+        features = self.norm(features)
+        to_i, from_j = self.ends_in(features[:, :, 0]).chunk(2, dim=-1)
+        hidden = self.edge_in(geometry.invariants)
+        hidden = functional.silu(hidden + to_i[:, :, None] + from_j[:, None])
+        weights = attention_weights(self.logits(hidden), geometry.envelope)
+        hidden = hidden.unflatten(-1, (self.n_heads, -1)) * weights[..., None]
+        filters = self.filters(hidden.flatten(-2)).chunk(self.n_paths, dim=-1)
+        values = self.values(features)[:, None]
+        degree_messages: list[Tensor] = []
+        for index, (l_in, l_out) in enumerate(self.ends):
+            size = 2 * l_in + 1
+            start = l_in * l_in
+            sent = filters[index][..., None, :] * values[..., start : start + size, :]
+            sent = sent.flatten(2, 3)
+            coupling = geometry.couplings[index]
+            if l_out == 0:
+                # A product of single rows is slower than this sum.
+                message = (coupling.transpose(2, 3) * sent).sum(2).flatten(0, 1)[:, None]
+            else:
+                message = torch.bmm(coupling.flatten(0, 1), sent.flatten(0, 1))
+            if l_out < len(degree_messages):
+                degree_messages[l_out] = degree_messages[l_out] + message
+            else:
+                degree_messages.append(message)
+        messages = torch.cat(degree_messages, dim=1)
+        return self.out(messages.view(n_batch, n_atoms, dim, channels))
+
+
+def attention_weights(logits: Tensor, envelope: Tensor) -> Tensor:
+    """
+    Softmax over the other atoms, with the envelope and an empty place.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (B, A, A, n_heads)
+        Logits of edge i <- j.
+    envelope : Tensor, shape (B, A, A)
+        Weight of the edge, 0 where there is none.
+
+    Returns
+    -------
+    Tensor, shape (B, A, A, n_heads)
+        Weights; their sum over j stays below 1, since a place of logit 0 takes part
+        too: an atom whose last neighbour leaves loses its message smoothly.
+    """
+    largest = logits.detach().amax(dim=2, keepdim=True).clamp(min=0.0)
+    unnormalised = (logits - largest).exp() * envelope[..., None]
+    return unnormalised / (unnormalised.sum(2, keepdim=True) + (-largest).exp())
+
+
+class FeedForward(nn.Module):
+    """
+    Gated update of each atom's features from their invariants.
+
+    Parameters
+    ----------
+    l_max : int
+        Highest degree.
+    channels : int
+        Channels of every degree.
+    """
+
+    def __init__(self, l_max: int, channels: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
+        self.norm = EquivariantLayerNorm(l_max, channels)
+        self.left = EquivariantLinear(l_max, channels, channels, bias=False)
+        self.right = EquivariantLinear(l_max, channels, channels, bias=False)
+        width = channels * (l_max + 1)
+        self.hidden = nn.Linear(width, 2 * channels)
+        self.out = nn.Linear(2 * channels, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """
+        Compute the update.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features.
+
+        Returns
+        -------
+        Tensor, shape (B, A, (l_max + 1)**2, channels)
+            What to add to the features.
+        """
+        features = self.norm(features)
+        left = self.left(features).split(self.sizes, dim=-2)
+        right = self.right(features).split(self.sizes, dim=-2)
+        invariants = [features[..., 0, :]]
+        for degree in range(1, self.l_max + 1):
+            invariants.append((left[degree] * right[degree]).mean(-2))
+        hidden = functional.silu(self.hidden(torch.cat(invariants, dim=-1)))
+        gates = self.out(hidden).chunk(self.l_max + 1, dim=-1)
+        out = [gates[0][..., None, :]]
+        for degree in range(1, self.l_max + 1):
+            out.append(gates[degree][..., None, :] * right[degree])
+        return torch.cat(out, dim=-2)

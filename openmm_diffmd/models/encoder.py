@@ -1,0 +1,207 @@
+"""Encoder of the condition: a Transformer that carries the molecule along the lag."""
+
+import torch
+from torch import Tensor, nn
+
+from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
+from openmm_diffmd.models.geometry import EdgeGeometry, Geometry
+from openmm_diffmd.ops import FourierBessel, spherical_harmonics
+
+
+class Encoder(nn.Module):
+    """
+    Features of (x, v), and the mean change over the lag.
+
+    Each layer sees the molecule where the layers before it have brought it: after
+    attention and update it kicks the velocities, then drifts the positions by its
+    share of the lag and a learned correction. A layer so has to learn what happens
+    within a fraction of the lag, a force more than a map over periods of a bond.
+
+    Parameters
+    ----------
+    n_elements : int
+        Number of elements.
+    lag_time : float
+        Lag, ps.
+    cutoff, velocity_cutoff : float
+        Ranges of positions (nm) and mass-weighted velocities (sqrt(kJ/mol)).
+    l_max, n_max : int
+        Highest degree of features, radial functions a degree.
+    channels, n_heads, edge_channels, n_layers : int
+        Sizes of the network.
+    """
+
+    position_scale: Tensor
+    velocity_scale: Tensor
+    invariant_scale: Tensor
+
+    def __init__(
+        self,
+        n_elements: int,
+        lag_time: float,
+        cutoff: float,
+        velocity_cutoff: float,
+        l_max: int,
+        n_max: int,
+        channels: int,
+        n_heads: int,
+        edge_channels: int,
+        n_layers: int,
+    ) -> None:
+        super().__init__()
+        self.lag_time = lag_time
+        self.velocity_cutoff = velocity_cutoff
+        self.geometry = EdgeGeometry(cutoff, velocity_cutoff, l_max, n_max)
+        self.n_max = n_max
+        self.elements = nn.Embedding(n_elements + 1, channels)
+        self.level = nn.Linear(1, channels, bias=False)
+        self.velocity_in = nn.Linear(n_max, 2 * channels, bias=False)
+        self.dim = (l_max + 1) ** 2
+        self.attention = nn.ModuleList(
+            EquivariantAttention(
+                l_max,
+                l_max,
+                channels,
+                n_heads,
+                self.geometry.n_invariants,
+                edge_channels,
+            )
+            for _ in range(n_layers)
+        )
+        self.update = nn.ModuleList(
+            FeedForward(l_max, channels) for _ in range(n_layers)
+        )
+        self.kick = nn.ModuleList(
+            nn.Linear(channels, 2, bias=False) for _ in range(n_layers)
+        )
+        self.velocity_basis = FourierBessel(velocity_cutoff, 1, n_max)
+        self.register_buffer("position_scale", torch.ones(n_elements + 1))
+        self.register_buffer("velocity_scale", torch.ones(n_elements + 1))
+        self.register_buffer("invariant_scale", torch.ones(self.geometry.n_invariants))
+
+    def edge_features(
+        self, positions: Tensor, velocities: Tensor, masses: Tensor, pairs: Tensor
+    ) -> Geometry:
+        """
+        Edge features at a state, invariants at unit scale.
+
+        Parameters
+        ----------
+        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+            State in the centre-of-mass frame.
+        masses : Tensor, shape (B, A), Da
+            Masses.
+        pairs : Tensor of bool, shape (B, A, A)
+            True for two different real atoms.
+
+        Returns
+        -------
+        Geometry
+            Edge features.
+        """
+        weighted = velocities * masses.sqrt()[..., None]
+        geometry = self.geometry(positions, weighted, pairs)
+        return Geometry(
+            geometry.invariants / self.invariant_scale,
+            geometry.envelope,
+            geometry.couplings,
+        )
+
+    def set_invariant_scale(
+        self, positions: Tensor, velocities: Tensor, species: Tensor, masses: Tensor
+    ) -> None:
+        """
+        Bring the edges' invariants to unit root mean square over some states.
+
+        Parameters
+        ----------
+        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+            States of the training split.
+        species : Tensor of int, shape (B, A)
+            Index of the element, -1 for padding.
+        masses : Tensor, shape (B, A), Da
+            Masses, 0 for padding.
+        """
+        pairs = edges_of(species)
+        weighted = velocities * masses.sqrt()[..., None]
+        invariants = self.geometry(positions, weighted, pairs).invariants[pairs]
+        self.invariant_scale.copy_(invariants.square().mean(0).sqrt() + 1e-6)
+
+    def forward(
+        self,
+        positions: Tensor,
+        velocities: Tensor,
+        species: Tensor,
+        masses: Tensor,
+        pairs: Tensor,
+        level: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Encode a state and carry it over the lag.
+
+        Parameters
+        ----------
+        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+            State in the centre-of-mass frame.
+        species : Tensor of int, shape (B, A)
+            Index of the element; n_elements for padding.
+        masses : Tensor, shape (B, A), Da
+            Masses, 0 for padding.
+        pairs : Tensor of bool, shape (B, A, A)
+            True for two different real atoms.
+        level : Tensor, shape (B,)
+            Perturbation level of the state, 0 for a clean one.
+
+        Returns
+        -------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features of the atoms.
+        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+            The state carried over the lag, before projection.
+        """
+        n_batch, n_atoms = species.shape
+        weighted = velocities * masses.sqrt()[..., None]
+        radial, _ = self.velocity_basis((weighted * weighted).sum(-1))
+        harmonics = spherical_harmonics(weighted / self.velocity_cutoff, 1)
+        scalar, vector = self.velocity_in(radial * (1.0 / self.n_max)).chunk(2, dim=-1)
+        scalars = (
+            self.elements(species)
+            + scalar[:, :, 0]
+            + self.level(level[:, None])[:, None]
+        )
+        vectors = harmonics[..., 1:, None] * vector[:, :, 1:2]
+        rest = vectors.new_zeros(n_batch, n_atoms, self.dim - 4, scalars.shape[-1])
+        features = torch.cat([scalars[:, :, None], vectors, rest], dim=2)
+        x, v = positions, velocities
+        fraction = 1.0 / len(self.kick)
+        position_scale = fraction * self.position_scale[species][..., None]
+        velocity_scale = fraction * self.velocity_scale[species][..., None]
+        for attention, update, kick in zip(self.attention, self.update, self.kick):
+            geometry = self.edge_features(x, v, masses, pairs)
+            features = features + attention(features, geometry)
+            features = features + update(features)
+            change = kick(features[:, :, 1:4])
+            kicked = v + velocity_scale * change[..., 1]
+            drift = 0.5 * (v + kicked) * (self.lag_time * fraction)
+            x = x + drift + position_scale * change[..., 0]
+            v = kicked
+        return features, x, v
+
+
+def edges_of(species: Tensor) -> Tensor:
+    """
+    Mark the pairs of different real atoms.
+
+    Parameters
+    ----------
+    species : Tensor of int, shape (B, A)
+        Index of the element, -1 for padding.
+
+    Returns
+    -------
+    Tensor of bool, shape (B, A, A)
+        True for two different atoms, neither of them padding.
+    """
+    real = species >= 0
+    others = ~torch.eye(species.shape[1], dtype=torch.bool, device=species.device)
+    return real[:, :, None] & real[:, None, :] & others

@@ -1,0 +1,338 @@
+"""The transition model: encode a state, denoise a residual, decode a change."""
+
+import torch
+from torch import Tensor, nn
+
+from openmm_diffmd.models.denoiser import Denoiser
+from openmm_diffmd.models.encoder import Encoder, edges_of
+from openmm_diffmd.models.geometry import Geometry
+from openmm_diffmd.models.projection import (
+    angular_momentum,
+    match_angular_momentum,
+    remove_momentum,
+)
+
+PRIORS = ("learned", "ballistic", "previous_frame", "gaussian")
+NOISE_CONDITIONINGS = ("acceleration", "element")
+
+
+class TransitionModel(nn.Module):
+    """
+    Learned p(x(t+tau), v(t+tau) | x(t), v(t)) of molecules in their own frame.
+
+    The change over the lag is u = ((x' - x - tau v)/s_x, (v' - v)/s_v), with scales
+    s of the element. `prior` says what the residual r that diffusion draws is
+    about: ``learned`` u = mu(x, v) + g L r, with the encoder's mean mu and the
+    Cholesky factor L of the element's position-velocity covariance; ``ballistic``
+    u = g r; ``previous_frame`` the same without tau v in u_x; ``gaussian`` x' and
+    v' themselves about 0. g is 1, or with ``acceleration``
+    sqrt((|a|^2 + a_th^2)/2)/a_th of each atom.
+
+    Parameters
+    ----------
+    n_elements : int
+        Number of elements.
+    lag_time : float
+        Lag, ps.
+    prior : str
+        One of `PRIORS`.
+    noise_conditioning : str
+        One of `NOISE_CONDITIONINGS`.
+    cutoff, velocity_cutoff : float
+        Ranges of positions (nm) and of mass-weighted velocities (sqrt(kJ/mol)).
+    l_max : int
+        Highest degree of the features, 1 to 3.
+    n_max : int
+        Radial functions a degree.
+    channels, n_heads, edge_channels, n_layers : int
+        Sizes of the encoder.
+    head_channels, head_layers : int
+        Sizes of the denoising head.
+
+    Raises
+    ------
+    ValueError
+        If an option is not one of those named.
+    """
+
+    position_scale: Tensor
+    velocity_scale: Tensor
+    thermal_acceleration: Tensor
+    residual_cholesky: Tensor
+
+    def __init__(
+        self,
+        n_elements: int,
+        lag_time: float,
+        prior: str = "learned",
+        noise_conditioning: str = "acceleration",
+        cutoff: float = 0.5,
+        velocity_cutoff: float = 16.0,
+        l_max: int = 1,
+        n_max: int = 8,
+        channels: int = 48,
+        n_heads: int = 12,
+        edge_channels: int = 48,
+        n_layers: int = 5,
+        head_channels: int = 24,
+        head_layers: int = 1,
+    ) -> None:
+        super().__init__()
+        if prior not in PRIORS:
+            raise ValueError(f"found prior {prior!r}, expected one of {PRIORS}")
+        if noise_conditioning not in NOISE_CONDITIONINGS:
+            raise ValueError(
+                f"found noise_conditioning {noise_conditioning!r}, expected one of "
+                f"{NOISE_CONDITIONINGS}"
+            )
+        if not 1 <= l_max <= 3:
+            raise ValueError(f"found l_max {l_max}, expected 1, 2 or 3")
+        self.n_elements = n_elements
+        self.lag_time = lag_time
+        self.prior = prior
+        self.noise_conditioning = noise_conditioning
+        self.encoder = Encoder(
+            n_elements,
+            lag_time,
+            cutoff,
+            velocity_cutoff,
+            l_max,
+            n_max,
+            channels,
+            n_heads,
+            edge_channels,
+            n_layers,
+        )
+        self.denoiser = Denoiser(
+            l_max,
+            self.encoder.geometry.n_invariants,
+            channels,
+            head_channels,
+            n_heads,
+            edge_channels,
+            head_layers,
+        )
+        self.n_paths = len(self.encoder.geometry.couplings.paths)
+        padded = n_elements + 1
+        self.register_buffer("position_scale", torch.ones(padded))
+        self.register_buffer("velocity_scale", torch.ones(padded))
+        self.register_buffer("thermal_acceleration", torch.ones(padded))
+        self.register_buffer("residual_cholesky", torch.eye(2).repeat(padded, 1, 1))
+
+    def set_scales(
+        self,
+        position_scale: Tensor,
+        velocity_scale: Tensor,
+        thermal_acceleration: Tensor,
+    ) -> None:
+        """
+        Set the elements' scales, taken from the training split.
+
+        Parameters
+        ----------
+        position_scale, velocity_scale : Tensor, shape (n_elements,), nm and nm/ps
+            Root mean square of x' - x - tau v and of v' - v, a component.
+        thermal_acceleration : Tensor, shape (n_elements,), nm/ps^2
+            Root mean square |v' - v|/tau.
+        """
+        n = self.n_elements
+        self.thermal_acceleration[:n] = thermal_acceleration
+        self.encoder.position_scale[:n] = position_scale
+        self.encoder.velocity_scale[:n] = velocity_scale
+        self.position_scale[:n] = position_scale
+        self.velocity_scale[:n] = velocity_scale
+
+    def encode(
+        self,
+        positions: Tensor,
+        velocities: Tensor,
+        acceleration: Tensor,
+        has_acceleration: Tensor,
+        species: Tensor,
+        masses: Tensor,
+        level: Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Encode what is known before sampling; run once a lag.
+
+        Parameters
+        ----------
+        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+            State in the centre-of-mass frame.
+        acceleration : Tensor, shape (B, A, 3), nm/ps^2
+            Change of the generated velocities over the lag before, divided by it.
+        has_acceleration : Tensor of bool, shape (B,)
+            False where there is no lag before: the thermal constant is used.
+        species : Tensor of int, shape (B, A)
+            Index of the element, -1 for padding.
+        masses : Tensor, shape (B, A), Da
+            Masses, 0 for padding.
+        level : Tensor, shape (B,)
+            Perturbation level of the state, 0 for a clean one.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The condition, for `denoise` and `decode`.
+        """
+        real = species >= 0
+        padded = torch.where(real, species, torch.full_like(species, self.n_elements))
+        pairs = edges_of(species)
+        features, x, v = self.encoder(
+            positions, velocities, padded, masses, pairs, level
+        )
+        geometry = self.encoder.edge_features(x, v, masses, pairs)
+        position_scale = self.position_scale[padded][..., None]
+        velocity_scale = self.velocity_scale[padded][..., None]
+        prior_positions, prior_velocities = positions, velocities
+        if self.prior == "gaussian":
+            prior_positions = torch.zeros_like(positions)
+            prior_velocities = torch.zeros_like(velocities)
+        elif self.prior != "previous_frame":
+            prior_positions = positions + self.lag_time * velocities
+        mean = torch.zeros_like(x)[:, :, None].expand(-1, -1, 2, -1)
+        if self.prior == "learned":
+            mean = torch.stack(
+                [
+                    (x - prior_positions) / position_scale,
+                    (v - prior_velocities) / velocity_scale,
+                ],
+                dim=2,
+            )
+        scale = torch.ones_like(masses)
+        if self.noise_conditioning == "acceleration":
+            thermal = self.thermal_acceleration[padded]
+            ratio = (acceleration * acceleration).sum(-1) / (thermal * thermal)
+            ratio = torch.where(
+                has_acceleration[:, None], ratio, torch.ones_like(ratio)
+            )
+            scale = torch.sqrt(0.5 * (ratio + 1.0))
+        condition = {
+            "positions": positions,
+            "velocities": velocities,
+            "masses": masses,
+            "prior": torch.stack([prior_positions, prior_velocities], dim=2),
+            "unit": torch.stack([position_scale, velocity_scale], dim=2),
+            "mean": mean,
+            "scale": scale,
+            "cholesky": self.residual_cholesky[padded],
+            "features": features,
+            "invariants": geometry.invariants,
+            "envelope": geometry.envelope,
+        }
+        for path, coupling in enumerate(geometry.couplings):
+            condition[f"coupling_{path}"] = coupling
+        return condition
+
+    def denoise(
+        self, residual: Tensor, sigma: Tensor, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """
+        Denoise residuals; run K times a lag.
+
+        Parameters
+        ----------
+        residual : Tensor, shape (B, A, 2, 3)
+            Noisy residuals of position and velocity, unit variance without noise.
+        sigma : Tensor, shape (B,)
+            Noise levels, positive.
+        condition : dict of str to Tensor
+            From `encode`.
+
+        Returns
+        -------
+        Tensor, shape (B, A, 2, 3)
+            D(u; sigma).
+        """
+        couplings = [condition[f"coupling_{path}"] for path in range(self.n_paths)]
+        geometry = Geometry(condition["invariants"], condition["envelope"], couplings)
+        return self.denoiser(
+            residual, sigma, condition["features"], geometry, condition["scale"].log()
+        )
+
+    def decode(
+        self,
+        residual: Tensor,
+        condition: dict[str, Tensor],
+        conserve_angular_momentum: bool,
+    ) -> Tensor:
+        """
+        Turn residuals into the change over the lag, projected.
+
+        Parameters
+        ----------
+        residual : Tensor, shape (B, A, 2, 3)
+            Residuals; zeros give the mean.
+        condition : dict of str to Tensor
+            From `encode`.
+        conserve_angular_momentum : bool
+            Keep the angular momentum as well as the momentum.
+
+        Returns
+        -------
+        Tensor, shape (B, A, 2, 3)
+            Displacement over the lag in the centre-of-mass frame (nm) and change of
+            velocity (nm/ps); 0 on padding.
+        """
+        whitened = condition["scale"][:, :, None, None] * torch.matmul(
+            condition["cholesky"], residual
+        )
+        following = condition["prior"] + condition["unit"] * (
+            condition["mean"] + whitened
+        )
+        positions, velocities = condition["positions"], condition["velocities"]
+        masses = condition["masses"]
+        displacement = remove_momentum(following[:, :, 0] - positions, masses)
+        kick = remove_momentum(following[:, :, 1] - velocities, masses)
+        if conserve_angular_momentum:
+            kick = (
+                match_angular_momentum(
+                    positions + displacement,
+                    velocities + kick,
+                    angular_momentum(positions, velocities, masses),
+                    masses,
+                )
+                - velocities
+            )
+        return torch.stack([displacement, kick], dim=2)
+
+    def whiten(self, following: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """
+        Residuals of a known next frame: what diffusion is trained on.
+
+        Parameters
+        ----------
+        following : Tensor, shape (B, A, 2, 3)
+            Positions (nm) and velocities (nm/ps) after the lag, in the
+            centre-of-mass frame.
+        condition : dict of str to Tensor
+            From `encode`.
+
+        Returns
+        -------
+        Tensor, shape (B, A, 2, 3)
+            r of `decode`, without projection.
+        """
+        error = self.error(following, condition)
+        error = error / condition["scale"][:, :, None, None]
+        return torch.linalg.solve_triangular(condition["cholesky"], error, upper=False)
+
+    def error(self, following: Tensor, condition: dict[str, Tensor]) -> Tensor:
+        """
+        Error of the mean, in units of the elements' scales.
+
+        Parameters
+        ----------
+        following : Tensor, shape (B, A, 2, 3)
+            Positions (nm) and velocities (nm/ps) after the lag, in the
+            centre-of-mass frame.
+        condition : dict of str to Tensor
+            From `encode`.
+
+        Returns
+        -------
+        Tensor, shape (B, A, 2, 3)
+            u - mu.
+        """
+        u = (following - condition["prior"]) / condition["unit"]
+        return u - condition["mean"]

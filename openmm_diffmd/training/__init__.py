@@ -1,0 +1,1 @@
+"""Training of transition models with Lightning."""

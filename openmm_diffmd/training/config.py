@@ -1,0 +1,140 @@
+"""What can be set for a training; documented where it is declared."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """
+    Options of the network.
+
+    Attributes
+    ----------
+    prior : str
+        ``learned``, ``ballistic``, ``previous_frame`` or ``gaussian``.
+    noise_conditioning : str
+        ``acceleration`` or ``element``.
+    cutoff : float
+        Range of the edges, nm.
+    velocity_cutoff : float
+        Mass-weighted velocity at which its features vanish, sqrt(kJ/mol); eight
+        times sqrt(kT) at 500 K.
+    l_max : int
+        Highest degree of the features, 1 to 3.
+    n_max : int
+        Radial functions a degree.
+    channels, n_heads, edge_channels, n_layers : int
+        Sizes of the encoder.
+    head_channels, head_layers : int
+        Sizes of the denoising head.
+    """
+
+    prior: str = "learned"
+    noise_conditioning: str = "acceleration"
+    cutoff: float = 0.5
+    velocity_cutoff: float = 16.0
+    l_max: int = 1
+    n_max: int = 8
+    channels: int = 48
+    n_heads: int = 4
+    edge_channels: int = 48
+    n_layers: int = 5
+    head_channels: int = 24
+    head_layers: int = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """
+    Options of the data.
+
+    Attributes
+    ----------
+    lag_time_fs : float
+        Lag, fs.
+    dynamics : str
+        ``flow`` for frictionless bursts, ``thermostatted`` for Langevin dynamics.
+    fractions : tuple of float
+        Shares of training, validation and test frames, contiguous in time.
+    time_reversal : bool
+        Run half of the pairs backwards; for ``flow`` only.
+    drop_acceleration : float
+        Share of pairs whose acceleration is withheld, as on a first step.
+    perturbed : float
+        Share of pairs whose state is perturbed, at a level the network is told.
+    perturbation : tuple of float
+        Perturbation of positions and velocities at level 1, in units of the
+        elements' scales.
+    """
+
+    lag_time_fs: float = 10.0
+    dynamics: str = "flow"
+    fractions: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    time_reversal: bool = True
+    drop_acceleration: float = 0.1
+    perturbed: float = 0.2
+    perturbation: tuple[float, float] = (0.05, 0.05)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """
+    Options of the optimisation.
+
+    Attributes
+    ----------
+    num_steps : int
+        Optimizer steps.
+    batch_size : int
+        Pairs a step.
+    learning_rate : float
+        Highest learning rate of AdamW.
+    warmup_steps : int
+        Steps to reach it.
+    decay_fraction : float
+        Last share of the steps, over which it falls linearly to 0.
+    weight_decay : float
+        Of AdamW.
+    gradient_clip : float
+        Largest norm of the gradient.
+    ema_decay : float
+        Of the running average of the weights, which is what is kept.
+    num_noise_draws : int
+        Noise levels drawn for each encoded condition.
+    sigma_min, sigma_max : float
+        Range of the noise levels.
+    validation_interval : int
+        Steps between validations.
+    checkpoint_interval : int
+        Steps between checkpoints.
+    """
+
+    num_steps: int = 40000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup_steps: int = 500
+    decay_fraction: float = 0.4
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    num_noise_draws: int = 2
+    sigma_min: float = 0.05
+    sigma_max: float = 3.0
+    validation_interval: int = 1000
+    checkpoint_interval: int = 500
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """
+    All options of a training.
+
+    Attributes
+    ----------
+    model, data, optimizer : ModelConfig, DataConfig, OptimizerConfig
+        The parts.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

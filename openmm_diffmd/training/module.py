@@ -1,0 +1,270 @@
+"""The Lightning module: losses, running whitening, optimizer, validation."""
+
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from openmm_diffmd.data.pairs import PairBatch
+from openmm_diffmd.diffusion.noise_schedule import log_uniform_noise_levels
+from openmm_diffmd.diffusion.preconditioning import denoising_loss_weight
+from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.training.config import TrainConfig
+
+WHITENING_MOMENTUM = 0.01
+
+
+class TransitionTraining(lightning.LightningModule):
+    """
+    Train a `TransitionModel`: its mean by regression, its denoiser by EDM's loss.
+
+    With the learned prior the denoiser sees the encoder's features detached, so that
+    the encoder serves the mean; with the other priors it is trained through.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All options.
+    elements : list of str
+        Symbols in the order of the species index.
+    stochastic_floor : list of float
+        Standard deviation, a component, of the velocity that the reference's own
+        noise leaves open over a lag, in units of the velocity scale; per element.
+    seed : int
+        Seed of noise and perturbations.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        elements: list[str],
+        stochastic_floor: list[float],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.elements = elements
+        self.stochastic_floor = stochastic_floor
+        self.model = build_model(config, len(elements))
+        self.register_buffer("covariance", torch.eye(2).repeat(len(elements), 1, 1))
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """
+        Compute the loss of a batch.
+
+        Parameters
+        ----------
+        batch : PairBatch
+            Pairs.
+        batch_index : int
+            Not used.
+
+        Returns
+        -------
+        Tensor
+            The loss.
+        """
+        level, positions, velocities = self._perturb(batch)
+        known = batch.has_acceleration & (
+            self._uniform(len(level)) >= self.config.data.drop_acceleration
+        )
+        condition = self.model.encode(
+            positions,
+            velocities,
+            batch.acceleration,
+            known,
+            batch.species,
+            batch.masses,
+            level,
+        )
+        real = batch.species >= 0
+        error = self.model.error(batch.following, condition)
+        loss = torch.zeros(())
+        if self.config.model.prior == "learned":
+            # The norm, not its square: a few hot pairs do not rule the gradient.
+            loss = (error.square().sum(-1) + 1e-8).sqrt()[real].mean()
+            self.log("train/mean_error", loss)
+            clean = real & (level == 0)[:, None]
+            self._update_whitening(error.detach(), condition["scale"], batch, clean)
+            condition = {name: value.detach() for name, value in condition.items()}
+        denoising = self._denoising_loss(
+            self.model.whiten(batch.following, condition).detach(),
+            condition,
+            real & (level == 0)[:, None],
+        )
+        self.log("train/denoising", denoising)
+        return loss + denoising
+
+    def validation_step(
+        self, batch: PairBatch, batch_index: int, dataloader_idx: int = 0
+    ) -> None:
+        """
+        Log one-lag errors of the mean per element, beside the stochastic floor.
+
+        Parameters
+        ----------
+        batch : PairBatch
+            Pairs.
+        batch_index, dataloader_idx : int
+            Number of the batch and of the data file.
+        """
+        condition = self.model.encode(
+            batch.positions,
+            batch.velocities,
+            batch.acceleration,
+            batch.has_acceleration,
+            batch.species,
+            batch.masses,
+            torch.zeros(len(batch.species)),
+        )
+        square = self.model.error(batch.following, condition).square().mean(-1)
+        values: dict[str, Any] = {}
+        for index, symbol in enumerate(self.elements):
+            chosen = square[batch.species == index].mean(0).sqrt()
+            values[f"validation/{symbol}_position"] = chosen[0]
+            values[f"validation/{symbol}_velocity"] = chosen[1]
+            values[f"validation/{symbol}_velocity_floor"] = self.stochastic_floor[index]
+        residual = self.model.whiten(batch.following, condition)
+        real = batch.species >= 0
+        values["validation/residual_std"] = residual[real].std()
+        values["validation/error"] = square[real].mean().sqrt()
+        values["validation/denoising"] = self._denoising_loss(residual, condition, real)
+        self.log_dict(values, add_dataloader_idx=True, batch_size=len(batch.species))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """
+        Make AdamW with warm-up, constant rate and linear decay.
+
+        Returns
+        -------
+        dict
+            Lightning's optimizer and scheduler configuration.
+        """
+        options = self.config.optimizer
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
+        )
+        decay = max(1, round(options.decay_fraction * options.num_steps))
+
+        def factor(step: int) -> float:
+            rising = (step + 1) / max(1, options.warmup_steps)
+            falling = (options.num_steps - step) / decay
+            return max(0.0, min(1.0, rising, falling))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """
+        Keep the generator's state.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            The checkpoint being written.
+        """
+        checkpoint["generator"] = self.generator.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """
+        Take the generator's state back.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            The checkpoint being read.
+        """
+        self.generator.set_state(checkpoint["generator"])
+
+    def _uniform(self, count: int) -> Tensor:
+        return torch.rand(count, generator=self.generator)
+
+    def _perturb(self, batch: PairBatch) -> tuple[Tensor, Tensor, Tensor]:
+        options = self.config.data
+        count = len(batch.species)
+        chosen = self._uniform(count) < options.perturbed
+        level = torch.where(chosen, self._uniform(count), torch.zeros(count))
+        noise = torch.randn((*batch.species.shape, 2, 3), generator=self.generator)
+        noise = noise * level[:, None, None, None]
+        noise[batch.species < 0] = 0.0
+        scale = self.model.position_scale[batch.species][..., None]
+        positions = batch.positions + options.perturbation[0] * scale * noise[:, :, 0]
+        scale = self.model.velocity_scale[batch.species][..., None]
+        velocities = batch.velocities + options.perturbation[1] * scale * noise[:, :, 1]
+        return level, positions, velocities
+
+    @torch.no_grad()
+    def _update_whitening(
+        self, error: Tensor, scale: Tensor, batch: PairBatch, chosen: Tensor
+    ) -> None:
+        scaled = error / scale[:, :, None, None]
+        for index in range(len(self.elements)):
+            own = scaled[chosen & (batch.species == index)]
+            if len(own):
+                found = torch.einsum("nax,nbx->ab", own, own) / (3 * len(own))
+                self.covariance[index].lerp_(found, WHITENING_MOMENTUM)
+        # A floor, so that a mean that is exact in training can be whitened.
+        floor = 1e-10 * torch.eye(2)
+        self.model.residual_cholesky[: len(self.elements)] = torch.linalg.cholesky(
+            self.covariance + floor
+        )
+
+    def _denoising_loss(
+        self, residual: Tensor, condition: dict[str, Tensor], chosen: Tensor
+    ) -> Tensor:
+        options = self.config.optimizer
+        loss = torch.zeros(())
+        for _ in range(options.num_noise_draws):
+            sigma = log_uniform_noise_levels(
+                (len(residual),), options.sigma_min, options.sigma_max, self.generator
+            )
+            noise = torch.randn(residual.shape, generator=self.generator)
+            noisy = residual + sigma[:, None, None, None] * noise
+            denoised = self.model.denoise(noisy, sigma, condition)
+            square = (denoised - residual).square().mean((-2, -1))
+            weighted = denoising_loss_weight(sigma)[:, None] * square
+            loss = loss + weighted[chosen].mean()
+        return loss / options.num_noise_draws
+
+
+def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:
+    """
+    Make the network a configuration describes.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All options.
+    n_elements : int
+        Number of elements.
+
+    Returns
+    -------
+    TransitionModel
+        With initial weights.
+    """
+    options = config.model
+    return TransitionModel(
+        n_elements=n_elements,
+        lag_time=config.data.lag_time_fs / 1000,
+        prior=options.prior,
+        noise_conditioning=options.noise_conditioning,
+        cutoff=options.cutoff,
+        velocity_cutoff=options.velocity_cutoff,
+        l_max=options.l_max,
+        n_max=options.n_max,
+        channels=options.channels,
+        n_heads=options.n_heads,
+        edge_channels=options.edge_channels,
+        n_layers=options.n_layers,
+        head_channels=options.head_channels,
+        head_layers=options.head_layers,
+    )

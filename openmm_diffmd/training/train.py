@@ -1,0 +1,315 @@
+"""Train a transition model from reference files."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from lightning.pytorch.callbacks import (
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.scales import Scales, bond_ranges, residual_scales
+from openmm_diffmd.data.splits import Split, contiguous_split
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.module import TransitionTraining
+
+DESCRIPTION_FILE = "training.json"
+LAST_CHECKPOINT = "last.ckpt"
+# R in kJ/mol/K: training imports no OpenMM.
+BOLTZMANN = 8.31446261815324e-3
+
+
+def train(
+    data: list[Path],
+    output: Path,
+    model: ModelConfig = ModelConfig(),  # noqa: B008
+    pairs: DataConfig = DataConfig(),  # noqa: B008
+    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    seed: int = 1,
+    resume: bool = False,
+    num_threads: int = 0,
+    progress: bool = True,
+) -> Path:
+    """
+    Train a transition model.
+
+    Parameters
+    ----------
+    data : list of path-like
+        Reference files of one or more molecules, MDTraj HDF5 with velocities.
+    output : path-like
+        Folder for checkpoints, logs and ``training.json``.
+    model : ModelConfig
+        Options of the network.
+    pairs : DataConfig
+        Options of the data.
+    optimizer : OptimizerConfig
+        Options of the optimisation.
+    seed : int
+        Seed of weights, batches and noise.
+    resume : bool
+        Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
+    num_threads : int
+        Threads of PyTorch; 0 leaves its own choice.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The last checkpoint.
+
+    Raises
+    ------
+    FileExistsError
+        If `output` holds a training and `resume` is off.
+    FileNotFoundError
+        If `resume` is on and there is no checkpoint.
+    ValueError
+        If data and options do not fit.
+    """
+    output = Path(output)
+    checkpoint = output / LAST_CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"found a training in {output}; set resume, or choose another folder"
+        )
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"found no {checkpoint} to resume from")
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    config = TrainConfig(model, pairs, optimizer)
+    if pairs.dynamics == "thermostatted" and pairs.time_reversal:
+        raise ValueError(
+            "found time_reversal with thermostatted dynamics, whose transitions are "
+            "not reversible; switch it off"
+        )
+    lightning.seed_everything(seed, verbose=False)
+    trajectories = [read_reference(path) for path in data]
+    splits = split_trajectories(trajectories, config)
+    elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
+    lag_time = pairs.lag_time_fs / 1000
+    training_pairs = LaggedPairs(
+        trajectories, [split.train for split in splits], elements, lag_time
+    )
+    scales = residual_scales(training_pairs, len(elements))
+    symbols = [chemical_symbols[number] for number in elements]
+    description = describe(config, seed, data, trajectories, splits, symbols)
+    module = TransitionTraining(
+        config, symbols, stochastic_floor(trajectories, symbols, scales, config), seed
+    )
+    if not resume:
+        calibrate(module, training_pairs, scales)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
+    first_step = torch.load(checkpoint)["global_step"] if resume else 0
+    batches = RandomBatches(
+        training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
+    )
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=optimizer.num_steps,
+        limit_val_batches=1.0,
+        val_check_interval=optimizer.validation_interval,
+        check_val_every_n_epoch=None,
+        gradient_clip_val=optimizer.gradient_clip,
+        num_sanity_val_steps=0,
+        log_every_n_steps=50,
+        logger=[CSVLogger(output, name="csv"), TensorBoardLogger(output)],
+        callbacks=[
+            EMAWeightAveraging(decay=optimizer.ema_decay),
+            ModelCheckpoint(
+                dirpath=output,
+                filename="{step}",
+                every_n_train_steps=optimizer.checkpoint_interval,
+                save_last=True,
+                enable_version_counter=False,
+            ),
+            *([TQDMProgressBar(refresh_rate=20)] if progress else []),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    trainer.fit(
+        module,
+        DataLoader(batches, batch_size=None),
+        [
+            validation_loader(
+                LaggedPairs([trajectory], [split.validation], elements, lag_time)
+            )
+            for trajectory, split in zip(trajectories, splits, strict=True)
+        ],
+        ckpt_path=str(checkpoint) if resume else None,
+        weights_only=False,
+    )
+    return checkpoint
+
+
+def split_trajectories(
+    trajectories: Sequence[Trajectory], config: TrainConfig
+) -> list[Split]:
+    """
+    Split each trajectory, with a gap of a lag at least.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        The data.
+    config : TrainConfig
+        All options.
+
+    Returns
+    -------
+    list of Split
+        One a trajectory.
+    """
+    lag_time = config.data.lag_time_fs / 1000
+    return [
+        contiguous_split(
+            trajectory.segments,
+            lag_in_frames(trajectory, lag_time),
+            config.data.fractions,
+        )
+        for trajectory in trajectories
+    ]
+
+
+def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:
+    """
+    Set the network's scales from the training split.
+
+    Parameters
+    ----------
+    module : TransitionTraining
+        What is to be trained.
+    pairs : LaggedPairs
+        Pairs of the training split.
+    scales : Scales
+        The elements' scales.
+    """
+    model = module.model
+    model.set_scales(scales.position, scales.velocity, scales.acceleration)
+    count = min(512, len(pairs))
+    batch = pairs.batch(torch.linspace(0, len(pairs) - 1, count).long())
+    with torch.no_grad():
+        model.encoder.set_invariant_scale(
+            batch.positions, batch.velocities, batch.species, batch.masses
+        )
+
+
+def stochastic_floor(
+    trajectories: Sequence[Trajectory],
+    symbols: Sequence[str],
+    scales: Scales,
+    config: TrainConfig,
+) -> list[float]:
+    """
+    Spread of the velocity that the reference's own noise leaves open over a lag.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        The data.
+    symbols : sequence of str
+        The elements.
+    scales : Scales
+        Their scales.
+    config : TrainConfig
+        All options.
+
+    Returns
+    -------
+    list of float
+        sqrt(kT (1 - exp(-2 friction tau))/m) in units of the velocity scale, a
+        component; 0 for frictionless bursts, which are deterministic.
+    """
+    provenance = trajectories[0].provenance
+    friction = float(provenance.get("friction_per_ps", 0.0))
+    temperature = float(provenance.get("temperature_K", 0.0))
+    noise = 1 - math.exp(-2 * friction * config.data.lag_time_fs / 1000)
+    masses = {
+        int(z): float(m)
+        for t in trajectories
+        for z, m in zip(t.atomic_numbers, t.masses, strict=True)
+    }
+    return [
+        math.sqrt(BOLTZMANN * temperature * noise / masses[atomic_numbers[symbol]])
+        / float(scales.velocity[index])
+        for index, symbol in enumerate(symbols)
+    ]
+
+
+def describe(
+    config: TrainConfig,
+    seed: int,
+    data: Sequence[Path],
+    trajectories: Sequence[Trajectory],
+    splits: Sequence[Split],
+    symbols: list[str],
+) -> dict[str, Any]:
+    """
+    Collect what an exported model has to say about its training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All options.
+    seed : int
+        Seed of the training.
+    data : sequence of path-like
+        The files.
+    trajectories : sequence of Trajectory
+        Their frames.
+    splits : sequence of Split
+        Their splits.
+    symbols : list of str
+        The elements.
+
+    Returns
+    -------
+    dict
+        JSON-able description: configuration, elements, bond ranges, example, files.
+    """
+    first = trajectories[0]
+    return {
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "elements": symbols,
+        "bond_ranges_nm": bond_ranges(trajectories, [s.train for s in splits]),
+        "example": {
+            "elements": [chemical_symbols[number] for number in first.atomic_numbers],
+            "bonds": first.bonds.tolist(),
+            "positions_nm": first.positions[0].astype(float).tolist(),
+        },
+        "data": [
+            {
+                "file": Path(path).name,
+                "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+                "n_frames": trajectory.n_frames,
+                "n_segments": len(set(trajectory.segments.tolist())),
+                "train_frames": len(split.train),
+                "provenance": dict(trajectory.provenance),
+            }
+            for path, trajectory, split in zip(data, trajectories, splits, strict=True)
+        ],
+    }
