@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from openmm import app, unit
 from scipy import linalg
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ class HarmonicModel(nn.Module):
 
     def __init__(
         self,
-        angular_frequency: float = 60.0,
+        angular_frequency: float = 20.0,
         friction: float = 0.0,
         temperature: float = 300.0,
         lag_time: float = 0.01,
@@ -302,7 +303,14 @@ def save_stub_model(
     """
     model = HarmonicModel() if model is None else model
     generator = np.random.default_rng(7)
-    positions = 0.05 * generator.normal(size=(len(ETHANOL_ELEMENTS), 3))
+    masses = [
+        app.Element.getBySymbol(symbol).mass.value_in_unit(unit.dalton)
+        for symbol in ETHANOL_ELEMENTS
+    ]
+    # One frame of the stub's equilibrium.
+    spread = np.sqrt(BOLTZMANN * model.temperature / np.array(masses))[:, None]
+    positions = generator.normal(size=(len(masses), 3))
+    positions *= spread / model.angular_frequency
     pairs = ("C-C", "C-H", "C-O", "H-O")
     metadata = ModelMetadata(
         name=name,

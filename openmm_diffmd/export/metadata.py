@@ -148,7 +148,7 @@ class ModelMetadata:
 
     def bond_range(self, symbol1: str, symbol2: str) -> tuple[float, float]:
         """
-        Allowed length of a bond between two elements.
+        Look up the allowed length of a bond between two elements.
 
         Parameters
         ----------

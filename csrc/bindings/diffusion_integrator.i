@@ -1,0 +1,130 @@
+%module(package="openmm_diffmd.integrator") bindings
+
+%import(module="openmm") "swig/OpenMMSwigHeaders.i"
+%include "swig/typemaps.i"
+%include <std_string.i>
+
+%{
+#include "DiffusionIntegrator.h"
+#include "OpenMM.h"
+#include "OpenMMAmoeba.h"
+#include "OpenMMDrude.h"
+#include "openmm/RPMDIntegrator.h"
+#include "openmm/RPMDMonteCarloBarostat.h"
+#include "openmm/serialization/XmlSerializer.h"
+
+#include <memory>
+#include <sstream>
+%}
+
+%pythoncode %{
+from openmm import unit
+%}
+
+%exception {
+    try {
+        $action
+    } catch (const std::exception& error) {
+        PyObject* openmm = PyImport_AddModule("openmm");
+        PyObject* exception = PyObject_GetAttrString(openmm, "OpenMMException");
+        PyErr_SetString(exception, error.what());
+        Py_DECREF(exception);
+        SWIG_fail;
+    }
+}
+
+// A step takes long: other Python threads may run during it.
+%exception OpenMMDiffMD::DiffusionIntegrator::step {
+    PyThreadState* const threadState = PyEval_SaveThread();
+    std::string message;
+    bool failed = false;
+    try {
+        $action
+    } catch (const std::exception& error) {
+        failed = true;
+        message = error.what();
+    }
+    PyEval_RestoreThread(threadState);
+    if (failed) {
+        PyObject* openmm = PyImport_AddModule("openmm");
+        PyObject* exception = PyObject_GetAttrString(openmm, "OpenMMException");
+        PyErr_SetString(exception, message.c_str());
+        Py_DECREF(exception);
+        SWIG_fail;
+    }
+}
+
+%pythonappend OpenMMDiffMD::DiffusionIntegrator::getTemperature() const %{
+    val = unit.Quantity(val, unit.kelvin)
+%}
+%pythonappend OpenMMDiffMD::DiffusionIntegrator::getMaxTemperature() const %{
+    val = unit.Quantity(val, unit.kelvin)
+%}
+%pythonappend OpenMMDiffMD::DiffusionIntegrator::getFriction() const %{
+    val = unit.Quantity(val, 1/unit.picosecond)
+%}
+%apply int& OUTPUT { int& species, int& molecule, int& particle1, int& particle2 };
+%apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& sigmaMin,
+                        double& sigmaMax, double& rho };
+%newobject OpenMMDiffMD::DiffusionIntegrator::fromXml;
+
+namespace OpenMMDiffMD {
+
+class DiffusionIntegrator : public OpenMM::Integrator {
+public:
+    DiffusionIntegrator(const std::string& modelFile, const std::string& modelHash, double lagTime,
+                        double temperature, double friction, bool thermostatted);
+    const std::string& getModelFile() const;
+    const std::string& getModelHash() const;
+    bool getThermostatted() const;
+    int addMolecule(double kineticEnergyQuantile);
+    int getNumMolecules() const;
+    double getKineticEnergyQuantile(int molecule) const;
+    int addParticle(int species, double mass, int molecule);
+    int getNumParticles() const;
+    void getParticleParameters(int index, int& species, double& mass, int& molecule) const;
+    int addBond(int particle1, int particle2, double minLength, double maxLength);
+    int getNumBonds() const;
+    void getBondParameters(int index, int& particle1, int& particle2, double& minLength,
+                           double& maxLength) const;
+    double getTemperature() const;
+    void setTemperature(double temp);
+    double getFriction() const;
+    void setFriction(double coeff);
+    int getRandomNumberSeed() const;
+    void setRandomNumberSeed(int seed);
+    void setStepSize(double size) override;
+    double getMaxTemperature() const;
+    void setMaxTemperature(double temp);
+    const std::string& getSampler() const;
+    void setSampler(const std::string& name);
+    int getNumSamplingSteps() const;
+    void setNumSamplingSteps(int steps);
+    void getNoiseLevels(double& sigmaMin, double& sigmaMax, double& rho) const;
+    void setNoiseLevels(double sigmaMin, double sigmaMax, double rho);
+    int getMaxResamples() const;
+    void setMaxResamples(int count);
+    bool getConserveAngularMomentum() const;
+    void setConserveAngularMomentum(bool conserve);
+    long long getNumResamples() const;
+    long long getNumResamples(int molecule) const;
+    std::string getLastRefusal() const;
+    void step(int steps) override;
+};
+
+%extend DiffusionIntegrator {
+    /** Read what XmlSerializer wrote, with the type that it had. */
+    static OpenMMDiffMD::DiffusionIntegrator* fromXml(const std::string& xml) {
+        std::istringstream stream(xml);
+        std::unique_ptr<OpenMM::Integrator> read(
+            OpenMM::XmlSerializer::deserialize<OpenMM::Integrator>(stream));
+        auto* integrator = dynamic_cast<OpenMMDiffMD::DiffusionIntegrator*>(read.get());
+        if (integrator == nullptr)
+            throw OpenMM::OpenMMException("found XML of another integrator, expected one of a "
+                                          "DiffusionIntegrator; use XmlSerializer.deserialize");
+        read.release();
+        return integrator;
+    }
+}
+
+} // namespace OpenMMDiffMD

@@ -1,0 +1,210 @@
+#ifndef OPENMM_DIFFUSION_INTEGRATOR_H_
+#define OPENMM_DIFFUSION_INTEGRATOR_H_
+
+#include "openmm/Integrator.h"
+#include "openmm/Vec3.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace diffmd {
+class Propagator;
+}
+
+namespace OpenMMDiffMD {
+
+/**
+ * An Integrator that moves molecules forward by a whole lag time without evaluating a force: it
+ * draws the next frame from a learned conditional distribution by denoising diffusion. The model
+ * is a TorchScript file. One step is one lag.
+ *
+ * Molecules, particles and bonds are added in the order of the System's particles, before the
+ * Context is made. Molecules do not see each other.
+ */
+class DiffusionIntegrator : public OpenMM::Integrator {
+public:
+    /**
+     * Create a DiffusionIntegrator.
+     *
+     * @param modelFile      path of the model file
+     * @param modelHash      SHA-256 of the model file, hexadecimal
+     * @param lagTime        time of one step, as the model was trained for, in ps
+     * @param temperature    temperature of the heat bath, in Kelvin
+     * @param friction       friction of the heat bath, in 1/ps; 0 leaves the flow alone (NVE)
+     * @param thermostatted  whether the model has learned the heat bath too; it then holds for
+     *                       this temperature and friction only
+     */
+    DiffusionIntegrator(const std::string &modelFile, const std::string &modelHash, double lagTime,
+                        double temperature, double friction, bool thermostatted);
+    ~DiffusionIntegrator();
+
+    /** Get the path of the model file. */
+    const std::string &getModelFile() const { return modelFile; }
+    /** Get the SHA-256 of the model file, hexadecimal. */
+    const std::string &getModelHash() const { return modelHash; }
+    /** Get whether the model has learned the heat bath too. */
+    bool getThermostatted() const { return thermostatted; }
+    /**
+     * Add a molecule.
+     *
+     * @param kineticEnergyQuantile  largest kinetic energy it may have, in units of kT/2 of the
+     *                               hotter of the bath and the training data
+     * @return index of the molecule
+     */
+    int addMolecule(double kineticEnergyQuantile);
+    /** Get the number of molecules. */
+    int getNumMolecules() const { return kineticEnergyQuantiles.size(); }
+    /** Get the largest kinetic energy a molecule may have, in units of kT/2. */
+    double getKineticEnergyQuantile(int molecule) const;
+    /**
+     * Add a particle.
+     *
+     * @param species   index of its element in the model
+     * @param mass      mass of that element, in Da; the System's must be the same
+     * @param molecule  index of its molecule
+     * @return index of the particle
+     */
+    int addParticle(int species, double mass, int molecule);
+    /** Get the number of particles. */
+    int getNumParticles() const { return particles.size(); }
+    /**
+     * Get what was given to addParticle().
+     *
+     * @param index          index of the particle
+     * @param[out] species   index of its element in the model
+     * @param[out] mass      mass, in Da
+     * @param[out] molecule  index of its molecule
+     */
+    void getParticleParameters(int index, int &species, double &mass, int &molecule) const;
+    /**
+     * Add a bond that the guards watch.
+     *
+     * @param particle1, particle2  particles of one molecule
+     * @param minLength, maxLength  lengths it may have, in nm
+     * @return index of the bond
+     */
+    int addBond(int particle1, int particle2, double minLength, double maxLength);
+    /** Get the number of bonds. */
+    int getNumBonds() const { return bonds.size(); }
+    /**
+     * Get what was given to addBond().
+     *
+     * @param index                      index of the bond
+     * @param[out] particle1, particle2  its particles
+     * @param[out] minLength, maxLength  lengths it may have, in nm
+     */
+    void getBondParameters(int index, int &particle1, int &particle2, double &minLength,
+                           double &maxLength) const;
+
+    /** Get the temperature of the heat bath, in Kelvin. */
+    double getTemperature() const { return temperature; }
+    /** Set the temperature of the heat bath, in Kelvin; takes effect at the next step. */
+    void setTemperature(double temp);
+    /** Get the friction of the heat bath, in 1/ps. */
+    double getFriction() const { return friction; }
+    /** Set the friction of the heat bath, in 1/ps; takes effect at the next step. */
+    void setFriction(double coeff);
+    /** Get the random number seed. */
+    int getRandomNumberSeed() const { return randomNumberSeed; }
+    /**
+     * Set the random number seed, before the Context is made. Molecule i has seed + i; 0 stands
+     * for a new seed with each Context.
+     */
+    void setRandomNumberSeed(int seed);
+    /** Refused unless the size, in ps, is the lag time: the model knows no other. */
+    void setStepSize(double size) override;
+
+    /** Get the temperature of the hottest training data, in Kelvin. */
+    double getMaxTemperature() const { return maxTemperature; }
+    /** Set the temperature of the hottest training data, in Kelvin, before the Context is made. */
+    void setMaxTemperature(double temp) { maxTemperature = temp; }
+    /** Get the name of the sampler. */
+    const std::string &getSampler() const { return sampler; }
+    /** Set the sampler, before the Context is made: exponential, euler, heun, predictor_corrector.
+     */
+    void setSampler(const std::string &name);
+    /** Get the number of denoising steps. */
+    int getNumSamplingSteps() const { return numSamplingSteps; }
+    /** Set the number of denoising steps, before the Context is made; 0 takes the mean. */
+    void setNumSamplingSteps(int steps);
+    /**
+     * Get the noise levels.
+     *
+     * @param[out] sigmaMin, sigmaMax  lowest positive and highest level
+     * @param[out] rho                 exponent of Karras et al., arXiv 2206.00364
+     */
+    void getNoiseLevels(double &sigmaMin, double &sigmaMax, double &rho) const;
+    /** Set the noise levels, before the Context is made. */
+    void setNoiseLevels(double sigmaMin, double sigmaMax, double rho);
+    /** Get how often one molecule's lag is redrawn before it is given up. */
+    int getMaxResamples() const { return maxResamples; }
+    /** Set how often one molecule's lag is redrawn, before the Context is made. */
+    void setMaxResamples(int count);
+    /** Get whether molecules keep their angular momentum. */
+    bool getConserveAngularMomentum() const { return conserveAngularMomentum; }
+    /** Set whether molecules keep their angular momentum, before the Context is made. */
+    void setConserveAngularMomentum(bool conserve) { conserveAngularMomentum = conserve; }
+
+    /** Get how many lags were redrawn since the Context was made, over all molecules. */
+    long long getNumResamples() const;
+    /** Get how many lags of one molecule were redrawn since the Context was made. */
+    long long getNumResamples(int molecule) const;
+    /** Get what the guards said about the last draw they refused; empty if there was none. */
+    std::string getLastRefusal() const;
+
+    /**
+     * Advance the simulation by lags.
+     *
+     * @param steps  the number of lags
+     */
+    void step(int steps) override;
+
+protected:
+    void initialize(OpenMM::ContextImpl &context) override;
+    void cleanup() override;
+    void stateChanged(OpenMM::State::DataType changed) override;
+    std::vector<std::string> getKernelNames() override;
+    double computeKineticEnergy() override;
+    bool kineticEnergyRequiresForce() const override { return false; }
+    void createCheckpoint(std::ostream &stream) const override;
+    void loadCheckpoint(std::istream &stream) override;
+
+private:
+    struct Particle {
+        int species;
+        double mass;
+        int molecule;
+    };
+    struct Bond {
+        int particle1, particle2;
+        double minLength, maxLength;
+    };
+    void checkSystem(const OpenMM::System &system) const;
+    void checkForces(const OpenMM::System &system) const;
+    const diffmd::Propagator &getPropagator() const;
+
+    std::string modelFile, modelHash;
+    double temperature, friction;
+    bool thermostatted;
+    double maxTemperature;
+    int randomNumberSeed = 0;
+    std::string sampler = "exponential";
+    int numSamplingSteps = 1;
+    double sigmaMin = 0.02, sigmaMax = 3.0, rho = 7.0;
+    int maxResamples = 10;
+    bool conserveAngularMomentum = false;
+    std::vector<double> kineticEnergyQuantiles;
+    std::vector<Particle> particles;
+    std::vector<Bond> bonds;
+
+    std::unique_ptr<diffmd::Propagator> propagator;
+    std::vector<OpenMM::Vec3> positions, velocities;
+    int checkedForceGroups = 0;
+    /** Whether the next report of new positions is our own, or a checkpoint's. */
+    bool expectPositions = false;
+};
+
+} // namespace OpenMMDiffMD
+
+#endif /*OPENMM_DIFFUSION_INTEGRATOR_H_*/

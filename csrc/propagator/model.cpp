@@ -1,0 +1,157 @@
+#include "model.h"
+#include "sha256.h"
+
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+namespace diffmd {
+
+using c10::IValue;
+
+struct Batch::Tensors {
+    at::Tensor positions, velocities, acceleration, has_acceleration, species, masses, level, sigma,
+        residual;
+    IValue condition, output;
+    torch::jit::Stack stack;
+};
+
+Batch::Batch(int64_t num_molecules, int64_t num_atoms)
+    : num_molecules(num_molecules), num_atoms(num_atoms), tensors(std::make_unique<Tensors>()) {
+    const c10::InferenceMode guard;
+    Tensors &t = *tensors;
+    const int64_t b = num_molecules, a = num_atoms;
+    t.positions = at::zeros({b, a, 3});
+    t.velocities = at::zeros({b, a, 3});
+    t.acceleration = at::zeros({b, a, 3});
+    t.has_acceleration = at::zeros({b}, at::kBool);
+    t.species = at::full({b, a}, -1, at::kLong);
+    t.masses = at::zeros({b, a});
+    t.level = at::zeros({b});
+    t.sigma = at::zeros({b});
+    t.residual = at::zeros({b, a, 2, 3});
+    positions = t.positions.data_ptr<float>();
+    velocities = t.velocities.data_ptr<float>();
+    acceleration = t.acceleration.data_ptr<float>();
+    has_acceleration = t.has_acceleration.data_ptr<bool>();
+    species = t.species.data_ptr<int64_t>();
+    masses = t.masses.data_ptr<float>();
+    level = t.level.data_ptr<float>();
+    sigma = t.sigma.data_ptr<float>();
+    residual = t.residual.data_ptr<float>();
+}
+
+Batch::~Batch() = default;
+Batch::Batch(Batch &&) noexcept = default;
+Batch &Batch::operator=(Batch &&) noexcept = default;
+
+namespace {
+
+// The message alone: torch appends a C++ backtrace of many lines.
+std::string reason_of(const std::exception &error) {
+    const auto *torch_error = dynamic_cast<const c10::Error *>(&error);
+    return torch_error ? torch_error->what_without_backtrace() : error.what();
+}
+
+} // namespace
+
+struct Model::Script {
+    std::string path;
+    torch::jit::Module module;
+    torch::jit::Function *encode, *denoise, *decode;
+
+    torch::jit::Function *find(const std::string &name, const std::string &arguments) {
+        const auto method = module.find_method(name);
+        std::string found = "none";
+        if (method) {
+            found.clear();
+            for (const auto &argument : method->function().getSchema().arguments())
+                if (argument.name() != "self")
+                    found += (found.empty() ? "" : ", ") + argument.type()->str();
+        }
+        // Checked once here, so that calls need not be checked one by one.
+        if (found != arguments)
+            throw std::runtime_error("found model file " + path + " with method " + name + "(" +
+                                     found + "), expected " + name + "(" + arguments +
+                                     "); export the model again");
+        return &method->function();
+    }
+
+    void run(torch::jit::Function &function, torch::jit::Stack &stack) {
+        try {
+            function.run(stack);
+        } catch (const std::exception &error) {
+            throw std::runtime_error("model file " + path + ": method " + function.name() +
+                                     " failed: " + reason_of(error));
+        }
+    }
+
+    const float *result(Batch &batch, torch::jit::Stack &stack, IValue &output) {
+        IValue value = std::move(stack.back());
+        const bool good = value.isTensor() && value.toTensor().is_cpu() &&
+                          value.toTensor().scalar_type() == at::kFloat &&
+                          value.toTensor().sizes() ==
+                              at::IntArrayRef({batch.num_molecules, batch.num_atoms, 2, 3});
+        if (!good)
+            throw std::runtime_error(
+                "model file " + path +
+                " returned something else than a float32 tensor of shape (molecules, atoms, 2, 3); "
+                "export the model again");
+        output = value.toTensor().is_contiguous() ? std::move(value)
+                                                  : IValue(value.toTensor().contiguous());
+        return output.toTensor().const_data_ptr<float>();
+    }
+};
+
+Model::Model(const std::string &path, const std::string &expected_sha256)
+    : script(std::make_unique<Script>()) {
+    script->path = path;
+    std::istringstream stream(read_model_file(path, expected_sha256));
+    const c10::InferenceMode guard;
+    try {
+        script->module = torch::jit::load(stream, at::kCPU);
+        script->module.eval();
+    } catch (const std::exception &error) {
+        throw std::runtime_error("found " + path + ", which is no readable TorchScript file (" +
+                                 reason_of(error) + "); copy or export the model again");
+    }
+    script->encode =
+        script->find("encode", "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor");
+    script->denoise = script->find("denoise", "Tensor, Tensor, Dict(str, Tensor)");
+    script->decode = script->find("decode", "Tensor, Dict(str, Tensor), bool");
+}
+
+Model::~Model() = default;
+
+void Model::encode(Batch &batch) {
+    const c10::InferenceMode guard;
+    Batch::Tensors &t = *batch.tensors;
+    t.stack.assign({script->module._ivalue(), t.positions, t.velocities, t.acceleration,
+                    t.has_acceleration, t.species, t.masses, t.level});
+    script->run(*script->encode, t.stack);
+    t.condition = std::move(t.stack.back());
+}
+
+const float *Model::denoise(Batch &batch) {
+    const c10::InferenceMode guard;
+    Batch::Tensors &t = *batch.tensors;
+    t.stack.assign({script->module._ivalue(), t.residual, t.sigma, t.condition});
+    script->run(*script->denoise, t.stack);
+    return script->result(batch, t.stack, t.output);
+}
+
+const float *Model::decode(Batch &batch, bool conserve_angular_momentum) {
+    const c10::InferenceMode guard;
+    Batch::Tensors &t = *batch.tensors;
+    t.stack.assign({script->module._ivalue(), t.residual, t.condition, conserve_angular_momentum});
+    script->run(*script->decode, t.stack);
+    return script->result(batch, t.stack, t.output);
+}
+
+} // namespace diffmd

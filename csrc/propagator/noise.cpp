@@ -1,0 +1,60 @@
+#include "noise.h"
+
+#include <istream>
+#include <ostream>
+#include <stdexcept>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/InferenceMode.h>
+
+namespace diffmd {
+
+struct NoiseStreams::Streams {
+    std::vector<std::optional<at::Generator>> generators;
+    std::vector<at::Tensor> values;
+};
+
+NoiseStreams::NoiseStreams(uint64_t seed, const std::vector<int> &num_atoms, int num_rows)
+    : streams(std::make_unique<Streams>()) {
+    const c10::InferenceMode guard;
+    for (size_t molecule = 0; molecule < num_atoms.size(); molecule++) {
+        streams->generators.emplace_back(at::detail::createCPUGenerator(seed + molecule));
+        streams->values.push_back(at::empty({num_rows, num_atoms[molecule], 3}));
+    }
+}
+
+NoiseStreams::~NoiseStreams() = default;
+
+const float *NoiseStreams::draw(int molecule) {
+    const c10::InferenceMode guard;
+    at::Tensor &values = streams->values[molecule];
+    values.normal_(0.0, 1.0, streams->generators[molecule]);
+    return values.const_data_ptr<float>();
+}
+
+void NoiseStreams::save(std::ostream &stream) const {
+    for (const auto &generator : streams->generators) {
+        const at::Tensor state = generator->get_state();
+        stream.write(static_cast<const char *>(state.const_data_ptr()), state.numel());
+    }
+}
+
+void NoiseStreams::load(std::istream &stream) {
+    for (auto &generator : streams->generators) {
+        at::Tensor state = generator->get_state();
+        stream.read(static_cast<char *>(state.data_ptr()), state.numel());
+        if (!stream)
+            throw std::runtime_error("found the end of the checkpoint among the random number "
+                                     "generators; use an undamaged checkpoint");
+        try {
+            generator->set_state(state);
+        } catch (const c10::Error &error) {
+            throw std::runtime_error(
+                std::string("found no state of a random number generator in the checkpoint (") +
+                error.what_without_backtrace() + "); use an undamaged checkpoint");
+        }
+    }
+}
+
+} // namespace diffmd

@@ -1,0 +1,303 @@
+#include "propagator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <istream>
+#include <ostream>
+#include <sstream>
+#include <stdexcept>
+
+namespace diffmd {
+namespace {
+
+/** kJ/mol/K: the CODATA 2018 gas constant, as OpenMM has it. */
+constexpr double BOLTZMANN = 8.31446261815324e-3;
+
+constexpr char CHECKPOINT_MAGIC[9] = "diffmd01";
+
+std::vector<int> count_atoms(const Molecules &molecules) {
+    std::vector<int> counts(molecules.kinetic_energy_quantiles.size());
+    for (int molecule : molecules.molecule_of_particle)
+        counts.at(molecule)++;
+    return counts;
+}
+
+int rows_per_draw(const Options &options) {
+    if (options.num_sampling_steps == 0)
+        return 2;
+    return 4 + 2 * num_extra_draws(options.sampler, options.num_sampling_steps);
+}
+
+template <class T> void write(std::ostream &stream, const T *values, size_t count) {
+    stream.write(reinterpret_cast<const char *>(values), sizeof(T) * count);
+}
+
+template <class T> void read(std::istream &stream, T *values, size_t count) {
+    stream.read(reinterpret_cast<char *>(values), sizeof(T) * count);
+    if (!stream)
+        throw std::runtime_error("found the end of the checkpoint in the state of the "
+                                 "DiffusionIntegrator; use an undamaged checkpoint");
+}
+
+} // namespace
+
+Propagator::Workspace::Workspace(int64_t num_molecules, int64_t num_atoms, int num_extra)
+    : batch(num_molecules, num_atoms), extra(num_extra * num_molecules * num_atoms * 6),
+      sampler{num_molecules, num_atoms * 6, batch.residual, extra.data(), {}, {}} {
+    sampler.slope.resize(num_molecules * num_atoms * 6);
+    sampler.start.resize(num_molecules * num_atoms * 6);
+}
+
+Propagator::Propagator(const std::string &model_path, const std::string &model_sha256,
+                       const Molecules &molecules, const Options &options)
+    : model(model_path, model_sha256), options(options), species(molecules.species),
+      masses(molecules.masses), kinetic_energy_quantiles(molecules.kinetic_energy_quantiles),
+      particles(molecules.kinetic_energy_quantiles.size()), bonds(particles.size()),
+      levels(karras_noise_levels(options.num_sampling_steps, options.sigma_min, options.sigma_max,
+                                 options.rho)),
+      noise(options.seed, count_atoms(molecules), rows_per_draw(options)),
+      all(particles.size(), std::ranges::max(count_atoms(molecules)),
+          num_extra_draws(options.sampler, options.num_sampling_steps)),
+      half_velocities(3 * species.size()), new_positions(3 * species.size()),
+      new_velocities(3 * species.size()), centre_positions(particles.size()),
+      centre_velocities(particles.size()), new_acceleration(3 * species.size()),
+      draws(particles.size()), acceleration(3 * species.size()), num_resamples(particles.size()) {
+    for (size_t i = 0; i < species.size(); i++)
+        particles[molecules.molecule_of_particle[i]].push_back(i);
+    for (const BondRange &bond : molecules.bonds)
+        bonds[molecules.molecule_of_particle[bond.particle1]].push_back(bond);
+    for (size_t i = 0; i < particles.size(); i++)
+        all_molecules.push_back(i);
+    fill_species(all, all_molecules);
+    set_bath(options.max_temperature, 0.0);
+}
+
+void Propagator::set_bath(double temperature, double friction) {
+    const double damping = std::exp(-0.5 * friction * options.lag_time);
+    bath_damping = damping;
+    max_kT = BOLTZMANN * std::max(temperature, options.max_temperature);
+    bath_spread.resize(masses.size());
+    for (size_t i = 0; i < masses.size(); i++)
+        bath_spread[i] =
+            std::sqrt(1.0 - damping * damping) * std::sqrt(BOLTZMANN * temperature / masses[i]);
+}
+
+void Propagator::forget_history() { has_history = false; }
+
+void Propagator::fill_species(Workspace &work, const std::vector<int> &chosen) const {
+    for (size_t slot = 0; slot < chosen.size(); slot++) {
+        const std::vector<int> &atoms = particles[chosen[slot]];
+        for (size_t a = 0; a < atoms.size(); a++) {
+            work.batch.species[slot * work.batch.num_atoms + a] = species[atoms[a]];
+            work.batch.masses[slot * work.batch.num_atoms + a] = float(masses[atoms[a]]);
+        }
+    }
+}
+
+void Propagator::add_bath_noise(int molecule, const float *noise, double *velocities) const {
+    if (options.thermostatted || bath_damping == 1.0)
+        return;
+    for (int particle : particles[molecule])
+        for (int k = 0; k < 3; k++) {
+            double &velocity = velocities[3 * particle + k];
+            velocity = bath_damping * velocity + bath_spread[particle] * *noise++;
+        }
+}
+
+void Propagator::prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
+                         const double *positions, const double *velocities) {
+    const std::vector<int> &atoms = particles[molecule];
+    const size_t num_atoms = atoms.size();
+    for (int particle : atoms)
+        std::copy_n(velocities + 3 * particle, 3, &half_velocities[3 * particle]);
+    add_bath_noise(molecule, noise, half_velocities.data());
+
+    Point x_centre{}, v_centre{};
+    double total_mass = 0.0;
+    for (int particle : atoms) {
+        total_mass += masses[particle];
+        for (int k = 0; k < 3; k++) {
+            x_centre[k] += masses[particle] * positions[3 * particle + k];
+            v_centre[k] += masses[particle] * half_velocities[3 * particle + k];
+        }
+    }
+    for (int k = 0; k < 3; k++) {
+        x_centre[k] /= total_mass;
+        v_centre[k] /= total_mass;
+    }
+    centre_positions[molecule] = x_centre;
+    centre_velocities[molecule] = v_centre;
+
+    Batch &batch = work.batch;
+    const size_t first = slot * batch.num_atoms * 3;
+    for (size_t a = 0; a < num_atoms; a++)
+        for (int k = 0; k < 3; k++) {
+            const size_t from = 3 * atoms[a] + k, to = first + 3 * a + k;
+            batch.positions[to] = float(positions[from] - x_centre[k]);
+            batch.velocities[to] = float(half_velocities[from] - v_centre[k]);
+            batch.acceleration[to] = has_history ? acceleration[from] : 0.0f;
+        }
+    batch.has_acceleration[slot] = has_history;
+    batch.level[slot] = level;
+
+    // Rows 2 and 3, then each further pair: position, velocity.
+    float *residual = batch.residual + 2 * first;
+    std::fill_n(residual, 6 * batch.num_atoms, 0.0f);
+    if (levels.empty())
+        return;
+    const float start = float(std::sqrt(levels[0] * levels[0] + 1.0));
+    const size_t row = 3 * num_atoms;
+    const int num_extra = num_extra_draws(options.sampler, options.num_sampling_steps);
+    for (size_t a = 0; a < num_atoms; a++)
+        for (int half = 0; half < 2; half++)
+            for (int k = 0; k < 3; k++) {
+                const size_t from = half * row + 3 * a + k, to = 6 * a + 3 * half + k;
+                residual[to] = start * noise[2 * row + from];
+                for (int extra = 0; extra < num_extra; extra++)
+                    work.extra[(extra * batch.num_molecules + slot) * 6 * batch.num_atoms + to] =
+                        noise[(4 + 2 * extra) * row + from];
+            }
+}
+
+const float *Propagator::draw_change(Workspace &work) {
+    model.encode(work.batch);
+    if (!levels.empty())
+        sample(
+            options.sampler, levels,
+            [&](double sigma) {
+                std::fill_n(work.batch.sigma, work.batch.num_molecules, float(sigma));
+                return model.denoise(work.batch);
+            },
+            work.sampler);
+    return model.decode(work.batch, options.conserve_angular_momentum);
+}
+
+void Propagator::accept(const Workspace &work, int slot, int molecule, const float *noise,
+                        const double *positions, const float *change) {
+    const double lag_time = options.lag_time;
+    const std::vector<int> &atoms = particles[molecule];
+    const Point &v_centre = centre_velocities[molecule];
+    const float *of_molecule = change + slot * work.batch.num_atoms * 6;
+    for (size_t a = 0; a < atoms.size(); a++)
+        for (int k = 0; k < 3; k++) {
+            const size_t i = 3 * atoms[a] + k;
+            const float displacement = of_molecule[6 * a + k];
+            const float velocity_change = of_molecule[6 * a + 3 + k];
+            new_positions[i] = positions[i] + lag_time * v_centre[k] + displacement;
+            new_velocities[i] = half_velocities[i] + velocity_change;
+            new_acceleration[i] = velocity_change / float(lag_time);
+        }
+    add_bath_noise(molecule, noise + 3 * atoms.size(), new_velocities.data());
+}
+
+std::string Propagator::find_fault(int molecule) const {
+    const auto join = [](const auto &...parts) {
+        std::ostringstream text;
+        (text << ... << parts);
+        return text.str();
+    };
+    double kinetic_energy = 0.0;
+    for (int particle : particles[molecule])
+        for (int k = 0; k < 3; k++) {
+            const double x = new_positions[3 * particle + k], v = new_velocities[3 * particle + k];
+            if (!std::isfinite(x) || !std::isfinite(v))
+                return join("atom ", particle, " has position ", x, " nm and velocity ", v,
+                            " nm/ps, expected finite numbers");
+            kinetic_energy += 0.5 * masses[particle] * v * v;
+        }
+    for (const BondRange &bond : bonds[molecule]) {
+        double squared = 0.0;
+        for (int k = 0; k < 3; k++) {
+            const double d =
+                new_positions[3 * bond.particle1 + k] - new_positions[3 * bond.particle2 + k];
+            squared += d * d;
+        }
+        const double length = std::sqrt(squared);
+        if (length < bond.min_length || length > bond.max_length)
+            return join("the bond between atoms ", bond.particle1, " and ", bond.particle2, " is ",
+                        length, " nm long, expected ", bond.min_length, " to ", bond.max_length,
+                        " nm");
+    }
+    const double bound = 0.5 * max_kT * kinetic_energy_quantiles[molecule];
+    if (kinetic_energy > bound)
+        return join("the kinetic energy of atoms ", particles[molecule].front(), " to ",
+                    particles[molecule].back(), " is ", kinetic_energy,
+                    " kJ/mol, expected at most ", bound, " kJ/mol");
+    return {};
+}
+
+void Propagator::step(double *positions, double *velocities) {
+    std::vector<int> refused;
+    for (int attempt = 0; attempt == 0 || !refused.empty(); attempt++) {
+        const std::vector<int> again = std::move(refused);
+        const std::vector<int> &chosen = attempt == 0 ? all_molecules : again;
+        refused.clear();
+        // Redraws are rare; the batch of them is made anew.
+        Workspace *work = &all;
+        std::unique_ptr<Workspace> some;
+        if (attempt > 0) {
+            some = std::make_unique<Workspace>(
+                chosen.size(), all.batch.num_atoms,
+                num_extra_draws(options.sampler, options.num_sampling_steps));
+            work = some.get();
+            fill_species(*work, chosen);
+        }
+        const float level = std::min(1.0f, 0.5f * attempt);
+        for (size_t slot = 0; slot < chosen.size(); slot++) {
+            draws[slot] = noise.draw(chosen[slot]);
+            prepare(*work, slot, chosen[slot], level, draws[slot], positions, velocities);
+        }
+        const float *change = draw_change(*work);
+        for (size_t slot = 0; slot < chosen.size(); slot++) {
+            const int molecule = chosen[slot];
+            accept(*work, slot, molecule, draws[slot], positions, change);
+            const std::string fault = find_fault(molecule);
+            if (fault.empty())
+                continue;
+            last_refusal = "lag " + std::to_string(num_lags) + ", molecule " +
+                           std::to_string(molecule) + ": " + fault;
+            if (attempt == options.max_resamples)
+                throw std::runtime_error(
+                    last_refusal + ", after " + std::to_string(attempt + 1) +
+                    " draws; start from a relaxed geometry, lower the temperature, or use a "
+                    "model trained on such states");
+            num_resamples[molecule]++;
+            refused.push_back(molecule);
+        }
+    }
+    std::ranges::copy(new_positions, positions);
+    std::ranges::copy(new_velocities, velocities);
+    acceleration.swap(new_acceleration);
+    has_history = true;
+    num_lags++;
+}
+
+void Propagator::save(std::ostream &stream) const {
+    const int64_t header[] = {int64_t(particles.size()), int64_t(species.size()), num_lags,
+                              has_history};
+    stream.write(CHECKPOINT_MAGIC, 8);
+    write(stream, header, 4);
+    write(stream, num_resamples.data(), num_resamples.size());
+    write(stream, acceleration.data(), acceleration.size());
+    noise.save(stream);
+}
+
+void Propagator::load(std::istream &stream) {
+    char magic[8];
+    int64_t header[4];
+    read(stream, magic, 8);
+    read(stream, header, 4);
+    if (!std::equal(magic, magic + 8, CHECKPOINT_MAGIC) || header[0] != int64_t(particles.size()) ||
+        header[1] != int64_t(species.size()))
+        throw std::runtime_error(
+            "found a checkpoint of something else, expected one of a DiffusionIntegrator with " +
+            std::to_string(particles.size()) + " molecules of " + std::to_string(species.size()) +
+            " atoms; load the checkpoint into the simulation that wrote it");
+    num_lags = header[2];
+    has_history = header[3] != 0;
+    read(stream, num_resamples.data(), num_resamples.size());
+    read(stream, acceleration.data(), acceleration.size());
+    noise.load(stream);
+}
+
+} // namespace diffmd

@@ -1,0 +1,157 @@
+#pragma once
+
+#include "model.h"
+#include "noise.h"
+#include "samplers.h"
+
+#include <array>
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace diffmd {
+
+/** A bond and the lengths it may have. */
+struct BondRange {
+    int particle1, particle2;
+    /** nm */
+    double min_length, max_length;
+};
+
+/** What is propagated: particles, and the molecules they form. */
+struct Molecules {
+    /** For each particle: element index of the model, mass in Da, molecule. */
+    std::vector<int> species;
+    std::vector<double> masses;
+    std::vector<int> molecule_of_particle;
+    /**
+     * For each molecule: the largest kinetic energy it may have, in units of kT/2 (a quantile of
+     * the chi-square distribution with 3 degrees of freedom an atom).
+     */
+    std::vector<double> kinetic_energy_quantiles;
+    std::vector<BondRange> bonds;
+};
+
+/** How it is propagated. */
+struct Options {
+    /** ps */
+    double lag_time;
+    /** Whether the model holds the thermostat (otherwise half steps are wrapped around it). */
+    bool thermostatted;
+    /** K; the hottest training data, for the bound of the kinetic energy. */
+    double max_temperature;
+    Sampler sampler;
+    /** Denoising steps K; 0 takes the model's mean. */
+    int num_sampling_steps;
+    double sigma_min, sigma_max, rho;
+    /** Redraws of one molecule's lag before it is given up. */
+    int max_resamples;
+    bool conserve_angular_momentum;
+    /** Seed of molecule 0; molecule i has seed + i. */
+    uint64_t seed;
+};
+
+/**
+ * One lag of learned dynamics after another, for any number of molecules; free of OpenMM. The
+ * same step in Python is openmm_diffmd.integrator.propagator, which is what it is tested against.
+ */
+class Propagator {
+public:
+    /**
+     * @param model_path    model file
+     * @param model_sha256  its SHA-256, hexadecimal
+     * @param molecules     what to propagate
+     * @param options       how
+     */
+    Propagator(const std::string &model_path, const std::string &model_sha256,
+               const Molecules &molecules, const Options &options);
+
+    /**
+     * Set the bath of the half steps around the model.
+     *
+     * @param temperature  K
+     * @param friction     1/ps; 0 leaves the flow alone
+     */
+    void set_bath(double temperature, double friction);
+
+    /**
+     * Move all molecules forward by one lag.
+     *
+     * @param positions   (n_particles, 3) nm, replaced
+     * @param velocities  (n_particles, 3) nm/ps, replaced
+     * @throws std::runtime_error if the guards refuse max_resamples + 1 draws of one molecule,
+     *         naming the lag, molecule, atoms and values; the state is then unchanged
+     */
+    void step(double *positions, double *velocities);
+
+    /** Forget the acceleration history: the positions were set by someone else. */
+    void forget_history();
+
+    /** Lags done. */
+    int64_t get_num_lags() const { return num_lags; }
+    /** Lags redrawn, for each molecule. */
+    const std::vector<int64_t> &get_num_resamples() const { return num_resamples; }
+    /** What the guards said about the last draw they refused; empty if there was none. */
+    const std::string &get_last_refusal() const { return last_refusal; }
+
+    /** Write generators, acceleration history and counts. */
+    void save(std::ostream &stream) const;
+    /**
+     * Read what save() wrote.
+     *
+     * @throws std::runtime_error if the stream holds something else
+     */
+    void load(std::istream &stream);
+
+private:
+    /** A batch and the sampler's memory for it. */
+    struct Workspace {
+        Workspace(int64_t num_molecules, int64_t num_atoms, int num_extra);
+        Batch batch;
+        std::vector<float> extra;
+        SamplerWork sampler;
+    };
+    using Point = std::array<double, 3>;
+
+    void fill_species(Workspace &work, const std::vector<int> &chosen) const;
+    void prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
+                 const double *positions, const double *velocities);
+    const float *draw_change(Workspace &work);
+    void accept(const Workspace &work, int slot, int molecule, const float *noise,
+                const double *positions, const float *change);
+    void add_bath_noise(int molecule, const float *noise, double *velocities) const;
+    std::string find_fault(int molecule) const;
+
+    Model model;
+    Options options;
+    std::vector<int> species;
+    std::vector<double> masses;
+    std::vector<double> kinetic_energy_quantiles;
+    /** For each molecule: its particles, and its bonds. */
+    std::vector<std::vector<int>> particles;
+    std::vector<std::vector<BondRange>> bonds;
+    std::vector<double> levels;
+    NoiseStreams noise;
+    Workspace all;
+    std::vector<int> all_molecules;
+
+    double bath_damping = 1.0, max_kT = 0.0;
+    /** For each particle: spread of a half step's noise, nm/ps. */
+    std::vector<double> bath_spread;
+
+    /** The lag being drawn: half-stepped velocities, centres of mass, and the result. */
+    std::vector<double> half_velocities, new_positions, new_velocities;
+    std::vector<Point> centre_positions, centre_velocities;
+    std::vector<float> new_acceleration;
+    std::vector<const float *> draws;
+
+    /** The history: for each particle nm/ps^2; for each molecule whether there is one. */
+    std::vector<float> acceleration;
+    bool has_history = false;
+    int64_t num_lags = 0;
+    std::vector<int64_t> num_resamples;
+    std::string last_refusal;
+};
+
+} // namespace diffmd

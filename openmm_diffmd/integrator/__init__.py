@@ -1,0 +1,18 @@
+"""The integrator: the C++ class, the same step in Python, and Systems to run it on."""
+
+from openmm_diffmd.integrator.versions import check_versions
+
+# Before the extension is loaded: a library that does not fit would crash it. This also
+# imports torch and openmm, whose libraries the extension uses.
+check_versions()
+
+from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
+    DiffusionIntegrator,
+)
+from openmm_diffmd.integrator.systems import (  # noqa: E402
+    Replicas,
+    create_system,
+    replicate,
+)
+
+__all__ = ["DiffusionIntegrator", "Replicas", "create_system", "replicate"]

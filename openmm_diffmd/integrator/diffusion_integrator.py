@@ -1,0 +1,164 @@
+"""The integrator as Python sees it."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from openmm import XmlSerializer, app, unit
+
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator import bindings
+from openmm_diffmd.integrator.molecules import describe_molecules
+from openmm_diffmd.integrator.settings import resolve_settings
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+
+
+class DiffusionIntegrator(bindings.DiffusionIntegrator):
+    """
+    An OpenMM integrator that moves molecules by learned diffusion, a lag at a time.
+
+    One step is one lag; no force is evaluated. Seed, temperature and friction are set
+    as with OpenMM's Langevin integrators. Molecules do not see each other.
+
+    Parameters
+    ----------
+    model : DiffusionModel, str or path-like
+        The model, or what `load_model` takes.
+    topology : openmm.app.Topology
+        Atoms and bonds, in the order of the System's particles.
+    temperature : Quantity or float, optional
+        Temperature of the heat bath, K; the model's unless given.
+    friction : Quantity or float, optional
+        Friction of the heat bath, 1/ps; the model's unless given. 0 is NVE.
+    molecules : sequence of int, shape (n_atoms,), optional
+        Molecule id of each atom; by default all atoms form one molecule.
+    sampler : str, optional
+        ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``.
+    num_sampling_steps : int, optional
+        Denoising steps; 0 takes the model's mean.
+    max_resamples : int, optional
+        Redraws of one molecule's lag before an OpenMMException is raised.
+    conserve_angular_momentum : bool, optional
+        Whether molecules keep their angular momentum.
+
+    Raises
+    ------
+    ValueError
+        If the model does not know an element or bond, or a choice does not fit it.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel | str | os.PathLike[str],
+        topology: app.Topology,
+        *,
+        temperature: Any = None,
+        friction: Any = None,
+        molecules: Sequence[int] | NDArray[np.int64] | None = None,
+        sampler: str | None = None,
+        num_sampling_steps: int | None = None,
+        max_resamples: int | None = None,
+        conserve_angular_momentum: bool | None = None,
+    ) -> None:
+        if not isinstance(model, DiffusionModel):
+            model = load_model(model)
+        metadata = model.metadata
+        settings = resolve_settings(
+            metadata,
+            temperature=temperature,
+            friction=friction,
+            sampler=sampler,
+            num_sampling_steps=num_sampling_steps,
+            max_resamples=max_resamples,
+            conserve_angular_momentum=conserve_angular_momentum,
+        )
+        described = describe_molecules(topology, metadata, molecules)
+        super().__init__(
+            str(model.path),
+            model.sha256,
+            metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+            settings.temperature,
+            settings.friction,
+            metadata.dynamics == "thermostatted",
+        )
+        self.setMaxTemperature(metadata.max_temperature_K)
+        self.setSampler(settings.sampler)
+        self.setNumSamplingSteps(settings.num_sampling_steps)
+        noise = metadata.noise
+        self.setNoiseLevels(noise["sigma_min"], noise["sigma_max"], noise["rho"])
+        self.setMaxResamples(settings.max_resamples)
+        self.setConserveAngularMomentum(settings.conserve_angular_momentum)
+        for quantile in described.kinetic_energy_quantiles.tolist():
+            self.addMolecule(quantile)
+        for particle in zip(
+            described.species.tolist(),
+            described.masses.tolist(),
+            described.molecules.tolist(),
+            strict=True,
+        ):
+            self.addParticle(*particle)
+        for (i, j), (low, high) in zip(
+            described.bonds.tolist(), described.bond_ranges.tolist(), strict=True
+        ):
+            self.addBond(i, j, low, high)
+        self._warn_if_hot(settings.temperature)
+
+    @classmethod
+    def from_xml(cls, xml: str) -> Self:
+        """
+        Read an integrator that `openmm.XmlSerializer` wrote.
+
+        Parameters
+        ----------
+        xml : str
+            What ``XmlSerializer.serialize`` returned.
+
+        Returns
+        -------
+        DiffusionIntegrator
+            The integrator, not bound to a Context.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If the model file is gone or is not the one that was used.
+        """
+        integrator = bindings.DiffusionIntegrator.fromXml(xml)
+        integrator.__class__ = cls
+        read: Self = integrator
+        return read
+
+    def setTemperature(self, temp: Any) -> None:
+        """
+        Set the temperature of the heat bath.
+
+        Parameters
+        ----------
+        temp : Quantity or float
+            Temperature, K.
+        """
+        super().setTemperature(temp)
+        self._warn_if_hot(to_float(temp, unit.kelvin))
+
+    def _warn_if_hot(self, temperature: float) -> None:
+        hottest = self.getMaxTemperature().value_in_unit(unit.kelvin)
+        if temperature > hottest:
+            warnings.warn(
+                f"found temperature {temperature:g} K, expected at most {hottest:g} K, "
+                "the hottest data the model was trained on; what it draws beyond is "
+                "extrapolated",
+                stacklevel=3,
+            )
+
+    # openmm.Integrator copies and pickles by XML too, but to its own class.
+    def __copy__(self) -> Self:
+        return self.from_xml(XmlSerializer.serialize(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+    def __setstate__(self, xml: str) -> None:
+        self.this = self.from_xml(xml).this

@@ -1,0 +1,86 @@
+"""What a drawn frame must not be."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.integrator.molecules import MoleculeSet
+
+
+class LagRefusedError(RuntimeError):
+    """
+    A lag of which every draw was refused.
+
+    Parameters
+    ----------
+    lag : int
+        Number of the lag.
+    molecule : int
+        Index of the molecule.
+    fault : str
+        What is wrong with the last draw.
+    num_draws : int
+        Draws refused.
+    """
+
+    def __init__(self, lag: int, molecule: int, fault: str, num_draws: int) -> None:
+        super().__init__(
+            f"lag {lag}, molecule {molecule}: {fault}, after {num_draws} draws; start "
+            "from a relaxed geometry, lower the temperature, or use a model trained on "
+            "such states"
+        )
+
+
+def find_fault(
+    molecules: MoleculeSet,
+    molecule: int,
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    max_kT: float,
+) -> str:
+    """
+    Say what is wrong with a drawn frame of one molecule.
+
+    Parameters
+    ----------
+    molecules : MoleculeSet
+        All molecules.
+    molecule : int
+        The one to look at.
+    positions : ndarray, shape (n_particles, 3), nm
+        Positions of all particles.
+    velocities : ndarray, shape (n_particles, 3), nm/ps
+        Velocities of all particles.
+    max_kT : float
+        kT of the hotter of the heat bath and the training data, kJ/mol.
+
+    Returns
+    -------
+    str
+        What was found and expected; empty if nothing is wrong.
+    """
+    atoms = np.flatnonzero(molecules.molecules == molecule)
+    finite = np.isfinite(positions[atoms]) & np.isfinite(velocities[atoms])
+    for atom in atoms[~finite.all(1)]:
+        return (
+            f"atom {atom} has position {positions[atom]} nm and velocity "
+            f"{velocities[atom]} nm/ps, expected finite numbers"
+        )
+    inside = molecules.molecules[molecules.bonds[:, 0]] == molecule
+    bonds, ranges = molecules.bonds[inside], molecules.bond_ranges[inside]
+    difference = positions[bonds[:, 0]] - positions[bonds[:, 1]]
+    lengths = np.linalg.norm(difference, axis=1)
+    for (i, j), length, (low, high) in zip(bonds, lengths, ranges, strict=True):
+        if not low <= length <= high:
+            return (
+                f"the bond between atoms {i} and {j} is {length:.6g} nm long, expected "
+                f"{low:g} to {high:g} nm"
+            )
+    squared = (velocities[atoms] ** 2).sum(1)
+    kinetic_energy = 0.5 * float(molecules.masses[atoms] @ squared)
+    bound = 0.5 * max_kT * float(molecules.kinetic_energy_quantiles[molecule])
+    if kinetic_energy > bound:
+        return (
+            f"the kinetic energy of atoms {atoms[0]} to {atoms[-1]} is "
+            f"{kinetic_energy:.6g} kJ/mol, expected at most {bound:.6g} kJ/mol"
+        )
+    return ""

@@ -1,0 +1,135 @@
+"""Systems to run the integrator on: masses only, one molecule or many replicas."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """
+    Copies of a molecule that do not see each other.
+
+    Attributes
+    ----------
+    topology : openmm.app.Topology
+        All copies, one chain each.
+    system : openmm.System
+        Masses of all copies.
+    positions : Quantity, shape (n_replicas * n_atoms, 3), nm
+        Positions of all copies.
+    molecules : ndarray of int, shape (n_replicas * n_atoms,)
+        Molecule id of each atom: the number of its copy.
+    """
+
+    topology: app.Topology
+    system: openmm.System
+    positions: unit.Quantity
+    molecules: NDArray[np.int64]
+
+
+def create_system(topology: app.Topology) -> openmm.System:
+    """
+    Make a System that holds the masses of a topology's elements, and no forces.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Atoms.
+
+    Returns
+    -------
+    openmm.System
+        The System.
+
+    Raises
+    ------
+    ValueError
+        If an atom has no element.
+    """
+    system = openmm.System()
+    for atom in topology.atoms():
+        if atom.element is None:
+            raise ValueError(
+                f"found atom {atom.index} ({atom.name}) without an element, expected "
+                "one: its mass is needed; set the element in the topology"
+            )
+        system.addParticle(atom.element.mass)
+    return system
+
+
+def replicate(
+    topology: app.Topology,
+    positions: unit.Quantity,
+    num_replicas: int,
+    system: openmm.System | None = None,
+) -> Replicas:
+    """
+    Copy a molecule, to be evolved in one batch.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The molecule.
+    positions : Quantity or ndarray, shape (n_atoms, 3), nm
+        Its positions, the same for each copy.
+    num_replicas : int
+        Number of copies.
+    system : openmm.System, optional
+        Its masses; those of the elements unless given.
+
+    Returns
+    -------
+    Replicas
+        What `Simulation` and `DiffusionIntegrator` need; set different velocities.
+
+    Raises
+    ------
+    ValueError
+        If there is no copy to make, the System holds forces or constraints, or numbers
+        of particles differ.
+    """
+    if num_replicas < 1:
+        raise ValueError(f"found {num_replicas} replicas, expected at least 1")
+    one = create_system(topology) if system is None else system
+    if one.getNumForces() or one.getNumConstraints():
+        raise ValueError(
+            f"found {one.getNumForces()} forces and {one.getNumConstraints()} "
+            "constraints in the System, expected masses only; use create_system"
+        )
+    if unit.is_quantity(positions):
+        positions = positions.value_in_unit(unit.nanometer)
+    coordinates = np.array(positions, np.float64)
+    num_atoms = topology.getNumAtoms()
+    if coordinates.shape != (num_atoms, 3) or one.getNumParticles() != num_atoms:
+        raise ValueError(
+            f"found {num_atoms} atoms in the topology, positions of shape "
+            f"{coordinates.shape} and {one.getNumParticles()} particles in the "
+            "System, expected the same number of each"
+        )
+    copies = app.Topology()
+    copied_system = openmm.System()
+    for _ in range(num_replicas):
+        _append(copies, topology)
+        for particle in range(num_atoms):
+            copied_system.addParticle(one.getParticleMass(particle))
+    return Replicas(
+        copies,
+        copied_system,
+        unit.Quantity(np.tile(coordinates, (num_replicas, 1)), unit.nanometer),
+        np.repeat(np.arange(num_replicas), num_atoms),
+    )
+
+
+def _append(copies: app.Topology, topology: app.Topology) -> None:
+    chain = copies.addChain()
+    atoms = {}
+    for residue in topology.residues():
+        copied = copies.addResidue(residue.name, chain)
+        for atom in residue.atoms():
+            atoms[atom] = copies.addAtom(atom.name, atom.element, copied)
+    for bond in topology.bonds():
+        copies.addBond(atoms[bond.atom1], atoms[bond.atom2], bond.type, bond.order)
