@@ -33,15 +33,11 @@ def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:
     ValueError
         If a number is not an element's.
     """
-    masses = []
-    for number in atomic_numbers:
-        try:
-            masses.append(Element.getByAtomicNumber(int(number)).mass)
-        except KeyError:
-            raise ValueError(
-                f"found atomic number {int(number)}, expected an element's"
-            ) from None
-    return np.array(masses, dtype=np.float64)
+    numbers = [int(number) for number in atomic_numbers]
+    for number in numbers:
+        if not 1 <= number < len(covalent_radii):
+            raise ValueError(f"found atomic number {number}, expected an element's")
+    return np.array([Element.getByAtomicNumber(number).mass for number in numbers])
 
 
 def bonds_from_radii(

@@ -50,10 +50,11 @@ def single_molecule(
         molecules: a bond of most frames is far apart in one.
     """
     try:
+        masses = element_masses(atomic_numbers)
         trajectory = Trajectory(
             positions=positions,
             atomic_numbers=atomic_numbers,
-            masses=element_masses(atomic_numbers),
+            masses=masses,
             bonds=bonds_from_radii(atomic_numbers, positions),
             **fields,
         )

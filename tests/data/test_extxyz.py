@@ -1,0 +1,71 @@
+import ase.io
+import ase.units
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from openmm_diffmd.data.readers import read_extxyz, read_trajectory
+
+
+def frame(shift=0.0, velocity=None):
+    atoms = molecule("H2O")
+    atoms.positions += shift
+    if velocity is not None:
+        atoms.set_velocities(np.full((3, 3), velocity * 1e-2 / ase.units.fs))
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((3, 3)))
+    return atoms
+
+
+def write(folder, frames):
+    ase.io.write(folder / "file.xyz", frames, format="extxyz")
+    return folder / "file.xyz"
+
+
+def test_extxyz_is_read_in_package_units(tmp_path):
+    frames = [frame(0.01 * i, velocity=1.0) for i in range(3)]
+    trajectory = read_trajectory(write(tmp_path, frames), frame_interval_fs=2.0)
+    np.testing.assert_allclose(
+        trajectory.positions, [0.1 * atoms.positions for atoms in frames], atol=1e-8
+    )
+    # 0.01 A/fs is 1 nm/ps.
+    np.testing.assert_allclose(trajectory.velocities, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(trajectory.times, [0.0, 0.002, 0.004])
+    np.testing.assert_allclose(trajectory.potential_energies, -96.4853, rtol=1e-6)
+    np.testing.assert_allclose(trajectory.forces, 964.853, rtol=1e-6)
+    np.testing.assert_array_equal(trajectory.bonds, [[0, 1], [0, 2]])
+
+
+def test_extxyz_without_momenta_has_no_velocities(tmp_path):
+    assert read_extxyz(write(tmp_path, [frame(), frame()]), 1.0).velocities is None
+
+
+def test_extxyz_needs_an_interval(tmp_path):
+    with pytest.raises(ValueError, match="has no times, expected frame_interval_fs"):
+        read_trajectory(write(tmp_path, [frame()]))
+
+
+def test_mixed_molecules_are_refused(tmp_path):
+    path = write(tmp_path, [frame(), Atoms("CO2", np.eye(3))])
+    with pytest.raises(ValueError, match="frame 1 is CO2, expected OH2 as in frame 0"):
+        read_extxyz(path, 1.0)
+
+
+def test_periodic_cell_is_refused(tmp_path):
+    atoms = frame()
+    atoms.set_cell([10.0, 10.0, 10.0])
+    atoms.pbc = True
+    with pytest.raises(ValueError, match="frame 0 has a periodic cell, expected an"):
+        read_extxyz(write(tmp_path, [atoms]), 1.0)
+
+
+def test_isomers_are_refused(shared_data):
+    path = shared_data / "iso17" / "c7o2h10_equilibrium_40.xyz"
+    with pytest.raises(ValueError, match="split the file"):
+        read_extxyz(path, 1.0)
+
+
+def test_unknown_suffix_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"expected one of .h5, .hdf5, .npz"):
+        read_trajectory(tmp_path / "file.gro")

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+
+from openmm_diffmd.data.readers import read_md17, read_rmd17, read_trajectory
+
+WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+
+
+def frames(n_frames):
+    steps = 0.01 * np.arange(n_frames)[:, None, None]
+    return WATER + steps * np.array([1.0, 2.0, 3.0])
+
+
+@pytest.fixture
+def md17():
+    """Arrays of an MD17 file: water that drifts by (1, 2, 3) / 100 A a frame."""
+    return {
+        "R": frames(5),
+        "E": -np.arange(5.0)[:, None],
+        "F": np.ones((5, 3, 3)),
+        "z": np.array([8, 1, 1], dtype=np.uint8),
+    }
+
+
+@pytest.fixture
+def rmd17():
+    return {
+        "coords": frames(5)[[4, 0, 2]].astype(np.float32),
+        "energies": np.array([-4.0, 0.0, -2.0]),
+        "forces": np.ones((3, 3, 3)),
+        "nuclear_charges": np.array([8, 1, 1], dtype=np.uint8),
+        "old_indices": np.array([40, 0, 20]),
+    }
+
+
+def save(folder, arrays):
+    np.savez(folder / "file.npz", **arrays)
+    return folder / "file.npz"
+
+
+def test_md17_is_read_in_package_units(tmp_path, md17):
+    trajectory = read_md17(save(tmp_path, md17), frame_interval_fs=0.5)
+    np.testing.assert_allclose(trajectory.positions, 0.1 * md17["R"][1:])
+    np.testing.assert_allclose(
+        trajectory.velocities,
+        np.broadcast_to([2.0, 4.0, 6.0], (4, 3, 3)),  # 0.001 nm in 0.0005 ps
+    )
+    np.testing.assert_allclose(trajectory.times, [0.0005, 0.001, 0.0015, 0.002])
+    np.testing.assert_allclose(
+        trajectory.potential_energies, 4.184 * np.array([-1.0, -2.0, -3.0, -4.0])
+    )
+    np.testing.assert_allclose(trajectory.forces, 41.84)
+    np.testing.assert_array_equal(trajectory.bonds, [[0, 1], [0, 2]])
+    np.testing.assert_allclose(trajectory.masses, [15.999, 1.008, 1.008], rtol=1e-4)
+
+
+def test_md17_velocity_knows_nothing_of_the_future(tmp_path, md17):
+    before = read_md17(save(tmp_path, md17)).velocities
+    md17["R"][3:] += 0.01
+    after = read_md17(save(tmp_path, md17)).velocities
+    np.testing.assert_array_equal(before[:2], after[:2])
+    assert not np.allclose(before[2], after[2])
+
+
+def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
+    trajectory = read_rmd17(save(tmp_path, rmd17))
+    np.testing.assert_allclose(trajectory.times, [0.0, 0.01, 0.02])
+    np.testing.assert_allclose(trajectory.positions, 0.1 * frames(5)[::2], rtol=1e-6)
+    np.testing.assert_allclose(
+        trajectory.potential_energies, 4.184 * np.array([0.0, -2.0, -4.0])
+    )
+    assert trajectory.velocities is None
+
+
+def test_npz_reader_is_chosen_by_keys(tmp_path, md17, rmd17):
+    assert read_trajectory(save(tmp_path, md17)).provenance["data"] == "MD17"
+    assert read_trajectory(save(tmp_path, rmd17)).provenance["data"] == "rMD17"
+
+
+def change(key, value):
+    def apply(arrays):
+        arrays[key] = value(arrays[key]) if callable(value) else value
+        return arrays
+
+    return apply
+
+
+def set_nan(values):
+    values[2, 1, 0] = np.nan
+    return values
+
+
+def pull_apart(values):
+    values[3, 2] += 5.0
+    return values
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda a: {k: v for k, v in a.items() if k != "F"}, r"lacks \['F'\], exp.*z"),
+        (change("z", np.array([8, 1])), r"coordinates \(5, 3, 3\), expected .*, 2, 3"),
+        (change("z", np.ones((5, 3))), r"atomic numbers of shape \(5, 3\).*one mol"),
+        (change("z", np.array([8, 1, 0])), "atomic number 0, expected an element"),
+        (change("E", np.zeros(4)), r"potential_energies \(3,\), expected \(4,\)"),
+        (change("E", np.zeros((5, 2))), r"E \(5, 2\), expected \(n_frames,\)"),
+        (change("F", np.zeros((5, 2, 3))), r"forces \(4, 2, 3\), expected \(4, 3, 3\)"),
+        (change("R", set_nan), r"not finite in positions\[1\]; remove or repair"),
+        (change("R", pull_apart), r"atoms 0 and 2 .* frame 2; expected frames of one"),
+        (change("R", lambda r: r[:1]), "1 frame, expected two or more"),
+    ],
+)
+def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
+    path = save(tmp_path, spoil(md17))
+    with pytest.raises(ValueError, match=message):
+        read_md17(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (change("old_indices", np.array([1, 1, 2])), "an old index twice"),
+        (change("old_indices", np.array([1, 2])), "2 old_indices, expected 3"),
+        (change("coords", set_nan), r"not finite in positions\[1\]"),
+    ],
+)
+def test_rmd17_that_is_wrong_is_refused(tmp_path, rmd17, spoil, message):
+    path = save(tmp_path, spoil(rmd17))
+    with pytest.raises(ValueError, match=message):
+        read_rmd17(path)
+
+
+def test_npz_of_other_things_is_refused(tmp_path):
+    path = save(tmp_path, {"x": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"keys \['x'\], expected MD17's .* or rMD17"):
+        read_trajectory(path)
+    path.write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match="is not an npz file"):
+        read_trajectory(path)
+    with pytest.raises(FileNotFoundError):
+        read_trajectory(tmp_path / "absent.npz")
+
+
+def test_real_rmd17_frames_are_those_of_real_md17(shared_data):
+    md17 = read_md17(shared_data / "md17" / "md17_ethanol_first2000.npz")
+    rmd17 = read_rmd17(shared_data / "rmd17" / "rmd17_ethanol.npz")
+    times = np.round(1e4 * md17.times).astype(int)
+    old_times = np.round(1e4 * rmd17.times).astype(int)
+    _, in_md17, in_rmd17 = np.intersect1d(times, old_times, return_indices=True)
+    assert len(in_md17) > 20
+    np.testing.assert_allclose(
+        md17.positions[in_md17], rmd17.positions[in_rmd17], atol=1e-6
+    )
+    assert sorted(map(tuple, md17.bonds)) == sorted(map(tuple, rmd17.bonds))
+    # 500 K over 3N degrees of freedom, of which MD17 froze the rotation.
+    kinetic = 0.5 * np.einsum("i,fia->f", md17.masses, md17.velocities**2).mean()
+    temperature = 2 * kinetic / (3 * 9 * 0.00831446)
+    assert 400 < temperature < 600
+
+
+@pytest.mark.parametrize(
+    ("molecule", "n_bonds"),
+    [("aspirin", 21), ("benzene", 12), ("naphthalene", 19), ("uracil", 12)],
+)
+def test_real_rmd17_has_the_bonds_of_its_molecule(shared_data, molecule, n_bonds):
+    trajectory = read_rmd17(shared_data / "rmd17" / f"rmd17_{molecule}.npz")
+    assert len(trajectory.bonds) == n_bonds
