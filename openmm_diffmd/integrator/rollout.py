@@ -1,0 +1,338 @@
+"""Run a model in OpenMM and write a trajectory: the verb ``run``."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from openmm import Platform, app, unit
+
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
+from openmm_diffmd.integrator.systems import replicate
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+FloatArray = NDArray[np.floating]
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSettings:
+    """
+    How to run a model.
+
+    Attributes
+    ----------
+    length_ps : float
+        Length of each replica, ps; a whole number of frames.
+    frame_interval_fs : float or None
+        Time between frames, fs; a multiple of the lag, the lag unless given.
+    temperature_K : float or None
+        Temperature of the heat bath, K; the model's unless given.
+    friction_per_ps : float or None
+        Collision rate, 1/ps; the model's unless given; 0 is no heat bath.
+    start_temperature_K : float or None
+        Temperature of the first velocities, K; `temperature_K` unless given.
+    seed : int
+        Seed of first velocities and noise; 0 picks one.
+    sampler : str or None
+        Sampler; the model's unless given.
+    num_sampling_steps : int or None
+        Sampling steps per lag; the model's unless given; 0 takes the mean.
+    keep_velocities : bool
+        Write velocities, to an MDTraj HDF5 file beside the DCD.
+    platform : str
+        OpenMM platform.
+    progress : bool
+        Show a progress bar.
+    """
+
+    length_ps: float = 20.0
+    frame_interval_fs: float | None = None
+    temperature_K: float | None = None
+    friction_per_ps: float | None = None
+    start_temperature_K: float | None = None
+    seed: int = 0
+    sampler: str | None = None
+    num_sampling_steps: int | None = None
+    keep_velocities: bool = False
+    platform: str = "Reference"
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """
+    What a rollout wrote, and what it cost.
+
+    Attributes
+    ----------
+    path : Path
+        The JSON sidecar; ``.dcd``, ``.pdb`` and perhaps ``.h5`` lie beside it.
+    sidecar : RolloutSidecar
+        What it says.
+    seconds_per_lag : float or None
+        Wall time of a lag of all replicas, files included, without the first frames,
+        which warm up, s; None after fewer than two frames.
+    """
+
+    path: Path
+    sidecar: RolloutSidecar
+    seconds_per_lag: float | None
+
+
+def roll_out(
+    model: DiffusionModel,
+    topology: app.Topology,
+    positions: FloatArray,
+    output: Path,
+    settings: RolloutSettings,
+) -> RolloutResult:
+    """
+    Run replicas of a molecule in one Context and write their trajectory.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        The model.
+    topology : openmm.app.Topology
+        One molecule.
+    positions : ndarray, shape (n_replicas, n_atoms, 3), nm
+        Where each replica starts.
+    output : path-like
+        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``.
+    settings : RolloutSettings
+        How to run.
+
+    Returns
+    -------
+    RolloutResult
+        Files and cost.
+
+    Raises
+    ------
+    ValueError
+        If a length is no whole number of frames, or of lags; if shapes do not fit.
+    OpenMMException
+        If the integrator gives up. The frames made until then are kept, the sidecar
+        counts them and says why.
+    """
+    n_replicas, n_atoms = positions.shape[:2]
+    if positions.shape != (n_replicas, topology.getNumAtoms(), 3):
+        raise ValueError(
+            f"found positions {positions.shape}, expected (n_replicas, "
+            f"{topology.getNumAtoms()}, 3)"
+        )
+    metadata = model.metadata
+    lag = metadata.lag_time_fs
+    interval = _given(settings.frame_interval_fs, lag)
+    lags_per_frame = _whole("frame_interval_fs", interval, lag)
+    num_frames = _whole(
+        "length_ps", settings.length_ps * FEMTOSECONDS_PER_PICOSECOND, interval
+    )
+    temperature = _given(settings.temperature_K, metadata.temperature_K)
+    seed = settings.seed or 1 + secrets.randbelow(MAX_SEED - n_replicas)
+    replicas = replicate(topology, positions[0] * unit.nanometer, n_replicas)
+    integrator = DiffusionIntegrator(
+        model,
+        replicas.topology,
+        temperature=temperature,
+        friction=settings.friction_per_ps,
+        molecules=replicas.molecules,
+        sampler=settings.sampler,
+        num_sampling_steps=settings.num_sampling_steps,
+    )
+    integrator.setRandomNumberSeed(seed)
+    simulation = app.Simulation(
+        replicas.topology,
+        replicas.system,
+        integrator,
+        Platform.getPlatformByName(settings.platform),
+    )
+    start = positions.reshape(-1, 3).astype(np.float64)
+    simulation.context.setPositions(start * unit.nanometer)
+    simulation.context.setVelocitiesToTemperature(
+        _given(settings.start_temperature_K, temperature) * unit.kelvin, seed
+    )
+    sidecar = RolloutSidecar(
+        lag_time_fs=lag,
+        frame_interval_fs=interval,
+        num_frames=0,
+        num_replicas=n_replicas,
+        atoms_per_replica=n_atoms,
+        model_name=metadata.name,
+        model_sha256=model.sha256,
+        temperature_K=temperature,
+        friction_per_ps=integrator.getFriction().value_in_unit(unit.picosecond**-1),
+        seed=seed,
+        sampler=integrator.getSampler(),
+        num_sampling_steps=integrator.getNumSamplingSteps(),
+        resamples=0,
+        versions=_versions(),
+    )
+    with RolloutReporter(
+        Path(output),
+        replicas.topology,
+        start,
+        sidecar,
+        lags_per_frame=lags_per_frame,
+        num_frames=num_frames,
+        keep_velocities=settings.keep_velocities,
+        progress=settings.progress,
+    ) as reporter:
+        simulation.reporters.append(reporter)
+        simulation.step(num_frames * lags_per_frame)
+    return RolloutResult(reporter.path, reporter.sidecar, reporter.seconds_per_lag)
+
+
+def run(
+    model: str = "ethanol",
+    output: Path = Path("rollout/run"),
+    positions: Path | None = None,
+    replicas: int = 1,
+    length_ps: float = 20.0,
+    frame_interval_fs: float | None = None,
+    temperature_K: float | None = None,
+    friction_per_ps: float | None = None,
+    start_temperature_K: float | None = None,
+    seed: int = 0,
+    sampler: str | None = None,
+    num_sampling_steps: int | None = None,
+    velocities: bool = False,
+    threads: int | None = None,
+    platform: str = "Reference",
+    progress: bool = True,
+) -> Path:
+    """
+    Run a model in OpenMM and write a DCD, a PDB and a JSON sidecar.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or the path of a model file.
+    output : path-like
+        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``;
+        the folder is made if absent.
+    positions : path-like, optional
+        PDB file of one molecule with CONECT records; the model's own example unless
+        given.
+    replicas : int
+        Independent copies, evolved in one batch.
+    length_ps : float
+        Length of each copy, ps.
+    frame_interval_fs : float, optional
+        Time between frames, fs; a multiple of the lag, the lag unless given.
+    temperature_K : float, optional
+        Temperature of the heat bath, K; the model's unless given.
+    friction_per_ps : float, optional
+        Collision rate, 1/ps; the model's unless given; 0 is no heat bath.
+    start_temperature_K : float, optional
+        Temperature of the first velocities, K; the heat bath's unless given.
+    seed : int
+        Seed of first velocities and noise; 0 picks one, and the sidecar says which.
+    sampler : str, optional
+        ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``; the model's
+        unless given.
+    num_sampling_steps : int, optional
+        Sampling steps per lag; the model's unless given; 0 takes the mean.
+    velocities : bool
+        Write velocities too, to an MDTraj HDF5 file.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
+    platform : str
+        OpenMM platform.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The JSON sidecar.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model or PDB file.
+    ValueError
+        If a number is out of range or does not fit the model.
+    OpenMMException
+        If the integrator gives up; frames made until then are kept.
+    """
+    if replicas < 1:
+        raise ValueError(f"found {replicas} replicas, expected 1 or more")
+    set_threads(threads)
+    loaded = load_model(model)
+    if positions is None:
+        topology, start = loaded.example()
+    else:
+        pdb = app.PDBFile(str(positions))
+        topology, start = pdb.topology, pdb.positions
+    one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return roll_out(
+        loaded,
+        topology,
+        np.repeat(one[None], replicas, axis=0),
+        output,
+        RolloutSettings(
+            length_ps=length_ps,
+            frame_interval_fs=frame_interval_fs,
+            temperature_K=temperature_K,
+            friction_per_ps=friction_per_ps,
+            start_temperature_K=start_temperature_K,
+            seed=seed,
+            sampler=sampler,
+            num_sampling_steps=num_sampling_steps,
+            keep_velocities=velocities,
+            platform=platform,
+            progress=progress,
+        ),
+    ).path
+
+
+def set_threads(threads: int | None) -> None:
+    """
+    Set the threads of PyTorch, for the whole process.
+
+    Parameters
+    ----------
+    threads : int or None
+        Threads; None leaves PyTorch's own choice.
+
+    Raises
+    ------
+    ValueError
+        If it is less than 1.
+    """
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"found {threads} threads, expected 1 or more")
+    torch.set_num_threads(threads)
+
+
+def _versions() -> Mapping[str, str]:
+    names = ("openmm_diffmd", "openmm", "torch", "mdtraj", "numpy")
+    return {name: version(name) for name in names}
+
+
+def _given(value: Any, default: float) -> float:
+    return float(default if value is None else value)
+
+
+def _whole(name: str, length: float, interval: float) -> int:
+    count = round(length / interval)
+    if count < 1 or abs(count * interval - length) > 1e-6 * length:
+        raise ValueError(
+            f"found {name} of {length:g} fs, expected a positive multiple of "
+            f"{interval:g} fs"
+        )
+    return count

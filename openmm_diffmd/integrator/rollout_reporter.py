@@ -1,0 +1,210 @@
+"""A reporter that writes every file of a rollout and loses none of it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import mdtraj
+import numpy as np
+from mdtraj.formats import HDF5TrajectoryFile
+from numpy.typing import NDArray
+from openmm import app, unit
+from tqdm import tqdm
+
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+WARM_UP_FRAMES = 10
+FLUSH_INTERVAL = 200
+"""Frames between flushes of velocities and sidecar; the DCD is flushed each frame."""
+
+
+class RolloutReporter:
+    """
+    OpenMM reporter that writes DCD, PDB, JSON sidecar, and velocities if wanted.
+
+    Use it as a context manager: however the block ends, files are closed and the
+    sidecar counts the good frames and says why the run ended early.
+
+    Parameters
+    ----------
+    output : Path
+        Files are called this, with suffixes.
+    topology : openmm.app.Topology
+        All replicas.
+    positions : ndarray, shape (n_atoms, 3), nm
+        Positions for the PDB file.
+    sidecar : RolloutSidecar
+        What to write beside the DCD; `num_frames` and `resamples` are kept up to date.
+    lags_per_frame : int
+        Steps between frames.
+    num_frames : int
+        Frames the progress bar ends at.
+    keep_velocities : bool
+        Write velocities to an MDTraj HDF5 file.
+    progress : bool
+        Show a progress bar.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        topology: app.Topology,
+        positions: NDArray[np.floating],
+        sidecar: RolloutSidecar,
+        *,
+        lags_per_frame: int,
+        num_frames: int,
+        keep_velocities: bool,
+        progress: bool,
+    ) -> None:
+        self.path = _with_suffix(output, ".json")
+        self.sidecar = sidecar
+        self._interval = lags_per_frame
+        self._integrator: Any = None
+        self._report_times: list[float] = []
+        self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        with _with_suffix(output, ".pdb").open("w") as pdb:
+            app.PDBFile.writeFile(topology, positions * unit.nanometer, pdb)
+        # Velocities of an earlier run of this name would not fit this one's frames.
+        velocities = _with_suffix(output, ".h5")
+        velocities.unlink(missing_ok=True)
+        self._velocities: HDF5TrajectoryFile | None = None
+        if keep_velocities:
+            self._velocities = HDF5TrajectoryFile(str(velocities), "w")
+            self._velocities.topology = mdtraj.Topology.from_openmm(topology)
+        self._file = _with_suffix(output, ".dcd").open("wb")
+        self._dcd = app.DCDFile(
+            self._file,
+            topology,
+            sidecar.lag_time_fs * unit.femtosecond,
+            lags_per_frame,
+            lags_per_frame,
+        )
+        self._bar = tqdm(
+            desc=f"{output.name}, {sidecar.num_replicas} replicas",
+            total=num_frames * lags_per_frame,
+            unit="lag",
+            disable=not progress,
+        )
+        self._write_sidecar()
+
+    @property
+    def seconds_per_lag(self) -> float | None:
+        """Wall time of a lag, files included, without the first frames, s."""
+        times = self._report_times
+        if len(times) < 2:
+            return None
+        first = min(WARM_UP_FRAMES, (len(times) - 1) // 2)
+        lags = (len(times) - 1 - first) * self._interval
+        return (times[-1] - times[first]) / lags
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """
+        Say when the next report is due and what it needs.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+
+        Returns
+        -------
+        dict
+            As OpenMM's reporters.
+        """
+        steps = self._interval - simulation.currentStep % self._interval
+        wanted = ["positions"] + ["velocities"] * (self._velocities is not None)
+        return {"steps": steps, "periodic": False, "include": wanted}
+
+    def report(self, simulation: app.Simulation, state: Any) -> None:
+        """
+        Write one frame.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation, with a DiffusionIntegrator.
+        state : openmm.State
+            Its state.
+        """
+        self._integrator = simulation.integrator
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        self._dcd.writeModel(positions)
+        if self._velocities is not None:
+            velocities = state.getVelocities(asNumpy=True).value_in_unit(
+                unit.nanometer / unit.picosecond
+            )
+            self._pending.append(
+                (positions.astype(np.float32), velocities.astype(np.float32))
+            )
+        self.sidecar = replace(
+            self.sidecar,
+            num_frames=self.sidecar.num_frames + 1,
+            resamples=simulation.integrator.getNumResamples(),
+        )
+        self._bar.update(self._interval)
+        self._report_times.append(time.perf_counter())
+        if self.sidecar.num_frames % FLUSH_INTERVAL == 0:
+            self._bar.set_postfix(redrawn=self.sidecar.resamples)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._velocities is not None and self._pending:
+            positions, velocities = zip(*self._pending, strict=True)
+            last = self.sidecar.num_frames
+            frames = np.arange(last - len(positions) + 1, last + 1)
+            self._velocities.write(
+                coordinates=np.array(positions),
+                velocities=np.array(velocities),
+                time=(
+                    frames
+                    * self.sidecar.frame_interval_fs
+                    / FEMTOSECONDS_PER_PICOSECOND
+                ).astype(np.float32),
+            )
+            self._velocities.flush()
+            self._pending.clear()
+        self._write_sidecar()
+
+    def _write_sidecar(self) -> None:
+        self.sidecar.write(self.path)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """
+        Write what is pending, the sidecar last, and close all files.
+
+        Parameters
+        ----------
+        error : BaseException, optional
+            Why the run ended early.
+        """
+        if error is not None:
+            if self._integrator is not None:
+                self.sidecar = replace(
+                    self.sidecar, resamples=self._integrator.getNumResamples()
+                )
+            reason = f"{type(error).__name__}: {error}"
+            self.sidecar = replace(self.sidecar, error=reason)
+        self._bar.close()
+        self._file.close()
+        self._flush()
+        if self._velocities is not None:
+            self._velocities.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(exception)
+
+
+def _with_suffix(output: Path, suffix: str) -> Path:
+    return output.with_name(output.name + suffix)
