@@ -91,19 +91,22 @@ class EquivariantAttention(nn.Module):
         weights = attention_weights(self.logits(hidden), geometry.envelope)
         hidden = hidden.unflatten(-1, (self.n_heads, -1)) * weights[..., None]
         filters = self.filters(hidden.flatten(-2)).chunk(self.n_paths, dim=-1)
-        values = self.values(features)[:, None]
+        values = self.values(features)
         degree_messages: list[Tensor] = []
         for index, (l_in, l_out) in enumerate(self.ends):
             size = 2 * l_in + 1
-            start = l_in * l_in
-            sent = filters[index][..., None, :] * values[..., start : start + size, :]
-            sent = sent.flatten(2, 3)
+            value = values[:, :, l_in * l_in : l_in * l_in + size]
             coupling = geometry.couplings[index]
             if l_out == 0:
-                # A product of single rows is slower than this sum.
-                message = (coupling.transpose(2, 3) * sent).sum(2).flatten(0, 1)[:, None]
+                # The sum over components first leaves one number an edge to filter.
+                from_j = coupling.view(n_batch, n_atoms, n_atoms, size).transpose(1, 2)
+                scalars = torch.matmul(from_j, value).transpose(1, 2)
+                message = (filters[index] * scalars).sum(2).flatten(0, 1)[:, None]
             else:
-                message = torch.bmm(coupling.flatten(0, 1), sent.flatten(0, 1))
+                sent = filters[index][..., None, :] * value[:, None]
+                message = torch.bmm(
+                    coupling.flatten(0, 1), sent.flatten(2, 3).flatten(0, 1)
+                )
             if l_out < len(degree_messages):
                 degree_messages[l_out] = degree_messages[l_out] + message
             else:
