@@ -84,7 +84,14 @@ def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:
 
 
 def _load_system(path: Path, topology: app.Topology) -> openmm.System:
-    system = openmm.XmlSerializer.deserialize(path.read_text())
+    text = path.read_text()
+    try:
+        system = openmm.XmlSerializer.deserialize(text)
+    except (openmm.OpenMMException, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a serialized OpenMM object: {error}; expected a System "
+            "written by XmlSerializer.serialize"
+        ) from error
     if not isinstance(system, openmm.System):
         raise ValueError(
             f"{path} holds a {type(system).__name__}, expected a serialized System"

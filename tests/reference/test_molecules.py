@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from ase.io import write
+from openmm import unit
+
+from openmm_diffmd.elements import element_masses
+from openmm_diffmd.reference.molecules import G2_NAMES, load_molecule
+
+PDB = """\
+HETATM    1  O   LIG A   1       0.000   0.000   0.000  1.00  0.00           O
+HETATM    2  H1  LIG A   1       0.960   0.000   0.000  1.00  0.00           H
+HETATM    3  H2  LIG A   1      -0.240   0.930   0.000  1.00  0.00           H
+"""
+
+
+def bonds_of(topology):
+    return [(bond[0].index, bond[1].index) for bond in topology.bonds()]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_atoms", "n_bonds"),
+    [("ethanol", 9, 8), ("Benzene", 12, 12), ("methane", 5, 4)],
+)
+def test_molecule_is_found_by_name(name, n_atoms, n_bonds):
+    topology, positions = load_molecule(name)
+    assert (topology.getNumAtoms(), topology.getNumBonds()) == (n_atoms, n_bonds)
+    assert positions.shape == (n_atoms, 3)
+    assert np.ptp(positions, axis=0).max() < 1.0  # nm
+
+
+def test_masses_by_element_are_openmms():
+    atoms = [atom for name in G2_NAMES for atom in load_molecule(name)[0].atoms()]
+    np.testing.assert_array_equal(
+        element_masses(atom.element.atomic_number for atom in atoms),
+        [atom.element.mass.value_in_unit(unit.dalton) for atom in atoms],
+    )
+
+
+def test_xyz_is_loaded(tmp_path):
+    path = tmp_path / "water.xyz"
+    path.write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    topology, positions = load_molecule(path)
+    assert bonds_of(topology) == [(0, 1), (0, 2)]
+    np.testing.assert_allclose(positions[1], [0.096, 0, 0])
+    assert next(topology.residues()).name == "WAT"
+
+
+@pytest.mark.parametrize("connections", ["", "CONECT    1    2\nCONECT    1    3\n"])
+def test_pdb_is_loaded_with_its_names_and_bonds(tmp_path, connections):
+    path = tmp_path / "water.pdb"
+    path.write_text(PDB + connections + "END\n")
+    topology, positions = load_molecule(path)
+    assert bonds_of(topology) == [(0, 1), (0, 2)]
+    assert [atom.name for atom in topology.atoms()] == ["O", "H1", "H2"]
+    np.testing.assert_allclose(positions[2], [-0.024, 0.093, 0], atol=1e-9)
+
+
+def test_bonds_of_a_pdb_are_its_own(tmp_path):
+    path = tmp_path / "water.pdb"
+    path.write_text(PDB + "CONECT    1    2\nEND\n")
+    assert bonds_of(load_molecule(path)[0]) == [(0, 1)]
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(FileNotFoundError, match=r"no molecule 'ethanl'; .*'ethanol'"):
+        load_molecule("ethanl")
+
+
+def test_file_of_another_kind_is_refused(tmp_path):
+    write(tmp_path / "file.cif", [])
+    with pytest.raises(ValueError, match="expected an xyz or pdb file: convert it"):
+        load_molecule(tmp_path / "file.cif")
+    with pytest.raises(ValueError, match="a System XML holds no positions"):
+        load_molecule("system.xml")

@@ -1,0 +1,111 @@
+import openmm
+import pytest
+from openmm import unit
+
+from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.reference.potentials import create_reference_system
+
+TOPOLOGY, POSITIONS = load_molecule("water")
+
+
+def water(n_particles=3):
+    system = openmm.System()
+    for mass in (16.0, 1.0, 1.0)[:n_particles]:
+        system.addParticle(mass)
+    bond = openmm.HarmonicBondForce()
+    bond.addBond(0, 1, 0.1, 1000.0)
+    system.addForce(bond)
+    return system
+
+
+def save(folder, thing):
+    path = folder / "system.xml"
+    path.write_text(openmm.XmlSerializer.serialize(thing))
+    return path
+
+
+def energy_of(system):
+    integrator = openmm.VerletIntegrator(0.001)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, integrator, platform)
+    context.setPositions(POSITIONS)
+    energy = context.getState(energy=True).getPotentialEnergy()
+    return energy.value_in_unit(unit.kilojoule_per_mole)
+
+
+def test_system_xml_keeps_its_masses_and_forces(tmp_path):
+    system = create_reference_system(TOPOLOGY, save(tmp_path, water()))
+    assert system.getParticleMass(0) == 16.0 * unit.dalton
+    assert system.getNumForces() == 1
+
+
+def test_centre_of_mass_motion_is_left_alone(tmp_path):
+    system = water()
+    system.addForce(openmm.CMMotionRemover())
+    loaded = create_reference_system(TOPOLOGY, save(tmp_path, system))
+    assert [force.getName() for force in loaded.getForces()] == ["HarmonicBondForce"]
+
+
+def spoil_constraint(system):
+    system.addConstraint(0, 1, 0.1)
+
+
+def spoil_mass(system):
+    system.setParticleMass(2, 0.0)
+
+
+def spoil_barostat(system):
+    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_constraint, "1 constraints, expected none: make the System with"),
+        (spoil_mass, "particle 2 without a mass, expected atoms only"),
+        (spoil_barostat, "a MonteCarloBarostat, expected forces that do not change"),
+    ],
+)
+def test_system_that_would_spoil_the_dynamics_is_refused(tmp_path, spoil, message):
+    system = water()
+    spoil(system)
+    with pytest.raises(ValueError, match=message):
+        create_reference_system(TOPOLOGY, save(tmp_path, system))
+
+
+def test_xml_that_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="2 particles, expected 3 as in the molecule"):
+        create_reference_system(TOPOLOGY, save(tmp_path, water(2)))
+    integrator = save(tmp_path, openmm.VerletIntegrator(0.001))
+    with pytest.raises(ValueError, match="a VerletIntegrator, expected a serialized S"):
+        create_reference_system(TOPOLOGY, integrator)
+    integrator.write_text("no XML")
+    with pytest.raises(ValueError, match="is not a serialized OpenMM object"):
+        create_reference_system(TOPOLOGY, integrator)
+    with pytest.raises(FileNotFoundError):
+        create_reference_system(TOPOLOGY, tmp_path / "absent.xml")
+    with pytest.raises(ValueError, match=r"options {'a': 1} .* expected none"):
+        create_reference_system(TOPOLOGY, save(tmp_path, water()), {"a": 1})
+
+
+def test_any_ase_calculator_is_taken_with_its_options():
+    path = "ase.calculators.lj.LennardJones"
+    options = {"sigma": 1.5, "rc": 20.0}
+    once = energy_of(create_reference_system(TOPOLOGY, path, options))
+    twice = energy_of(create_reference_system(TOPOLOGY, path, options | {"epsilon": 2}))
+    assert once != 0.0
+    assert twice == pytest.approx(2 * once)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "reason"),
+    [
+        ("GFN3-xTB", {}, "ValueError: Empty module name"),
+        ("ase.calculators.lj.Nothing", {}, "AttributeError: .*Nothing"),
+        ("no_such_package.Calculator", {}, "ModuleNotFoundError: .*no_such_package"),
+        ("json.JSONEncoder", {"no_such_option": 1}, "TypeError: .*no_such_option"),
+    ],
+)
+def test_what_is_no_calculator_is_refused(path, options, reason):
+    with pytest.raises(ValueError, match=rf"(?s){path}.*{reason}.*expected one of"):
+        create_reference_system(TOPOLOGY, path, options)
