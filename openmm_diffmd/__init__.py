@@ -1,0 +1,72 @@
+"""
+Molecular dynamics in OpenMM by learned diffusion: whole lags instead of forces.
+
+Names are imported when first used, so that ``import openmm_diffmd`` is quick and
+has no side effects.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openmm_diffmd.analysis.analyze import analyze
+    from openmm_diffmd.export.export import export_model
+    from openmm_diffmd.export.metadata import ModelMetadata
+    from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
+    from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+    from openmm_diffmd.integrator.propagator import Propagator
+    from openmm_diffmd.integrator.rollout import run
+    from openmm_diffmd.integrator.systems import create_system, replicate
+    from openmm_diffmd.models.transition import TransitionModel
+    from openmm_diffmd.reference.driver import make_reference
+    from openmm_diffmd.training.train import train
+
+_HOMES = {
+    "DiffusionIntegrator": "integrator.diffusion_integrator",
+    "DiffusionModel": "export.torchscript",
+    "ModelMetadata": "export.metadata",
+    "Propagator": "integrator.propagator",
+    "TransitionModel": "models.transition",
+    "analyze": "analysis.analyze",
+    "create_system": "integrator.systems",
+    "export_model": "export.export",
+    "load_model": "export.torchscript",
+    "make_reference": "reference.driver",
+    "replicate": "integrator.systems",
+    "run": "integrator.rollout",
+    "save_model": "export.torchscript",
+    "train": "training.train",
+}
+
+__all__ = [
+    "DiffusionIntegrator",
+    "DiffusionModel",
+    "ModelMetadata",
+    "Propagator",
+    "TransitionModel",
+    "analyze",
+    "create_system",
+    "export_model",
+    "load_model",
+    "make_reference",
+    "replicate",
+    "run",
+    "save_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("openmm_diffmd")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

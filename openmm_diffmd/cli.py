@@ -12,7 +12,7 @@ from typing import Any
 VERBS = {
     "reference": ("openmm_diffmd.reference.driver", "make_reference"),
     "train": ("openmm_diffmd.training.train", "train"),
-    "export": ("openmm_diffmd.export.export", "export"),
+    "export": ("openmm_diffmd.export.export", "export_model"),
     "run": ("openmm_diffmd.integrator.rollout", "run"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }

@@ -18,7 +18,7 @@ from openmm_diffmd.models import TransitionModel
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
 
 
-def export(
+def export_model(
     training: Path,
     output: Path,
     name: str,
