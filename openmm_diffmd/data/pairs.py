@@ -70,7 +70,9 @@ class LaggedPairs:
     ) -> None:
         self.lag_time = lag_time
         n_atoms = max(trajectory.n_atoms for trajectory in trajectories)
-        positions, velocities, molecules, starts, lags, known = [], [], [], [], [], []
+        positions: list[Tensor] = []
+        velocities: list[Tensor] = []
+        molecules, starts, lags, known = [], [], [], []
         self._species = torch.full((len(trajectories), n_atoms), -1, dtype=torch.long)
         self._masses = torch.zeros(len(trajectories), n_atoms)
         offset = 0
@@ -205,14 +207,14 @@ def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:
     step = float(np.median(steps))
     if not np.allclose(steps, step, rtol=1e-2):
         raise ValueError(
-            f"found frames between {1000 * steps.min():g} and {1000 * steps.max():g} fs "
-            "apart in one segment, expected even spacing"
+            f"found frames between {1000 * steps.min():g} and "
+            f"{1000 * steps.max():g} fs apart in one segment, expected even spacing"
         )
     lag = round(lag_time / step)
     if lag < 1 or abs(lag * step - lag_time) > 1e-2 * step:
         raise ValueError(
-            f"found a lag of {1000 * lag_time:g} fs and frames every {1000 * step:g} fs, "
-            "expected a whole number of frames"
+            f"found a lag of {1000 * lag_time:g} fs and frames every "
+            f"{1000 * step:g} fs, expected a whole number of frames"
         )
     return lag
 

@@ -91,9 +91,13 @@ class Denoiser(nn.Module):
         scalars = features[:, :, :1] + self.noise(level)[:, :, None]
         vectors = features[:, :, 1:4] + self.residual((c_in * residual).transpose(2, 3))
         features = torch.cat([scalars, vectors, features[:, :, 4:]], dim=2)
-        for attention, update in zip(self.attention, self.update):
+        # TorchScript's zip knows no `strict`.
+        for attention, update in zip(  # noqa: B905
+            self.attention, self.update
+        ):
             features = features + attention(features, geometry)
             features = features + update(features)
         gate = functional.silu(self.gate(features[:, :, :1]))
         out = self.out(features[:, :, 1:4] * gate).transpose(2, 3)
-        return c_skip * residual + c_out * out
+        denoised: Tensor = c_skip * residual + c_out * out
+        return denoised

@@ -176,7 +176,10 @@ class Encoder(nn.Module):
         fraction = 1.0 / len(self.kick)
         position_scale = fraction * self.position_scale[species][..., None]
         velocity_scale = fraction * self.velocity_scale[species][..., None]
-        for attention, update, kick in zip(self.attention, self.update, self.kick):
+        # TorchScript's zip knows no `strict`.
+        for attention, update, kick in zip(  # noqa: B905
+            self.attention, self.update, self.kick
+        ):
             geometry = self.edge_features(x, v, masses, pairs)
             features = features + attention(features, geometry)
             features = features + update(features)

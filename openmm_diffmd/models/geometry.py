@@ -113,6 +113,4 @@ class EdgeGeometry(nn.Module):
             out.append(at_edge * (to_j[..., None] * of_velocity[:, None, :, :]))
             power = power * s
             start += size
-        return Geometry(
-            torch.cat(out, dim=-1), envelope, self.couplings(harmonics)
-        )
+        return Geometry(torch.cat(out, dim=-1), envelope, self.couplings(harmonics))

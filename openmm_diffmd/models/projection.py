@@ -97,4 +97,5 @@ def angular_momentum(positions: Tensor, velocities: Tensor, masses: Tensor) -> T
     Tensor, shape (B, 3), Da nm^2/ps
         sum_i m_i x_i x v_i.
     """
-    return torch.linalg.cross(positions, masses[..., None] * velocities).sum(1)
+    each: Tensor = torch.linalg.cross(positions, masses[..., None] * velocities)
+    return each.sum(1)

@@ -246,9 +246,10 @@ class TransitionModel(nn.Module):
         """
         couplings = [condition[f"coupling_{path}"] for path in range(self.n_paths)]
         geometry = Geometry(condition["invariants"], condition["envelope"], couplings)
-        return self.denoiser(
+        denoised: Tensor = self.denoiser(
             residual, sigma, condition["features"], geometry, condition["scale"].log()
         )
+        return denoised
 
     def decode(
         self,
@@ -315,7 +316,10 @@ class TransitionModel(nn.Module):
         """
         error = self.error(following, condition)
         error = error / condition["scale"][:, :, None, None]
-        return torch.linalg.solve_triangular(condition["cholesky"], error, upper=False)
+        residual: Tensor = torch.linalg.solve_triangular(
+            condition["cholesky"], error, upper=False
+        )
+        return residual
 
     def error(self, following: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """

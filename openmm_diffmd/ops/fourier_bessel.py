@@ -1,6 +1,7 @@
 """Spherical Fourier-Bessel radial functions in plain torch, smooth at zero length."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def bessel_roots(l_max: int, n_max: int) -> NDArray[np.float64]:
         brackets = np.array(
             [
                 brentq(lambda s, d=degree: spherical_jn(d, s), low, high, xtol=1e-15)
-                for low, high in zip(brackets[:-1], brackets[1:], strict=True)
+                for low, high in pairwise(brackets)
             ]
         )
         roots.append(brackets[:n_max])

@@ -1,6 +1,6 @@
 """Batches of pairs for Lightning."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset

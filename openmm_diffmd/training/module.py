@@ -36,6 +36,8 @@ class TransitionTraining(lightning.LightningModule):
         Seed of noise and perturbations.
     """
 
+    covariance: Tensor
+
     def __init__(
         self,
         config: TrainConfig,

@@ -1,6 +1,7 @@
 """Euler sampler of the probability flow."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -32,6 +33,6 @@ def sample_euler(
     Karras et al., arXiv 2206.00364, eq. 1 with sigma(t) = t.
     """
     u = noise[0]
-    for s, t in zip(noise_levels[:-1], noise_levels[1:], strict=True):
+    for s, t in pairwise(noise_levels):
         u = u + (t - s) / s * (u - denoiser(u, s))
     return u

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def sample_exponential(
     sigma(t) = t and the Gaussian denoiser inserted.
     """
     u = noise[0]
-    for s, t in zip(noise_levels[:-1], noise_levels[1:], strict=True):
+    for s, t in pairwise(noise_levels):
         mean = ((1.0 + s * s) * denoiser(u, s) - u) / (s * s)
         u = mean + math.sqrt((1.0 + t * t) / (1.0 + s * s)) * (u - mean)
     return u

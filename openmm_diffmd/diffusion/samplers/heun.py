@@ -1,6 +1,7 @@
 """Heun sampler of the probability flow."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def sample_heun(
     Karras et al., arXiv 2206.00364, algorithm 1. 2 K - 1 evaluations.
     """
     u = noise[0]
-    for s, t in zip(noise_levels[:-1], noise_levels[1:], strict=True):
+    for s, t in pairwise(noise_levels):
         slope = (u - denoiser(u, s)) / s
         following = u + (t - s) * slope
         if t > 0.0:

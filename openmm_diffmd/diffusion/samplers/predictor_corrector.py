@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def sample_predictor_corrector(
     """
     u = noise[0]
     draw = 1
-    for s, t in zip(noise_levels[:-1], noise_levels[1:], strict=True):
+    for s, t in pairwise(noise_levels):
         drop = s * s - t * t
         u = u + drop / (s * s) * (denoiser(u, s) - u)
         if t > 0.0:
