@@ -109,6 +109,8 @@ public:
     long long getNumResamples() const;
     long long getNumResamples(int molecule) const;
     std::string getLastRefusal() const;
+    long long getNumEvaluations() const;
+    double getNetworkTime() const;
     void step(int steps) override;
 };
 

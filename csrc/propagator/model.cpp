@@ -1,6 +1,7 @@
 #include "model.h"
 #include "sha256.h"
 
+#include <chrono>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -83,13 +84,18 @@ struct Model::Script {
         return &method->function();
     }
 
-    void run(torch::jit::Function &function, torch::jit::Stack &stack) {
+    double run(torch::jit::Function &function, torch::jit::Stack &stack) {
+        // Without specialisation to what the first calls saw: later calls are no slower, and the
+        // first, or those of another batch size after a redraw, do not wait for a compiler.
+        const torch::jit::GraphOptimizerEnabledGuard unoptimized(false);
+        const auto start = std::chrono::steady_clock::now();
         try {
             function.run(stack);
         } catch (const std::exception &error) {
             throw std::runtime_error("model file " + path + ": method " + function.name() +
                                      " failed: " + reason_of(error));
         }
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
 
     const float *result(Batch &batch, torch::jit::Stack &stack, IValue &output) {
@@ -134,7 +140,7 @@ void Model::encode(Batch &batch) {
     Batch::Tensors &t = *batch.tensors;
     t.stack.assign({script->module._ivalue(), t.positions, t.velocities, t.acceleration,
                     t.has_acceleration, t.species, t.masses, t.level});
-    script->run(*script->encode, t.stack);
+    seconds += script->run(*script->encode, t.stack);
     t.condition = std::move(t.stack.back());
 }
 
@@ -142,7 +148,8 @@ const float *Model::denoise(Batch &batch) {
     const c10::InferenceMode guard;
     Batch::Tensors &t = *batch.tensors;
     t.stack.assign({script->module._ivalue(), t.residual, t.sigma, t.condition});
-    script->run(*script->denoise, t.stack);
+    num_evaluations++;
+    seconds += script->run(*script->denoise, t.stack);
     return script->result(batch, t.stack, t.output);
 }
 
@@ -150,7 +157,7 @@ const float *Model::decode(Batch &batch, bool conserve_angular_momentum) {
     const c10::InferenceMode guard;
     Batch::Tensors &t = *batch.tensors;
     t.stack.assign({script->module._ivalue(), t.residual, t.condition, conserve_angular_momentum});
-    script->run(*script->decode, t.stack);
+    seconds += script->run(*script->decode, t.stack);
     return script->result(batch, t.stack, t.output);
 }
 

@@ -71,7 +71,14 @@ public:
      */
     const float *decode(Batch &batch, bool conserve_angular_momentum);
 
+    /** Seconds spent in TorchScript, calls of all methods together. */
+    double get_seconds() const { return seconds; }
+    /** Calls of denoise(). */
+    int64_t get_num_evaluations() const { return num_evaluations; }
+
 private:
+    double seconds = 0.0;
+    int64_t num_evaluations = 0;
     struct Script;
     std::unique_ptr<Script> script;
 };

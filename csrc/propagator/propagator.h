@@ -95,6 +95,11 @@ public:
     /** What the guards said about the last draw they refused; empty if there was none. */
     const std::string &get_last_refusal() const { return last_refusal; }
 
+    /** Seconds spent in the network, without the time spent around it. */
+    double get_network_seconds() const { return model.get_seconds(); }
+    /** Evaluations of the denoiser, each of one batch. */
+    int64_t get_num_evaluations() const { return model.get_num_evaluations(); }
+
     /** Write generators, acceleration history and counts. */
     void save(std::ostream &stream) const;
     /**

@@ -168,7 +168,7 @@ def save_model(
     module: nn.Module, metadata: ModelMetadata, path: str | os.PathLike[str]
 ) -> Path:
     """
-    Script a module and write it with its metadata, at once or not at all.
+    Script and freeze a module, write it with its metadata, at once or not at all.
 
     Parameters
     ----------
@@ -188,7 +188,10 @@ def save_model(
     for name in METHODS:
         # nn.Module without a forward: each method is compiled by itself.
         torch.jit.export(getattr(type(module), name))
-    scripted = torch.jit.script(module.eval())
+    # Frozen: a tenth faster on one molecule; rounding may differ from the eager module.
+    scripted = torch.jit.freeze(
+        torch.jit.script(module.eval()), preserved_attrs=list(METHODS)
+    )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         scripted.save(str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})

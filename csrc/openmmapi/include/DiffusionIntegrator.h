@@ -153,6 +153,11 @@ public:
     /** Get what the guards said about the last draw they refused; empty if there was none. */
     std::string getLastRefusal() const;
 
+    /** Get how often the denoiser was evaluated since the Context was made, each for one batch. */
+    long long getNumEvaluations() const;
+    /** Get the wall time spent in the network since the Context was made, in seconds. */
+    double getNetworkTime() const;
+
     /**
      * Advance the simulation by lags.
      *

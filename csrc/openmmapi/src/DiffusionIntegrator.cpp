@@ -200,6 +200,12 @@ std::string DiffusionIntegrator::getLastRefusal() const {
     return getPropagator().get_last_refusal();
 }
 
+long long DiffusionIntegrator::getNumEvaluations() const {
+    return getPropagator().get_num_evaluations();
+}
+
+double DiffusionIntegrator::getNetworkTime() const { return getPropagator().get_network_seconds(); }
+
 void DiffusionIntegrator::checkSystem(const System &system) const {
     const std::string what = "DiffusionIntegrator: found ";
     if (system.getNumParticles() != getNumParticles())
