@@ -63,7 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_verb(verb: str, words: list[str]) -> int:
     module, name = VERBS[verb]
-    function: Callable[..., Any] = getattr(import_module(module), name)
+    try:
+        function: Callable[..., Any] = getattr(import_module(module), name)
+    except ImportError as error:
+        return _refuse(f"{verb}: {error}", 1)
     values = _parse(verb, function, _with_bundled_configs(words))
     try:
         result = function(**values)

@@ -1,0 +1,154 @@
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from openmm_diffmd import cli
+from openmm_diffmd.data.readers import read_reference
+
+QUICK = {
+    "potential": "ase.calculators.lj.LennardJones",
+    "potential_options": {"sigma": 0.9, "rc": 20.0},
+    "temperature_K": 10.0,
+    "equilibration_ps": 0.0,
+    "length_ps": 0.02,
+    "frame_interval_fs": 10.0,
+    "num_bursts": 1,
+    "burst_length_ps": 0.01,
+    "progress": False,
+}
+
+
+def configure(folder, **changes):
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**QUICK, "molecule": "water", **changes}))
+    return str(path)
+
+
+def test_reference_runs_from_a_yaml_file(tmp_path, capsys):
+    config = configure(tmp_path, output=str(tmp_path / "out"))
+    assert cli.main(["reference", "--config", config, "--seed", "5"]) == 0
+    run = tmp_path / "out" / "thermostatted.h5"
+    assert read_reference(run).provenance["seed"] == 5
+    assert capsys.readouterr().out.split() == [str(run), str(run.parent / "bursts.h5")]
+
+
+def test_help_lists_the_verbs(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {verb} " in shown for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_of_a_verb_comes_from_its_docstring(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    options = [line for line in lines if line.startswith("  --")]
+    assert len(options) > 3
+
+
+def test_help_of_reference_says_units(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reference", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Bath temperature, K. (type: float, default: 500.0)" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rfeerence"], "found verb 'rfeerence', expected one of reference, train"),
+        (["reference", "--temprature_K", "300"], "temprature_K"),
+        (["reference", "--seed", "one"], "seed"),
+    ],
+)
+def test_wrong_command_lines_exit_with_2(tmp_path, arguments, message, capsys):
+    config = ["--config", configure(tmp_path, output=str(tmp_path / "out"))]
+    try:
+        status = cli.main(arguments + (config if arguments[0] in cli.VERBS else []))
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_key_of_a_config_is_refused(tmp_path, capsys):
+    config = configure(tmp_path, output=str(tmp_path), temprature_K=300)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["reference", "--config", config])
+    assert stop.value.code == 2
+    assert "temprature_K" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"molecule": "watr"}, "found no molecule 'watr'"),
+        ({"seed": 0}, "found seed 0, expected a positive whole number"),
+        ({"potential": "GFN2"}, "found potential 'GFN2'"),
+        ({"potential": "absent.xml", "potential_options": None}, "absent.xml"),
+    ],
+)
+def test_errors_of_users_are_one_line_and_exit_with_1(
+    tmp_path, changes, message, capsys
+):
+    config = configure(tmp_path, output=str(tmp_path / "out"), **changes)
+    assert cli.main(["reference", "--config", config]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("openmm-diffmd: reference: ")
+    assert message in lines[0]
+
+
+def test_failing_force_exits_with_1(tmp_path, capsys):
+    config = configure(
+        tmp_path,
+        output=str(tmp_path / "out"),
+        potential="GFN2-xTB",
+        potential_options={"max_iterations": 2},
+    )
+    assert cli.main(["reference", "--config", config]) == 1
+    assert "SCF not converged in 2 cycles; use a" in capsys.readouterr().err
+
+
+def merged(values, changes):
+    """Nested `values` with those of `changes` in their place."""
+    if not isinstance(changes, dict):
+        return changes
+    assert changes.keys() <= values.keys()
+    return values | {key: merged(values[key], changes[key]) for key in changes}
+
+
+@pytest.mark.parametrize(
+    "name", [item.name for item in files("openmm_diffmd.configs").iterdir()]
+)
+def test_bundled_configs_are_valid(name, tmp_path, capsys):
+    verb = name.split("_")[0]
+    assert verb in cli.VERBS
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--config", name.removesuffix(".yaml"), "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    bundled = yaml.safe_load(files("openmm_diffmd.configs").joinpath(name).read_text())
+    assert printed == merged(printed, bundled)
+
+
+def test_start_is_quick_and_imports_no_torch():
+    code = (
+        "import sys; from openmm_diffmd.cli import main; main(['--help']); "
+        "sys.exit(bool({'torch', 'openmm', 'jsonargparse'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_console_script_is_installed():
+    script = Path(sys.executable).with_name("openmm-diffmd")
+    shown = subprocess.run(
+        [script, "--version"], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.startswith("openmm_diffmd 0.")

@@ -1,0 +1,38 @@
+"""Public docstrings are numpydoc and say what the signature says."""
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from numpydoc.validate import validate
+
+import openmm_diffmd
+
+PACKAGE = Path(openmm_diffmd.__file__).parent
+CHECKED = {
+    "GL08": "no docstring",
+    "PR01": "a parameter is not documented",
+    "PR02": "a parameter is documented that does not exist",
+    "PR03": "parameters in another order",
+    "PR04": "a parameter without its type",
+    "PR07": "a parameter without a description",
+    "RT01": "the result is not documented",
+    "YD01": "what it yields is not documented",
+}
+
+
+def public_functions():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(("openmm_diffmd", *path.relative_to(PACKAGE).parts))[:-3]
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                yield module, node.name
+
+
+@pytest.mark.parametrize(("module", "name"), list(public_functions()))
+def test_docstring_fits_the_signature(module, name):
+    function = getattr(import_module(module), name)
+    found = validate(f"{function.__module__}.{function.__qualname__}")
+    errors = [text for code, text in found["errors"] if code in CHECKED]
+    assert not errors
