@@ -75,7 +75,7 @@ def analyze(
         lags = max(sidecar.num_lags * sidecar.num_replicas, 1)
         rows.append(row)
         verdicts[row.name] = judge(
-            row.figures, prepared.figures, sidecar.resamples / lags
+            row.figures, prepared.figures, sidecar.resamples / lags, sidecar.error
         )
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)

@@ -267,7 +267,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     FileNotFoundError
         If one of the three files is missing.
     ValueError
-        If the files disagree.
+        If the files disagree, or there is no good frame.
     """
     path = Path(path)
     files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".dcd", ".pdb")}
@@ -277,6 +277,11 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
                 f"found no {file}; a rollout is a .dcd, a .pdb and a .json of one name"
             )
     sidecar = RolloutSidecar.read(files[".json"])
+    if sidecar.num_frames == 0:
+        raise ValueError(
+            f"{files['.json']} counts no good frame, expected at least one"
+            + (f"; the run ended with {sidecar.error}" if sidecar.error else "")
+        )
     whole = mdtraj.load_pdb(str(files[".pdb"])).topology
     n_atoms = sidecar.num_replicas * sidecar.atoms_per_replica
     if whole.n_atoms != n_atoms:

@@ -32,7 +32,10 @@ class Goal:
 
 
 def judge(
-    found: Figures, reference: Figures, redrawn: float | None = None
+    found: Figures,
+    reference: Figures,
+    redrawn: float | None = None,
+    ended_early: str | None = None,
 ) -> list[Goal]:
     """
     Compare a rollout's figures with the goals.
@@ -45,6 +48,9 @@ def judge(
         Figures of the reference: its temperatures, and its floor as errors.
     redrawn : float, optional
         Share of lags drawn again; left out where it is not known.
+    ended_early : str, optional
+        Why the integrator gave up: a molecule was beyond the guards' repair, which
+        counts as a broken bond.
 
     Returns
     -------
@@ -58,8 +64,9 @@ def judge(
         Goal(
             "no broken bond",
             f"{found.n_broken} of {found.n_replicas} replicas broke in "
-            f"{found.watched_ps:g} ps",
-            found.n_broken == 0,
+            f"{found.watched_ps:g} ps"
+            + (", the run ended early" if ended_early else ""),
+            found.n_broken == 0 and ended_early is None,
         )
     ]
     for symbol, target in (reference.temperatures or {}).items():

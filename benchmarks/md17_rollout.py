@@ -1,0 +1,302 @@
+"""The bundled model beside its reference, in a few minutes: a table and a picture."""
+
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from jsonargparse import auto_cli
+from numpy.typing import NDArray
+from openmm import app
+from rollout_cost import Cost, cost_table, force_cost, network_cost
+
+from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.controls import make_controls, starting_frames
+from openmm_diffmd.analysis.ensemble import load_reference, load_rollout
+from openmm_diffmd.analysis.goals import Goal, judge
+from openmm_diffmd.analysis.measure import Reference, Row, measure, prepare_reference
+from openmm_diffmd.analysis.plots import plot_rows
+from openmm_diffmd.analysis.report import (
+    goal_lines,
+    structure_table,
+    temperature_table,
+    to_plain,
+)
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.integrator.rollout import (
+    RolloutResult,
+    RolloutSettings,
+    roll_out,
+    set_threads,
+)
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
+BUNDLED_REFERENCE = PRETRAINED / "ethanol_reference.h5"
+SINGLE_LAGS = 300
+EQUILIBRATION_PS = {"at the start's temperature": 2.0, "from another": 8.0}
+
+
+def md17_rollout(
+    model: str = "ethanol",
+    reference: Path = BUNDLED_REFERENCE,
+    output: Path = Path("rollout"),
+    replicas: int = 16,
+    length_ps: float = 20.0,
+    temperature: float | None = None,
+    friction: float | None = None,
+    start_temperature: float | None = None,
+    seed: int = 1,
+    threads: int | None = None,
+    progress: bool = True,
+) -> None:
+    """
+    Run a model in OpenMM and compare it with its reference and with controls.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or the path of a model file.
+    reference : path-like
+        Reference trajectory with velocities, MDTraj HDF5, at the same temperature.
+    output : path-like
+        Folder for trajectories, ``results.json`` and ``rollout.png``.
+    replicas : int
+        Replicas, evolved in one batch from evenly spaced reference frames.
+    length_ps : float
+        Length of each replica, ps.
+    temperature : float, optional
+        Temperature of the heat bath, K; the model's unless given.
+    friction : float, optional
+        Collision rate, 1/ps; the model's unless given.
+    start_temperature : float, optional
+        Temperature of the first velocities, K; the heat bath's unless given.
+    seed : int
+        Seed of velocities and noise; 0 picks one.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
+    progress : bool
+        Show progress bars.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model or reference.
+    ValueError
+        If the reference does not fit the model or the run.
+    OpenMMException
+        If the integrator gives up before the first frame; later, the frames made
+        until then are used and the table says so.
+    """
+    begin = time.perf_counter()
+    set_threads(threads)
+    loaded = load_model(model)
+    frames, provenance = load_reference(reference)
+    lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    interval = max(frames.frame_interval, lag)
+    heat_bath = temperature or loaded.metadata.temperature_K
+    _check_temperature(provenance, heat_bath)
+    settings = RolloutSettings(
+        length_ps=length_ps,
+        frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+        temperature_K=heat_bath,
+        friction_per_ps=friction,
+        start_temperature_K=start_temperature,
+        seed=seed,
+        keep_velocities=True,
+        progress=progress,
+    )
+    prepared = prepare_reference(at_interval(frames, interval), heat_bath)
+    positions, velocities = starting_frames(prepared.ensemble, replicas)
+    topology = frames.topology.to_openmm()
+    output.mkdir(parents=True, exist_ok=True)
+    runs = _run_all(loaded, topology, positions, output, settings)
+
+    other = start_temperature not in (None, heat_bath)
+    equilibration = min(list(EQUILIBRATION_PS.values())[other], 0.25 * length_ps)
+    ensembles = {name: load_rollout(run.path)[0] for name, run in runs.items()}
+    del ensembles[SINGLE]
+    n_frames = round(length_ps / interval)
+    rows = [
+        measure(name, ensemble, prepared, equilibration)
+        for name, ensemble in (
+            ensembles
+            | make_controls(prepared.ensemble, positions, velocities, n_frames)
+        ).items()
+    ]
+    costs = [
+        network_cost(name, run.sidecar, run.seconds_per_lag)
+        for name, run in runs.items()
+        if run.seconds_per_lag is not None
+    ]
+    force, left_out = force_cost(topology, positions[0], provenance)
+    if force is not None:
+        costs.append(force)
+    notes = [*_early_ends(runs), *([left_out] if left_out else [])]
+    ours = runs[OURS].sidecar
+    redrawn = ours.resamples / max(ours.num_lags * ours.num_replicas, 1)
+    goals = judge(rows[0].figures, prepared.figures, redrawn, ours.error)
+
+    title = (
+        f"{ours.model_name}, {heat_bath:g} K, friction {ours.friction_per_ps:g}/ps, "
+        f"lag {ours.lag_time_fs:g} fs"
+    )
+    lengths = (
+        f"{replicas} replicas x {length_ps:g} ps beside {frames.length:g} ps of "
+        f"{provenance.get('potential', 'reference')}"
+    )
+    print(f"\n{title}: {lengths}")
+    print(
+        f"The first {equilibration:g} ps of a replica count for broken bonds only; "
+        f"frames each {settings.frame_interval_fs:g} fs.\n"
+    )
+    _print_tables(prepared, rows, costs, notes, goals)
+    plot_rows(
+        prepared,
+        [row for row in rows if row.name in runs],
+        output / "rollout.png",
+        f"{title}\n{lengths}",
+        [row for row in rows if row.name not in runs],
+    )
+    results = {
+        "command": " ".join(["python", "benchmarks/md17_rollout.py", *sys.argv[1:]]),
+        "machine": _machine(),
+        "model": {"name": loaded.metadata.name, "sha256": loaded.sha256},
+        "reference": {
+            "file": reference.name,
+            "sha256": sha256(reference.read_bytes()).hexdigest(),
+            "length_ps": frames.length,
+            "provenance": dict(provenance),
+        },
+        "replicas": replicas,
+        "settings": to_plain(settings),
+        "equilibration_ps": equilibration,
+        "floor": to_plain(prepared.figures),
+        "rows": {row.name: to_plain(row.figures) for row in rows},
+        "redrawn": redrawn,
+        "rollouts": {name: to_plain(run.sidecar) for name, run in runs.items()},
+        "cost": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],
+        "notes": notes,
+        "goals": to_plain(goals),
+        "seconds": time.perf_counter() - begin,
+    }
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\nIn {output}: rollout.png, results.json, {OURS}.dcd with {OURS}.pdb")
+
+
+def _check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:
+    found = provenance.get("temperature_K")
+    if found is not None and abs(float(found) - heat_bath) > 1:
+        raise ValueError(
+            f"found a reference at {found:g} K, expected {heat_bath:g} K, the heat "
+            "bath of the run: give another --reference or --temperature"
+        )
+
+
+def _run_all(
+    model: DiffusionModel,
+    topology: app.Topology,
+    positions: NDArray[np.float64],
+    output: Path,
+    settings: RolloutSettings,
+) -> dict[str, RolloutResult]:
+    """Run ours, the mean alone where ours is not that, and one trajectory alone."""
+
+    def attempt(name: str, n_replicas: int, **changes: Any) -> RolloutResult:
+        path = output / f"{name}.json"
+        try:
+            return roll_out(
+                model,
+                topology,
+                positions[:n_replicas],
+                output / name,
+                replace(settings, **changes),
+            )
+        except openmm.OpenMMException:
+            # The integrator gave up; what it made until then is on disk and counts.
+            if not path.is_file() or RolloutSidecar.read(path).num_frames == 0:
+                raise
+            return RolloutResult(path, RolloutSidecar.read(path), None)
+
+    runs = {OURS: attempt(OURS, len(positions))}
+    if runs[OURS].sidecar.num_sampling_steps > 0:
+        runs[REGRESSION] = attempt(REGRESSION, len(positions), num_sampling_steps=0)
+    frame = float(settings.frame_interval_fs or model.metadata.lag_time_fs)
+    frames = max(1, round(SINGLE_LAGS * model.metadata.lag_time_fs / frame))
+    length = frames * frame / FEMTOSECONDS_PER_PICOSECOND
+    runs[SINGLE] = attempt(SINGLE, 1, length_ps=min(length, settings.length_ps))
+    return runs
+
+
+def _early_ends(runs: Mapping[str, RolloutResult]) -> list[str]:
+    return [
+        f"{name} ended at {s.num_frames * s.frame_interval_fs / 1000:g} ps: {s.error}"
+        for name, s in ((name, run.sidecar) for name, run in runs.items())
+        if s.error is not None
+    ]
+
+
+def _print_tables(
+    prepared: Reference,
+    rows: Sequence[Row],
+    costs: Sequence[Cost],
+    notes: Sequence[str],
+    goals: Sequence[Goal],
+) -> None:
+    print(structure_table(prepared, rows), end="\n\n")
+    print(temperature_table(prepared, rows), end="\n\n")
+    print(cost_table(costs), end="\n\n")
+    for note in notes:
+        print(note, end="\n\n")
+    print(goal_lines(goals))
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    names = re.findall(r"model name\s*: (.*)", text)
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "openmm": openmm.__version__,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Read the command line and run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program; the process's own unless given.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    # `--length-ps` is what people type, `--length_ps` what jsonargparse calls it.
+    words = [
+        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
+        for word in words
+    ]
+    try:
+        auto_cli(md17_rollout, args=words, as_positional=False)
+    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
+        sys.exit(f"md17_rollout: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""What a step costs, of the network and of the reference force."""
+
+import importlib.util
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.reference.dynamics import baoab_integrator
+from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+NS_PER_DAY = 86400e-6
+"""ns/day of 1 fs a second."""
+
+FORCE_SECONDS = 2.0
+BLOCK = 20
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    What a step costs.
+
+    Attributes
+    ----------
+    name : str
+        What was timed.
+    n_trajectories : int
+        Trajectories moved by one step.
+    step_fs : float
+        Time moved by a step, fs.
+    step_seconds : float
+        Wall time of a step of all trajectories, s.
+    evaluations : int or None
+        Network evaluations a step, encoder and denoiser; None for a force.
+    """
+
+    name: str
+    n_trajectories: int
+    step_fs: float
+    step_seconds: float
+    evaluations: int | None = None
+
+    @property
+    def ns_per_day(self) -> float:
+        """Length that each trajectory gains in a day, ns."""
+        return NS_PER_DAY * self.step_fs / self.step_seconds
+
+
+def network_cost(name: str, sidecar: RolloutSidecar, seconds_per_lag: float) -> Cost:
+    """
+    Cost of a lag: one call of the encoder, and the sampler's calls of the denoiser.
+
+    Parameters
+    ----------
+    name : str
+        Name of the row.
+    sidecar : RolloutSidecar
+        What was run.
+    seconds_per_lag : float
+        Wall time of a lag of all replicas, s.
+
+    Returns
+    -------
+    Cost
+        The cost.
+    """
+    steps = sidecar.num_sampling_steps
+    twice = sidecar.sampler in ("heun", "predictor_corrector") and steps > 0
+    return Cost(
+        name=name,
+        n_trajectories=sidecar.num_replicas,
+        step_fs=sidecar.lag_time_fs,
+        step_seconds=seconds_per_lag,
+        evaluations=1 + (2 * steps - 1 if twice else steps),
+    )
+
+
+def force_cost(
+    topology: app.Topology,
+    positions: NDArray[np.floating],
+    provenance: Mapping[str, Any],
+) -> tuple[Cost | None, str | None]:
+    """
+    Time the reference's own dynamics on this machine, for about two seconds.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The molecule.
+    positions : ndarray, shape (n_atoms, 3), nm
+        Where to start.
+    provenance : mapping
+        What made the reference.
+
+    Returns
+    -------
+    cost : Cost or None
+        The cost.
+    reason : str or None
+        Why it could not be measured.
+    """
+    if importlib.util.find_spec("tblite") is None:
+        return None, "ns/day of the reference force left out: tblite is not installed"
+    potential = str(provenance.get("potential", "unknown"))
+    try:
+        system = create_reference_system(topology, potential)
+    except ValueError as error:
+        return None, f"ns/day of the reference force left out: {error}"
+    step_fs = float(provenance.get("step_size_fs", 0.5))
+    temperature = float(provenance.get("temperature_K", 300.0))
+    integrator = baoab_integrator(
+        temperature, 1.0, step_fs / FEMTOSECONDS_PER_PICOSECOND, 1
+    )
+    context = openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setPositions(positions.astype(np.float64) * unit.nanometer)
+    context.setVelocitiesToTemperature(temperature * unit.kelvin, 1)
+    integrator.step(BLOCK)
+    steps, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < FORCE_SECONDS:
+        integrator.step(BLOCK)
+        steps += BLOCK
+    seconds = (time.perf_counter() - begin) / steps
+    return Cost(f"{potential} force", 1, step_fs, seconds), None
+
+
+def cost_table(costs: Sequence[Cost]) -> str:
+    """
+    Write what steps cost.
+
+    Parameters
+    ----------
+    costs : sequence of Cost
+        Rows.
+
+    Returns
+    -------
+    str
+        A table.
+    """
+    header = [
+        "cost",
+        "trajectories",
+        "step\nfs",
+        "wall time\nms/step",
+        "one trajectory\nns/day",
+        "all\nns/day",
+        "fs per network\nevaluation",
+    ]
+    rows = [
+        [
+            cost.name,
+            str(cost.n_trajectories),
+            f"{cost.step_fs:g}",
+            f"{1000 * cost.step_seconds:.2f}",
+            f"{cost.ns_per_day:.0f}",
+            f"{cost.n_trajectories * cost.ns_per_day:.0f}",
+            "-"
+            if cost.evaluations is None
+            else f"{cost.step_fs / cost.evaluations:.2f}",
+        ]
+        for cost in costs
+    ]
+    return format_columns(header, rows)

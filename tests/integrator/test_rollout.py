@@ -1,0 +1,165 @@
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import openmm
+import pytest
+from mdtraj.formats import HDF5TrajectoryFile
+
+from openmm_diffmd.analysis.ensemble import load_rollout
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
+from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_stub_model(tmp_path_factory.mktemp("stub") / "harmonic.pt")
+
+
+def test_run_writes_what_the_dcd_cannot_say(stub: Path, tmp_path: Path):
+    path = run(
+        str(stub),
+        tmp_path / "new" / "a",
+        replicas=3,
+        length_ps=0.6,
+        frame_interval_fs=20.0,
+        seed=5,
+        sampler="heun",
+        num_sampling_steps=3,
+        friction_per_ps=2.0,
+        velocities=True,
+        progress=False,
+    )
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "a.dcd",
+        "a.h5",
+        "a.json",
+        "a.pdb",
+    ]
+    model = load_model(stub)
+    found = RolloutSidecar.read(path)
+    assert found.versions["openmm"] == openmm.__version__
+    assert (found.num_frames, found.num_lags, found.error) == (30, 60, None)
+    assert (found.num_replicas, found.atoms_per_replica) == (3, 9)
+    assert (found.lag_time_fs, found.frame_interval_fs) == (10.0, 20.0)
+    assert (found.temperature_K, found.friction_per_ps) == (300.0, 2.0)
+    assert (found.sampler, found.num_sampling_steps, found.seed) == ("heun", 3, 5)
+    assert found.model_sha256 == model.sha256
+    with HDF5TrajectoryFile(str(path.with_suffix(".h5"))) as file:
+        data = file.read()
+    np.testing.assert_allclose(data.time, 0.02 * np.arange(1, 31), rtol=1e-6)
+    frames = mdtraj.load_dcd(
+        str(path.with_suffix(".dcd")), str(path.with_suffix(".pdb"))
+    )
+    np.testing.assert_allclose(frames.xyz, data.coordinates, atol=1e-6)
+    assert frames.topology.n_bonds == 3 * 8
+
+
+def test_same_seed_gives_the_same_trajectory_and_another_does_not(
+    stub: Path, tmp_path: Path
+):
+    paths = [
+        run(str(stub), tmp_path / name, length_ps=0.2, seed=seed, progress=False)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    a, b, c = (load_rollout(path)[0].positions[0] for path in paths)
+    np.testing.assert_array_equal(a, b)
+    assert not np.allclose(a, c)
+
+
+def test_seed_zero_is_replaced_by_one_that_is_written_down(stub: Path, tmp_path: Path):
+    first = run(str(stub), tmp_path / "a", length_ps=0.1, progress=False)
+    seed = RolloutSidecar.read(first).seed
+    assert seed > 0
+    again = run(str(stub), tmp_path / "b", length_ps=0.1, seed=seed, progress=False)
+    np.testing.assert_array_equal(
+        load_rollout(first)[0].positions, load_rollout(again)[0].positions
+    )
+
+
+def test_velocities_in_the_file_move_the_harmonic_molecule(
+    tmp_path: Path,
+):
+    # Frictionless: x(t + tau) = cos(w tau) x + sin(w tau) / w v, about the centre.
+    stub = save_stub_model(tmp_path / "m.pt", HarmonicModel(angular_frequency=60.0))
+    path = run(
+        str(stub),
+        tmp_path / "a",
+        length_ps=0.3,
+        seed=1,
+        friction_per_ps=0.0,
+        velocities=True,
+        progress=False,
+    )
+    ensemble, _ = load_rollout(path)
+    weights = ensemble.masses / ensemble.masses.sum()
+    x = ensemble.positions[0].astype(np.float64)
+    x = x - np.einsum("a,tad->td", weights, x)[:, None]
+    v = ensemble.relative_velocities()[0]
+    exact = np.cos(0.6) * x[:-1] + np.sin(0.6) / 60.0 * v[:-1]
+    np.testing.assert_allclose(x[1:], exact, atol=2e-6)
+
+
+def test_run_that_the_guards_end_keeps_its_frames(tmp_path: Path):
+    # Hydrogen moves by 0.026 nm in each direction; one 0.11 nm away is spoilt.
+    model = FaultyModel(
+        fault="nan", below_level=2.0, min_displacement=0.11, angular_frequency=60.0
+    )
+    stub = load_model(save_stub_model(tmp_path / "m.pt", model))
+    topology, _ = stub.example()
+    settings = RolloutSettings(
+        length_ps=50.0, seed=3, keep_velocities=True, progress=False
+    )
+    with pytest.raises(openmm.OpenMMException, match="lag"):
+        roll_out(stub, topology, np.zeros((2, 9, 3)), tmp_path / "a", settings)
+    ensemble, sidecar = load_rollout(tmp_path / "a.json")
+    assert 10 < sidecar.num_frames < 5000
+    assert sidecar.error is not None
+    assert sidecar.error.startswith("OpenMMException: DiffusionIntegrator: lag ")
+    assert sidecar.resamples >= 10
+    assert [len(p) for p in ensemble.positions] == 2 * [sidecar.num_frames]
+    assert ensemble.velocities is not None
+    frames = mdtraj.load_dcd(str(tmp_path / "a.dcd"), str(tmp_path / "a.pdb"))
+    assert len(frames) == sidecar.num_frames
+
+
+def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
+    model = FaultyModel(fault="nan", below_level=2.0)
+    stub = load_model(save_stub_model(tmp_path / "m.pt", model))
+    topology, _ = stub.example()
+    settings = RolloutSettings(length_ps=1.0, seed=3, progress=False)
+    with pytest.raises(openmm.OpenMMException, match="lag 0"):
+        roll_out(stub, topology, np.zeros((1, 9, 3)), tmp_path / "a", settings)
+    with pytest.raises(ValueError, match=r"no good frame.*OpenMMException: Diff"):
+        load_rollout(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"replicas": 0}, "found 0 replicas, expected 1 or more"),
+        (
+            {"length_ps": 0.015},
+            "found length_ps of 15 fs, expected a positive multiple",
+        ),
+        ({"frame_interval_fs": 15.0}, "found frame_interval_fs of 15 fs, expected a"),
+        ({"threads": 0}, "found 0 threads, expected 1 or more"),
+    ],
+)
+def test_run_refuses_what_does_not_fit(
+    stub: Path, tmp_path: Path, changes: dict[str, float], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        run(str(stub), tmp_path / "a", progress=False, **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_earlier_runs_velocities_are_not_left_beside_new_frames(
+    stub: Path, tmp_path: Path
+):
+    arguments = {"length_ps": 0.1, "seed": 1, "progress": False}
+    run(str(stub), tmp_path / "a", velocities=True, **arguments)
+    path = run(str(stub), tmp_path / "a", **arguments)
+    assert load_rollout(path)[0].velocities is None

@@ -1,0 +1,187 @@
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib.image
+import numpy as np
+import openmm
+import pytest
+
+from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.ensemble import load_rollout
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
+
+TEMPERATURE = 300.0
+FREQUENCY = 400.0  # 1/ps: stiff, so that no bond leaves its mean by 0.05 nm
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        return importlib.import_module("md17_rollout")
+
+
+@pytest.fixture(scope="module")
+def harmonic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model that is exact, and 30 ps of its own dynamics as the reference."""
+    folder = tmp_path_factory.mktemp("harmonic")
+    stub = save_stub_model(
+        folder / "harmonic.pt",
+        HarmonicModel(angular_frequency=FREQUENCY, temperature=TEMPERATURE),
+    )
+    return stub, write_reference(stub, folder)
+
+
+def write_reference(stub: Path, folder: Path) -> Path:
+    model = load_model(stub)
+    topology, _ = model.example()
+    settings = RolloutSettings(
+        length_ps=32.0,
+        friction_per_ps=5.0,
+        seed=11,
+        keep_velocities=True,
+        progress=False,
+    )
+    made = roll_out(model, topology, np.zeros((1, 9, 3)), folder / "made", settings)
+    ensemble, _ = load_rollout(made.path)
+    assert ensemble.velocities is not None
+    path = folder / "reference.h5"
+    provenance = {"temperature_K": TEMPERATURE, "potential": "harmonic"}
+    with ReferenceWriter(path, topology, ensemble.masses, provenance, 3000) as writer:
+        frames = zip(ensemble.positions[0], ensemble.velocities[0], strict=True)
+        for k, (x, v) in enumerate(list(frames)[200:]):
+            writer.write(0, ReferenceFrame(0.01 * (k + 1), x, v, x, 0.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(
+    benchmark: ModuleType,
+    harmonic: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict, Path]:
+    output = tmp_path_factory.mktemp("rollout")
+    stub, reference = harmonic
+    benchmark.main(
+        [
+            f"--model={stub}",
+            f"--reference={reference}",
+            f"--output={output}",
+            "--length-ps=8",
+            "--replicas",
+            "4",
+            "--friction=5",
+            "--progress=false",
+        ]
+    )
+    return json.loads((output / "results.json").read_text()), output
+
+
+def test_benchmark_writes_trajectory_picture_and_results(results: tuple[dict, Path]):
+    found, output = results
+    assert matplotlib.image.imread(output / "rollout.png").shape[1] == 1760
+    ensemble, sidecar = load_rollout(output / "diffmd.dcd")
+    assert (ensemble.n_replicas, ensemble.n_frames) == (4, 3200)
+    assert found["rollouts"]["diffmd"]["seed"] == sidecar.seed == 1
+    assert found["machine"]["openmm"] == openmm.__version__
+    assert len(found["reference"]["sha256"]) == 64
+    assert [c["name"] for c in found["cost"]] == ["diffmd", "regression", "single"]
+    assert all(c["ns_per_day"] > 0 for c in found["cost"])
+    assert [c["evaluations"] for c in found["cost"]] == [3, 1, 3]
+    # The reference's potential is none that can be timed, and that is said.
+    assert "left out: found potential 'harmonic'" in found["notes"][0]
+
+
+@pytest.mark.statistical
+def test_exact_model_meets_the_goals_and_controls_do_not(results: tuple[dict, Path]):
+    # stochastic; temperatures within 4 standard errors of equipartition.
+    rows = results[0]["rows"]
+    assert list(rows) == ["diffmd", "regression", "last frame", "constant velocity"]
+    for name in ("diffmd", "regression"):
+        assert rows[name]["n_broken"] == 0
+        assert rows[name]["h_r_error"] < 2 * rows[name]["h_r_expected"]
+        assert rows[name]["spectrum_overlap"] > 0.85
+        for t in rows[name]["temperatures"].values():
+            assert abs(t["value"] - t["expected"]) < 4 * t["error"]
+    assert rows["last frame"]["h_r_error"] > 3 * rows["diffmd"]["h_r_error"]
+    assert rows["last frame"]["n_broken"] == 0
+    assert rows["constant velocity"]["n_broken"] == 4
+    assert rows["constant velocity"]["first_break_ps"] < 0.2
+    goals = {goal["name"]: goal["passed"] for goal in results[0]["goals"]}
+    assert goals["no broken bond"]
+    assert goals["at most 0.0001 of lags redrawn"]
+
+
+def test_analyze_repeats_the_benchmarks_figures(
+    results: tuple[dict, Path], harmonic: tuple[Path, Path], tmp_path: Path
+):
+    found, output = results
+    path = analyze(
+        [output / "diffmd.json", output / "regression.dcd"],
+        harmonic[1],
+        tmp_path / "a",
+        equilibration_ps=found["equilibration_ps"],
+    )
+    again = json.loads(path.read_text())
+    for name in ("diffmd", "regression"):
+        assert again["rollouts"][name]["figures"] == found["rows"][name]
+    assert again["floor"] == found["floor"]
+    assert "goals met" in (path.parent / "report.txt").read_text()
+    assert (path.parent / "report.png").is_file()
+
+
+def test_run_that_the_guards_end_is_reported_all_the_same(
+    benchmark: ModuleType,
+    harmonic: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    # A hydrogen farther than 0.017 nm from the centre, 4 standard deviations, is
+    # spoilt beyond repair.
+    faulty = FaultyModel(
+        fault="bond",
+        below_level=2.0,
+        min_displacement=0.017,
+        angular_frequency=FREQUENCY,
+        temperature=TEMPERATURE,
+    )
+    stub = save_stub_model(tmp_path / "faulty.pt", faulty)
+    benchmark.main(
+        [
+            f"--model={stub}",
+            f"--reference={harmonic[1]}",
+            f"--output={tmp_path}",
+            "--length-ps=20",
+            "--replicas=2",
+            "--friction=5",
+            "--progress=false",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert "diffmd ended at" in printed
+    assert "MISSED     no broken bond: 0 of 2 replicas broke" in printed
+    found = json.loads((tmp_path / "results.json").read_text())
+    sidecar = found["rollouts"]["diffmd"]
+    assert 0 < sidecar["num_frames"] < 2000
+    assert sidecar["error"].startswith("OpenMMException")
+
+
+def test_reference_of_another_temperature_is_refused(
+    benchmark: ModuleType, harmonic: tuple[Path, Path], tmp_path: Path
+):
+    stub, reference = harmonic
+    arguments = [f"--model={stub}", f"--reference={reference}", "--temperature=250"]
+    with pytest.raises(SystemExit, match="found a reference at 300 K, expected 250 K"):
+        benchmark.main([*arguments, f"--output={tmp_path}"])
+
+
+def test_option_that_is_not_built_is_refused(benchmark: ModuleType):
+    with pytest.raises(SystemExit):
+        benchmark.main(["--molecule=aspirin"])
