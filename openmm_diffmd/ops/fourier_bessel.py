@@ -46,7 +46,7 @@ def chebyshev_coefficients(l_max: int, n_max: int, degree: int) -> NDArray[np.fl
     Coefficients of normalised j_l(z_ln s)/s^l in T_k(2 s^2 - 1), 0 <= s <= 1.
 
     The quotient is an even entire function of s, so that a polynomial in s^2
-    represents it to rounding at small and large arguments alike.
+    represents it to float32's rounding at small and large arguments alike.
 
     Parameters
     ----------

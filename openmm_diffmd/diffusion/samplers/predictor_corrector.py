@@ -34,7 +34,10 @@ def sample_predictor_corrector(
 
     Notes
     -----
-    Song et al., arXiv 2011.13456, algorithms 2 and 4 (variance exploding).
+    Song et al., arXiv 2011.13456, algorithms 2 and 4 (variance exploding). They take
+    the norms' mean over a batch; here each molecule has its own, so that a batch
+    does not mix. The step then follows the state, which widens samples of d numbers
+    a molecule: a Gaussian's variance by about (1 + 2/d)^2, 8 % for nine atoms.
     """
     u = noise[0]
     draw = 1
