@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import openmm
 import torch
 from numpy.typing import NDArray
 from openmm import app, unit
@@ -197,6 +198,60 @@ class HarmonicModel(nn.Module):
         return torch.where(real, change + noise - mean, torch.zeros_like(change))
 
 
+class RememberingModel(HarmonicModel):
+    """
+    A harmonic molecule that is pushed on by a hundredth of its last change of velocity.
+
+    No physics: it makes the acceleration history visible in the trajectory.
+
+    Parameters
+    ----------
+    **harmonic : float
+        Arguments of `HarmonicModel`.
+    """
+
+    def encode(
+        self,
+        positions: Tensor,
+        velocities: Tensor,
+        acceleration: Tensor,
+        has_acceleration: Tensor,
+        species: Tensor,
+        masses: Tensor,
+        level: Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Keep what `decode` needs; shapes and units as in the artifact's interface.
+
+        Parameters
+        ----------
+        positions, velocities, acceleration : Tensor, shape (B, A, 3)
+            About the centre of mass, nm, nm/ps, nm/ps^2.
+        has_acceleration : Tensor of bool, shape (B,)
+            Whether there is a history.
+        species : Tensor of int64, shape (B, A)
+            Element index, -1 for padding.
+        masses : Tensor, shape (B, A)
+            Da, 0 for padding.
+        level : Tensor, shape (B,)
+            Perturbation level; not used.
+
+        Returns
+        -------
+        dict of Tensor
+            The condition.
+        """
+        push = 0.01 * self.lag_time * acceleration
+        push = torch.where(
+            has_acceleration[:, None, None], push, torch.zeros_like(push)
+        )
+        return {
+            "state": torch.stack((positions, velocities + push), dim=2),
+            "masses": masses,
+            "level": level,
+        }
+
+
 class FaultyModel(HarmonicModel):
     """
     A harmonic molecule whose draws below a perturbation level are spoilt.
@@ -264,6 +319,32 @@ class FaultyModel(HarmonicModel):
             spoilt[:, None, None], change[:, 1] + self.spoil, change[:, 1]
         )
         return change
+
+
+def read_frame(
+    context: openmm.Context,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Read the state of a Context as plain numbers.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        What to read.
+
+    Returns
+    -------
+    positions : ndarray, shape (n_particles, 3), nm
+        Positions.
+    velocities : ndarray, shape (n_particles, 3), nm/ps
+        Velocities.
+    """
+    state = context.getState(positions=True, velocities=True)
+    speed = unit.nanometer / unit.picosecond
+    return (
+        state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
+        state.getVelocities(asNumpy=True).value_in_unit(speed),
+    )
 
 
 def save_stub_model(
