@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 2>/dev/null)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
@@ -40,8 +40,8 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 		|| $(PIP) install --index-url $(TORCH_INDEX) --no-deps "$(TORCH)" \
 		|| { echo "setup: could not install $(TORCH) from $(TORCH_INDEX); name an" \
 			"index that has it: make setup TORCH_INDEX=URL"; exit 1; }
-	@echo "== setup: build tools"
-	@$(PIP) install -c constraints.txt $(BUILD_TOOLS)
+	@echo "== setup: what torch needs, and build tools"
+	@$(PIP) install -c constraints.txt "$(TORCH)" $(BUILD_TOOLS)
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
