@@ -105,7 +105,7 @@ def md17_rollout(
     frames, provenance = load_reference(reference)
     lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
     interval = max(frames.frame_interval, lag)
-    heat_bath = temperature or loaded.metadata.temperature_K
+    heat_bath = loaded.metadata.temperature_K if temperature is None else temperature
     _check_temperature(provenance, heat_bath)
     settings = RolloutSettings(
         length_ps=length_ps,

@@ -16,7 +16,7 @@ from openmm_diffmd.analysis.report import (
 
 
 def analyze(
-    rollouts: list[Path],
+    rollouts: list[Path] | Path,
     reference: Path,
     output: Path = Path("analysis"),
     equilibration_ps: float = 0.0,
@@ -27,7 +27,7 @@ def analyze(
 
     Parameters
     ----------
-    rollouts : list of path-like
+    rollouts : list of path-like, or one
         Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it. All
         of one temperature.
     reference : path-like
@@ -51,6 +51,7 @@ def analyze(
     ValueError
         If the molecule, the temperature or the frames do not fit the reference.
     """
+    rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")
     loaded = [load_rollout(path) for path in rollouts]

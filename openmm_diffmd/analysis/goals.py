@@ -58,7 +58,8 @@ def judge(
         No broken bond; temperature of each element within 3 % of the reference's;
         h(r) error at most 1.5 times the floor; at most one lag in 10^4 redrawn.
         A figure that could not be measured is a goal missed. A temperature outside
-        by less than two standard errors is undecided: run longer.
+        by less than two standard errors, or known to no better than 3 %, is
+        undecided: run longer.
     """
     goals = [
         Goal(
@@ -98,14 +99,19 @@ def judge(
 def _temperature_goal(
     symbol: str, ours: ElementTemperature | None, target: ElementTemperature
 ) -> Goal:
-    name = f"temperature of {symbol} within 3 % of the reference"
+    name = f"T({symbol}) within 3 % of the reference"
     if ours is None:
         return Goal(name, "not measured", passed=False)
     deviation = ours.value / target.value - 1
     error = math.hypot(ours.error, target.error) / target.value
-    passed: bool | None = abs(deviation) <= MAX_TEMPERATURE_DEVIATION
-    if not passed and abs(deviation) - 2 * error <= MAX_TEMPERATURE_DEVIATION:
-        passed = None
+    passed: bool | None = None
+    if (
+        abs(deviation) <= MAX_TEMPERATURE_DEVIATION
+        and error <= MAX_TEMPERATURE_DEVIATION
+    ):
+        passed = True
+    elif abs(deviation) - 2 * error > MAX_TEMPERATURE_DEVIATION:
+        passed = False
     return Goal(
         name,
         f"{100 * deviation:+.1f} +- {100 * error:.1f} % "

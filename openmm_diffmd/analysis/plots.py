@@ -85,12 +85,12 @@ def _h_r(axes: Axes, reference: Reference, rows: Sequence[Row]) -> None:
         if row.curves.h_r is not None:
             curve = row.curves.h_r
             axes.plot(curve.centers, curve.density, label=row.name, **_line(index))
-    last = h.centers[np.flatnonzero(h.density)[-1]]
+    shown = h.centers[np.flatnonzero(h.density)]
     axes.set(
         title="All pair distances, h(r)",
         xlabel="r / Å",
         ylabel="1/Å",
-        xlim=(0.7, last + 0.4),
+        xlim=(shown[0] - 0.15, shown[-1] + 0.25),
         ylim=(0, 1.12 * h.density.max()),
     )
     axes.legend(frameon=False, fontsize=STYLE_SIZE)

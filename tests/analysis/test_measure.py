@@ -111,7 +111,7 @@ def test_another_molecule_or_interval_is_refused(
         measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)
 
 
-def test_temperature_within_two_errors_of_the_limit_is_undecided(
+def test_temperature_that_its_error_does_not_decide_is_undecided(
     row: Row, reference: Reference
 ):
     def verdict(value: float, error: float) -> bool | None:
@@ -126,6 +126,7 @@ def test_temperature_within_two_errors_of_the_limit_is_undecided(
     assert verdict(520.0, 1.0) is False
     assert verdict(480.0, 1.0) is False
     assert verdict(520.0, 5.0) is None
+    assert verdict(501.0, 20.0) is None
 
 
 def test_report_and_picture_show_every_row(
