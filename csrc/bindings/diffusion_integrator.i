@@ -61,7 +61,7 @@ from openmm import unit
     val = unit.Quantity(val, unit.kelvin)
 %}
 %pythonappend OpenMMDiffMD::DiffusionIntegrator::getFriction() const %{
-    val = unit.Quantity(val, 1/unit.picosecond)
+    val = unit.Quantity(val, unit.picosecond**-1)
 %}
 %apply int& OUTPUT { int& species, int& molecule, int& particle1, int& particle2 };
 %apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& sigmaMin,

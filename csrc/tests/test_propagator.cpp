@@ -1,1 +1,223 @@
-int main() { return 0; }
+// The step in C++ without OpenMM or Python: equal to what make_stub_models.py wrote, restartable,
+// guarded; and the parts it is made of. Plain checks; the first that fails ends the program.
+
+#include "propagator.h"
+#include "sha256.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            std::cerr << __FILE__ << ":" << __LINE__ << ": " #condition " is false\n";             \
+            std::exit(1);                                                                          \
+        }                                                                                          \
+    } while (false)
+
+namespace {
+
+using namespace diffmd;
+
+constexpr int NUM_PARTICLES = 9, SIZE = 3 * NUM_PARTICLES, NUM_LAGS = 4, SEED = 11;
+// As in tests/openmm/test_reference_step.py: rounding to float32 over some lags.
+constexpr double POSITION_TOLERANCE = 1e-7, VELOCITY_TOLERANCE = 1e-5;
+
+struct Frame {
+    std::vector<double> positions = std::vector<double>(SIZE);
+    std::vector<double> velocities = std::vector<double>(SIZE);
+};
+
+Molecules ethanol() {
+    Molecules molecules;
+    for (char symbol : std::string("CCOHHHHHH")) {
+        molecules.species.push_back(symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2);
+        molecules.masses.push_back(symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943);
+        molecules.molecule_of_particle.push_back(0);
+    }
+    molecules.kinetic_energy_quantiles = {1e6};
+    molecules.bonds = {{0, 1, 0.0, 5.0}, {1, 2, 0.0, 5.0}};
+    return molecules;
+}
+
+Options default_options() {
+    Options options;
+    options.lag_time = 0.01;
+    options.thermostatted = true;
+    options.max_temperature = 300.0;
+    options.sampler = Sampler::exponential;
+    options.num_sampling_steps = 3;
+    options.sigma_min = 0.02;
+    options.sigma_max = 3.0;
+    options.rho = 7.0;
+    options.max_resamples = 3;
+    options.conserve_angular_momentum = false;
+    options.seed = SEED;
+    return options;
+}
+
+Propagator make(const std::string &folder, const std::string &stub, const Options &options) {
+    return {folder + "/" + stub + ".pt", read_file(folder + "/" + stub + ".sha256"), ethanol(),
+            options};
+}
+
+std::vector<Frame> read_frames(const std::string &path) {
+    std::ifstream stream(path);
+    CHECK(stream);
+    std::vector<Frame> frames(NUM_LAGS + 1);
+    for (Frame &frame : frames) {
+        for (double &value : frame.positions)
+            stream >> value;
+        for (double &value : frame.velocities)
+            stream >> value;
+    }
+    CHECK(stream);
+    return frames;
+}
+
+template <class Action> std::string message_of(Action action) {
+    try {
+        action();
+    } catch (const std::exception &error) {
+        return error.what();
+    }
+    return "nothing thrown";
+}
+
+bool contains(const std::string &text, const std::string &part) {
+    return text.find(part) != std::string::npos;
+}
+
+void test_sha256() {
+    // FIPS 180-4 examples, and lengths about the padding's edges.
+    CHECK(sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    CHECK(sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    CHECK(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+          "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    CHECK(sha256(std::string(1000000, 'a')) ==
+          "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+void test_noise_levels() {
+    const std::vector<double> levels = karras_noise_levels(4, 0.02, 3.0, 7.0);
+    CHECK(levels.size() == 5 && levels[4] == 0.0);
+    CHECK(std::abs(levels[0] - 3.0) < 1e-12 && std::abs(levels[3] - 0.02) < 1e-12);
+    CHECK(levels[0] > levels[1] && levels[1] > levels[2] && levels[2] > levels[3]);
+    CHECK(karras_noise_levels(1, 0.02, 3.0, 7.0) == std::vector<double>({3.0, 0.0}));
+    CHECK(karras_noise_levels(0, 0.02, 3.0, 7.0).empty());
+}
+
+// For unit Gaussian data every sampler must end where the probability flow does: at the noise
+// itself, which the exponential sampler hits exactly and the others for many steps.
+void test_samplers_on_a_gaussian() {
+    const std::vector<float> noise = {0.5f, -1.25f, 2.0f, 0.0f, -0.1f, 1.0f};
+    const int64_t size = noise.size();
+    for (const auto &[sampler, num_steps, tolerance] :
+         {std::tuple{Sampler::exponential, 2, 1e-5}, std::tuple{Sampler::euler, 400, 2e-2},
+          std::tuple{Sampler::heun, 100, 1e-3}}) {
+        const auto levels = karras_noise_levels(num_steps, 0.002, 3.0, 7.0);
+        std::vector<float> u, denoised(size);
+        for (float value : noise)
+            u.push_back(float(std::sqrt(1.0 + levels[0] * levels[0])) * value);
+        SamplerWork work{
+            1, size, u.data(), nullptr, std::vector<float>(size), std::vector<float>(size)};
+        const auto denoise = [&](double sigma) {
+            for (int64_t i = 0; i < size; i++)
+                denoised[i] = float(u[i] / (1.0 + sigma * sigma));
+            return denoised.data();
+        };
+        sample(sampler, levels, denoise, work);
+        for (int64_t i = 0; i < size; i++)
+            CHECK(std::abs(u[i] - noise[i]) < tolerance);
+    }
+}
+
+void test_equals_the_python_step(const std::string &folder) {
+    for (const std::string stub : {"harmonic", "faulty"})
+        for (const std::string name : {"exponential", "euler", "heun", "predictor_corrector"}) {
+            const auto frames = read_frames(folder + "/" + stub + "_" + name + ".txt");
+            Options options = default_options();
+            options.sampler = sampler_from_name(name);
+            Propagator propagator = make(folder, stub, options);
+            Frame frame = frames[0];
+            for (int lag = 1; lag <= NUM_LAGS; lag++) {
+                propagator.step(frame.positions.data(), frame.velocities.data());
+                for (int i = 0; i < SIZE; i++) {
+                    CHECK(std::abs(frame.positions[i] - frames[lag].positions[i]) <
+                          POSITION_TOLERANCE);
+                    CHECK(std::abs(frame.velocities[i] - frames[lag].velocities[i]) <
+                          VELOCITY_TOLERANCE);
+                }
+            }
+            CHECK(propagator.get_num_lags() == NUM_LAGS);
+            CHECK(propagator.get_num_resamples()[0] == (stub == "faulty" ? NUM_LAGS : 0));
+        }
+}
+
+void test_restarts_bit_for_bit(const std::string &folder) {
+    Frame frame = read_frames(folder + "/harmonic_exponential.txt")[0];
+    Propagator propagator = make(folder, "harmonic", default_options());
+    propagator.step(frame.positions.data(), frame.velocities.data());
+    std::stringstream checkpoint;
+    propagator.save(checkpoint);
+    Frame again = frame;
+    propagator.step(frame.positions.data(), frame.velocities.data());
+    Options options = default_options();
+    options.seed = 99;
+    Propagator restarted = make(folder, "harmonic", options);
+    restarted.load(checkpoint);
+    restarted.step(again.positions.data(), again.velocities.data());
+    CHECK(again.positions == frame.positions && again.velocities == frame.velocities);
+
+    const std::string whole = checkpoint.str();
+    for (size_t length : {size_t(0), size_t(20), whole.size() / 2, whole.size() - 1}) {
+        std::istringstream cut(whole.substr(0, length));
+        CHECK(contains(message_of([&] { restarted.load(cut); }), "undamaged checkpoint"));
+    }
+}
+
+void test_guards_leave_the_state_alone(const std::string &folder) {
+    const Frame start = read_frames(folder + "/harmonic_exponential.txt")[0];
+    Frame frame = start;
+    Propagator propagator = make(folder, "broken", default_options());
+    const std::string message =
+        message_of([&] { propagator.step(frame.positions.data(), frame.velocities.data()); });
+    CHECK(contains(message, "lag 0, molecule 0: the bond between atoms 0 and 1 is "));
+    CHECK(contains(message, "expected 0 to 5 nm, after 4 draws"));
+    CHECK(frame.positions == start.positions && frame.velocities == start.velocities);
+    CHECK(propagator.get_num_resamples()[0] == 3);
+}
+
+void test_wrong_files_are_refused(const std::string &folder) {
+    const std::string path = folder + "/harmonic.pt", damaged = folder + "/damaged.pt";
+    const std::string content = read_file(path);
+    const Molecules molecules = ethanol();
+    const Options options = default_options();
+    CHECK(contains(message_of([&] { Propagator(path, "00", molecules, options); }),
+                   "expected 00; put the original file back"));
+    CHECK(contains(message_of([&] { Propagator(folder + "/none.pt", "00", molecules, options); }),
+                   "found no readable file"));
+    for (size_t length : {size_t(0), size_t(100), content.size() / 2}) {
+        const std::string cut = content.substr(0, length);
+        std::ofstream(damaged, std::ios::binary) << cut;
+        CHECK(contains(message_of([&] { Propagator(damaged, sha256(cut), molecules, options); }),
+                       "no readable TorchScript file"));
+    }
+}
+
+} // namespace
+
+int main(int, char **arguments) {
+    const std::string folder = arguments[1];
+    test_sha256();
+    test_noise_levels();
+    test_samplers_on_a_gaussian();
+    test_equals_the_python_step(folder);
+    test_restarts_bit_for_bit(folder);
+    test_guards_leave_the_state_alone(folder);
+    test_wrong_files_are_refused(folder);
+    return 0;
+}

@@ -208,6 +208,8 @@ private:
     int checkedForceGroups = 0;
     /** Whether the next report of new positions is our own, or a checkpoint's. */
     bool expectPositions = false;
+    /** The Context's step count after our last lag; -1 if it does not matter. */
+    long long stepCountAfterLag = -1;
 };
 
 } // namespace OpenMMDiffMD

@@ -295,6 +295,7 @@ void DiffusionIntegrator::initialize(ContextImpl &contextRef) {
     } catch (const std::exception &error) {
         throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
     }
+    stepCountAfterLag = -1;
     context = &contextRef;
     owner = &contextRef.getOwner();
 }
@@ -332,6 +333,7 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
     }
     // The Context reports the checkpoint's positions next; the history belongs to them.
     expectPositions = true;
+    stepCountAfterLag = -1;
 }
 
 void DiffusionIntegrator::step(int steps) {
@@ -341,6 +343,9 @@ void DiffusionIntegrator::step(int steps) {
         checkForces(context->getSystem());
         checkedForceGroups = getIntegrationForceGroups();
     }
+    // Another integrator of a CompoundIntegrator moved the particles: no report says so.
+    if (stepCountAfterLag >= 0 && context->getStepCount() != stepCountAfterLag)
+        propagator->forget_history();
     propagator->set_bath(temperature, friction);
     for (int i = 0; i < steps; i++) {
         context->updateContextState();
@@ -357,7 +362,8 @@ void DiffusionIntegrator::step(int steps) {
         expectPositions = false;
         context->setVelocities(velocities);
         context->setTime(context->getTime() + getStepSize());
-        context->setStepCount(context->getStepCount() + 1);
+        stepCountAfterLag = context->getStepCount() + 1;
+        context->setStepCount(stepCountAfterLag);
     }
 }
 

@@ -1,0 +1,96 @@
+"""Spoilt draws are redrawn, counted, and given up with a message that names them."""
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.testing import FaultyModel, read_frame, save_stub_model
+
+REASONS = {
+    "nan": r"atom 1 has position -?nan nm",
+    "bond": r"the bond between atoms 0 and 1 is \S+ nm long, expected 0 to 5 nm",
+    "heat": r"the kinetic energy of atoms 0 to 8 is \S+ kJ/mol, expected at most \S+",
+}
+
+
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_spoilt_draws_are_redrawn_and_counted(simulate, faulty, platform):
+    simulation = simulate(faulty, platform=platform)
+    simulation.step(12)
+    integrator = simulation.integrator
+    assert integrator.getNumResamples() == 12
+    assert integrator.getNumResamples(0) == 12
+    assert "lag 11, molecule 0" in integrator.getLastRefusal()
+    positions, velocities = read_frame(simulation.context)
+    assert np.isfinite(positions).all()
+    assert np.abs(velocities).max() < 100
+
+
+def test_giving_up_names_lag_molecule_atoms_and_values(simulate, broken):
+    simulation = simulate(broken)
+    before = read_frame(simulation.context)
+    reason = REASONS[broken.metadata.name]
+    match = rf"lag 0, molecule 0: {reason}.*after 4 draws; start from a relaxed"
+    with pytest.raises(openmm.OpenMMException, match=match):
+        simulation.step(1)
+    after = read_frame(simulation.context)
+    np.testing.assert_array_equal(after[0], before[0])
+    np.testing.assert_array_equal(after[1], before[1])
+    assert simulation.integrator.getNumResamples() == 3
+
+
+def test_only_the_failing_molecule_is_redrawn(tmp_path):
+    # Spoils molecules with an atom beyond 1 nm: only the second replica has one.
+    stub = FaultyModel("nan", min_displacement=1.0, friction=20.0)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub))
+    topology, positions = model.example()
+    replicas = replicate(topology, positions, 3)
+
+    def run(stretch):
+        integrator = DiffusionIntegrator(
+            model, replicas.topology, molecules=replicas.molecules
+        )
+        integrator.setRandomNumberSeed(4)
+        context = openmm.Context(
+            replicas.system, integrator, openmm.Platform.getPlatform("Reference")
+        )
+        start = np.array(replicas.positions._value)
+        start[9 + 4] += stretch
+        context.setPositions(start)
+        context.setVelocitiesToTemperature(0)
+        integrator.step(1)
+        counts = [integrator.getNumResamples(i) for i in range(3)]
+        return counts, read_frame(context)[0]
+
+    counts, stretched = run(stretch=0.75)
+    assert counts == [0, 1, 0]
+    counts, unstretched = run(stretch=0.0)
+    assert counts == [0, 0, 0]
+    others = replicas.molecules != 1
+    np.testing.assert_array_equal(stretched[others], unstretched[others])
+
+
+def test_frames_before_giving_up_are_on_disk(simulate, tmp_path):
+    # Fails only when the molecule is stretched, which setPositions does later.
+    stub = FaultyModel("bond", below_level=2.0, min_displacement=1.0)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub))
+    simulation = simulate(model)
+    path = tmp_path / "run.dcd"
+    simulation.reporters.append(app.DCDReporter(str(path), 1))
+    simulation.step(5)
+    positions, _ = read_frame(simulation.context)
+    positions[4] += 1.2
+    simulation.context.setPositions(positions)
+    with pytest.raises(openmm.OpenMMException, match="lag 5, molecule 0"):
+        simulation.step(5)
+    size_of_frame = 3 * (9 * 4 + 8)
+    assert path.stat().st_size >= 5 * size_of_frame
+
+
+def test_max_resamples_is_an_option(simulate, broken):
+    simulation = simulate(broken, max_resamples=0)
+    with pytest.raises(openmm.OpenMMException, match="after 1 draws"):
+        simulation.step(1)

@@ -1,0 +1,135 @@
+"""XML holds everything but the weights; another model file is refused."""
+
+import copy
+import pickle
+
+import openmm
+import pytest
+
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
+
+GETTERS = [
+    "getModelFile",
+    "getModelHash",
+    "getStepSize",
+    "getThermostatted",
+    "getTemperature",
+    "getFriction",
+    "getMaxTemperature",
+    "getRandomNumberSeed",
+    "getSampler",
+    "getNumSamplingSteps",
+    "getNoiseLevels",
+    "getMaxResamples",
+    "getConserveAngularMomentum",
+    "getConstraintTolerance",
+    "getIntegrationForceGroups",
+    "getNumMolecules",
+    "getNumParticles",
+    "getNumBonds",
+]
+
+
+def describe(integrator):
+    return (
+        [getattr(integrator, name)() for name in GETTERS],
+        [integrator.getKineticEnergyQuantile(i) for i in (0, 1)],
+        [integrator.getParticleParameters(i) for i in range(9)],
+        [integrator.getBondParameters(i) for i in range(integrator.getNumBonds())],
+    )
+
+
+@pytest.fixture
+def integrator(flow):
+    topology, _ = flow.example()
+    topology._bonds = topology._bonds[:1]
+    made = DiffusionIntegrator(
+        flow,
+        topology,
+        temperature=123.5,
+        friction=0.75,
+        molecules=[5, 5, 5, 2, 2, 2, 2, 2, 2],
+        sampler="heun",
+        num_sampling_steps=3,
+        max_resamples=4,
+        conserve_angular_momentum=True,
+    )
+    made.setRandomNumberSeed(77)
+    made.setIntegrationForceGroups({1, 31})
+    made.setConstraintTolerance(1e-4)
+    return made
+
+
+def test_xml_round_trip(integrator):
+    xml = openmm.XmlSerializer.serialize(integrator)
+    read = DiffusionIntegrator.from_xml(xml)
+    assert isinstance(read, DiffusionIntegrator)
+    assert describe(read) == describe(integrator)
+    assert openmm.XmlSerializer.serialize(read) == xml
+    assert openmm.XmlSerializer.serialize(openmm.XmlSerializer.deserialize(xml)) == xml
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda i: pickle.loads(pickle.dumps(i))]
+)
+def test_copies_are_complete(integrator, duplicate):
+    copied = duplicate(integrator)
+    assert type(copied) is DiffusionIntegrator
+    assert describe(copied) == describe(integrator)
+
+
+def test_what_openmm_deserializes_runs_the_same(simulate, thermostatted):
+    simulation = simulate(thermostatted)
+    xml = openmm.XmlSerializer.serialize(simulation.integrator)
+    topology, positions = thermostatted.example()
+    integrator = openmm.XmlSerializer.deserialize(xml)
+    context = openmm.Context(
+        create_system(topology), integrator, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(thermostatted.temperature, 1)
+    integrator.step(5)
+    simulation.step(5)
+    assert (read_frame(context)[0] == read_frame(simulation.context)[0]).all()
+
+
+def test_another_model_file_is_refused_saying_both_hashes(tmp_path):
+    path = tmp_path / "model.pt"
+    model = load_model(save_stub_model(path))
+    integrator = DiffusionIntegrator(model, model.example()[0])
+    xml = openmm.XmlSerializer.serialize(integrator)
+    save_stub_model(path, HarmonicModel(angular_frequency=21.0))
+    other = load_model(path).sha256
+    match = f"found SHA-256 {other} of .*model.pt, expected {model.sha256}"
+    with pytest.raises(openmm.OpenMMException, match=match):
+        DiffusionIntegrator.from_xml(xml)
+    with pytest.raises(openmm.OpenMMException, match=match):
+        openmm.Context(create_system(model.example()[0]), integrator)
+
+
+def test_missing_model_file_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    model = load_model(save_stub_model(path))
+    xml = openmm.XmlSerializer.serialize(DiffusionIntegrator(model, model.example()[0]))
+    path.unlink()
+    with pytest.raises(openmm.OpenMMException, match=r"no readable file .*model.pt"):
+        DiffusionIntegrator.from_xml(xml)
+
+
+def test_xml_of_another_integrator_is_refused():
+    xml = openmm.XmlSerializer.serialize(openmm.VerletIntegrator(0.001))
+    with pytest.raises(openmm.OpenMMException, match="XML of another integrator"):
+        DiffusionIntegrator.from_xml(xml)
+
+
+def test_xml_of_another_version_is_refused(integrator):
+    xml = openmm.XmlSerializer.serialize(integrator)
+    changed = xml.replace(
+        'type="DiffusionIntegrator" version="1"',
+        'type="DiffusionIntegrator" version="9"',
+    )
+    assert changed != xml
+    with pytest.raises(openmm.OpenMMException, match="version 9, expected 1"):
+        DiffusionIntegrator.from_xml(changed)
