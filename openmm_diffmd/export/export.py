@@ -241,7 +241,7 @@ def _versions() -> dict[str, str]:
 def _git_hash() -> str:
     try:
         result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            ["git", "rev-parse", "HEAD"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
