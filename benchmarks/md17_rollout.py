@@ -22,9 +22,10 @@ from rollout_cost import Cost, cost_table, force_cost, network_cost
 
 from openmm_diffmd.analysis.analyze import at_interval
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
-from openmm_diffmd.analysis.ensemble import load_reference, load_rollout
+from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import Goal, judge
-from openmm_diffmd.analysis.measure import Reference, Row, measure, prepare_reference
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     goal_lines,
@@ -184,6 +185,9 @@ def md17_rollout(
         "equilibration_ps": equilibration,
         "floor": to_plain(prepared.figures),
         "rows": {row.name: to_plain(row.figures) for row in rows},
+        "break_times_ps": {
+            row.name: to_plain(row.curves.stability.break_times) for row in rows
+        },
         "redrawn": redrawn,
         "rollouts": {name: to_plain(run.sidecar) for name, run in runs.items()},
         "cost": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],

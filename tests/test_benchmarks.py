@@ -9,7 +9,7 @@ import openmm
 import pytest
 
 from openmm_diffmd.analysis.analyze import analyze
-from openmm_diffmd.analysis.ensemble import load_rollout
+from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.reference.dynamics import ReferenceFrame

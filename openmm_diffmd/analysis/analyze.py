@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from openmm_diffmd.analysis.ensemble import Ensemble, load_reference, load_rollout
+from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.goals import judge
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (

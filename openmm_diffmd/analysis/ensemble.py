@@ -1,17 +1,11 @@
-"""Replicas of one molecule in memory, and the readers that make them from files."""
+"""Replicas of one molecule in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import mdtraj
 import numpy as np
-from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
-
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.data.readers import read_reference
 
 FloatArray = NDArray[np.floating]
 
@@ -108,10 +102,9 @@ class Ensemble:
 
     @property
     def bonds(self) -> NDArray[np.int64]:
-        """Bonded pairs, shape (n_bonds, 2)."""
-        return np.array(
-            [(a.index, b.index) for a, b in self.topology.bonds], dtype=np.int64
-        ).reshape(-1, 2)
+        """Bonded pairs in ascending order, shape (n_bonds, 2)."""
+        pairs = sorted(sorted((a.index, b.index)) for a, b in self.topology.bonds)
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
     def frames(self) -> mdtraj.Trajectory:
         """
@@ -243,126 +236,3 @@ class Ensemble:
             return self.window([0] * n, first), self.window([0] * n, second)
         middle = [length // 2 for length in lengths]
         return self.window([0] * n, middle), self.window(middle, lengths)
-
-
-def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
-    """
-    Read a rollout back: the DCD with the time axis and replicas of its sidecar.
-
-    Parameters
-    ----------
-    path : path-like
-        The ``.json`` or the ``.dcd``; the other and the ``.pdb`` lie beside it.
-        Velocities come from the ``.h5`` where there is one.
-
-    Returns
-    -------
-    ensemble : Ensemble
-        One trajectory a replica. Frames after the sidecar's last good one are cut.
-    sidecar : RolloutSidecar
-        What the sidecar says.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of the three files is missing.
-    ValueError
-        If the files disagree, or there is no good frame.
-    """
-    path = Path(path)
-    files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".dcd", ".pdb")}
-    for file in files.values():
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"found no {file}; a rollout is a .dcd, a .pdb and a .json of one name"
-            )
-    sidecar = RolloutSidecar.read(files[".json"])
-    if sidecar.num_frames == 0:
-        raise ValueError(
-            f"{files['.json']} counts no good frame, expected at least one"
-            + (f"; the run ended with {sidecar.error}" if sidecar.error else "")
-        )
-    whole = mdtraj.load_pdb(str(files[".pdb"])).topology
-    n_atoms = sidecar.num_replicas * sidecar.atoms_per_replica
-    if whole.n_atoms != n_atoms:
-        raise ValueError(
-            f"{files['.pdb']} has {whole.n_atoms} atoms, expected {n_atoms} "
-            f"({sidecar.num_replicas} replicas of {sidecar.atoms_per_replica})"
-        )
-    xyz = mdtraj.load_dcd(str(files[".dcd"]), top=whole).xyz
-    if len(xyz) < sidecar.num_frames:
-        raise ValueError(
-            f"{files['.dcd']} has {len(xyz)} frames, expected {sidecar.num_frames}: "
-            "was it cut or copied while running?"
-        )
-    velocities = None
-    if path.with_suffix(".h5").is_file():
-        with HDF5TrajectoryFile(str(path.with_suffix(".h5"))) as file:
-            velocities = file.read().velocities
-        if velocities is None or len(velocities) < sidecar.num_frames:
-            raise ValueError(
-                f"{path.with_suffix('.h5')} lacks velocities of "
-                f"{sidecar.num_frames} frames"
-            )
-
-    def split(array: FloatArray) -> list[FloatArray]:
-        shape = (-1, sidecar.num_replicas, sidecar.atoms_per_replica, 3)
-        return list(array[: sidecar.num_frames].reshape(shape).swapaxes(0, 1))
-
-    ensemble = Ensemble(
-        topology=whole.subset(range(sidecar.atoms_per_replica)),
-        frame_interval=sidecar.frame_interval_fs / 1000.0,
-        positions=split(xyz),
-        velocities=None if velocities is None else split(velocities),
-    )
-    return ensemble, sidecar
-
-
-def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
-    """
-    Read a reference trajectory: MDTraj HDF5, evenly spaced frames.
-
-    Parameters
-    ----------
-    path : path-like
-        The file. Where it has an array ``segment``, each segment is a replica.
-
-    Returns
-    -------
-    ensemble : Ensemble
-        Positions, and velocities where the file has them.
-    provenance : mapping
-        What made the frames; empty where the file does not say.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If frames are not evenly spaced in time.
-    """
-    data = read_reference(path)
-    topology = mdtraj.Topology()
-    residue = topology.add_residue("MOL", topology.add_chain())
-    for index, number in enumerate(data.atomic_numbers):
-        element = mdtraj.element.Element.getByAtomicNumber(int(number))
-        topology.add_atom(f"{element.symbol}{index + 1}", element, residue)
-    for i, j in data.bonds:
-        topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
-    cuts = np.flatnonzero(np.diff(data.segments)) + 1
-    intervals = np.concatenate(
-        [np.diff(t.astype(np.float64)) for t in np.split(data.times, cuts)]
-    )
-    if len(intervals) == 0 or not np.allclose(intervals, intervals.mean(), rtol=0.01):
-        raise ValueError(
-            f"found frames of {path} unevenly spaced in time (or only one), expected "
-            "one interval"
-        )
-    ensemble = Ensemble(
-        topology=topology,
-        # Times are stored in float32; the interval is a whole number of 1e-6 ps.
-        frame_interval=round(float(intervals.mean()), 6),
-        positions=np.split(data.positions, cuts),
-        velocities=None if data.velocities is None else np.split(data.velocities, cuts),
-    )
-    return ensemble, data.provenance

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from openmm_diffmd.analysis.measure import Figures
+from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.temperature import ElementTemperature
 
 MAX_TEMPERATURE_DEVIATION = 0.03

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.distributions import Histogram
-from openmm_diffmd.analysis.measure import Reference, Row
+from openmm_diffmd.analysis.figures import Row
+from openmm_diffmd.analysis.measure import Reference
 
 REFERENCE_COLOR = "#3c3c3c"
 COLORS = ("#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e", "#b0a13a")

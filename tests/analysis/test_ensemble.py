@@ -9,7 +9,8 @@ import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 from openmm import app, unit
 
-from openmm_diffmd.analysis.ensemble import Ensemble, load_reference, load_rollout
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -162,6 +163,15 @@ def test_frames_that_are_not_finite_are_refused(gaussian_ethanol: Maker):
     good.positions[1][2, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"not finite in positions\[1\]"):
         dataclasses.replace(good, frame_interval=0.02)
+
+
+def test_bonds_are_the_same_in_whatever_order_a_file_has_them(
+    rollout: tuple[Path, np.ndarray], ethanol: mdtraj.Topology
+):
+    from_pdb = load_rollout(rollout[0])[0]
+    own = Ensemble(ethanol, 0.01, [np.zeros((1, 9, 3))])
+    np.testing.assert_array_equal(from_pdb.bonds, own.bonds)
+    assert own.bonds.tolist() == sorted(own.bonds.tolist())
 
 
 def test_topology_without_bonds_is_refused(ethanol: mdtraj.Topology):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import Goal, judge
-from openmm_diffmd.analysis.measure import Reference, Row, measure, prepare_reference
+from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     format_columns,
@@ -107,6 +108,11 @@ def test_another_molecule_or_interval_is_refused(
     other = Ensemble(diatomic, 0.01, [np.zeros((3, 2, 3))])
     with pytest.raises(ValueError, match="found atoms C-O, expected C-C-O"):
         measure("other", other, reference)
+    rebonded = gaussian_ethanol(1, 10, seed=1)
+    moved = rebonded.topology.copy()
+    moved._bonds = moved._bonds[1:]
+    with pytest.raises(ValueError, match="found bonds"):
+        measure("x", dataclasses.replace(rebonded, topology=moved), reference)
     with pytest.raises(ValueError, match=r"found 0\.02 ps between frames"):
         measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)
 

@@ -1,0 +1,122 @@
+"""What one rollout is summed up in: numbers for the table, curves for the picture."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from openmm_diffmd.analysis.distributions import Histogram
+from openmm_diffmd.analysis.dynamics import Spectrum
+from openmm_diffmd.analysis.stability import Stability
+from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
+
+
+@dataclass(frozen=True)
+class Figures:
+    """
+    The numbers of one row of the table. None is what could not be measured.
+
+    Attributes
+    ----------
+    n_replicas : int
+        Replicas run.
+    watched_ps : float
+        Time each replica was watched for broken bonds (the longest), ps.
+    analyzed_ps : float
+        Time, over all replicas, that the distributions come from, ps: without the
+        equilibration, and up to the first broken bond.
+    n_broken : int
+        Replicas with a broken bond.
+    first_break_ps : float or None
+        Earliest broken bond, ps; None where none breaks.
+    stable_ps : float
+        Mean time without a broken bond, ps.
+    h_r_error : float or None
+        Integral of |h(r) - h_ref(r)|.
+    h_r_halves : float or None
+        The same of the first against the second half of this row's own frames.
+    h_r_expected : float or None
+        What sampling alone explains of `h_r_error`.
+    divergences : mapping or None
+        Jensen-Shannon divergence of each group of bonds, angles, dihedrals, bits.
+    temperatures : mapping or None
+        Temperature of each element in the centre-of-mass frame.
+    kinetic_energy : KineticEnergyTest or None
+        Test of the distribution of the kinetic energy.
+    spectrum_overlap : float or None
+        Common area of the velocity spectra.
+    """
+
+    n_replicas: int
+    watched_ps: float
+    analyzed_ps: float
+    n_broken: int
+    first_break_ps: float | None
+    stable_ps: float
+    h_r_error: float | None = None
+    h_r_halves: float | None = None
+    h_r_expected: float | None = None
+    divergences: Mapping[str, Mapping[str, float]] | None = None
+    temperatures: Mapping[str, ElementTemperature] | None = None
+    kinetic_energy: KineticEnergyTest | None = None
+    spectrum_overlap: float | None = None
+
+    def mean_divergence(self, kind: str) -> float | None:
+        """
+        Mean divergence over the groups of one kind.
+
+        Parameters
+        ----------
+        kind : str
+            ``bonds``, ``angles`` or ``dihedrals``.
+
+        Returns
+        -------
+        float or None
+            Bits; None where the kind was not measured or the molecule has none.
+        """
+        if self.divergences is None or not self.divergences[kind]:
+            return None
+        return fmean(self.divergences[kind].values())
+
+
+@dataclass(frozen=True)
+class Curves:
+    """
+    What the picture shows of one row.
+
+    Attributes
+    ----------
+    stability : Stability
+        Break times.
+    h_r : Histogram or None
+        Pair distances.
+    marginals : mapping or None
+        Bonds, angles and dihedrals.
+    spectrum : Spectrum or None
+        Velocity spectrum.
+    """
+
+    stability: Stability
+    h_r: Histogram | None = None
+    marginals: Mapping[str, Mapping[str, Histogram]] | None = None
+    spectrum: Spectrum | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One row of the table and its curves.
+
+    Attributes
+    ----------
+    name : str
+        What was run.
+    figures : Figures
+        Numbers.
+    curves : Curves
+        Curves.
+    """
+
+    name: str
+    figures: Figures
+    curves: Curves
