@@ -46,7 +46,7 @@ from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
 BUNDLED_REFERENCE = PRETRAINED / "ethanol_reference.h5"
 SINGLE_LAGS = 300
-EQUILIBRATION_PS = {"at the start's temperature": 2.0, "from another": 8.0}
+EQUILIBRATION_PS, HOT_EQUILIBRATION_PS = 2.0, 8.0
 
 
 def md17_rollout(
@@ -124,10 +124,13 @@ def md17_rollout(
     output.mkdir(parents=True, exist_ok=True)
     runs = _run_all(loaded, topology, positions, output, settings)
 
-    other = start_temperature not in (None, heat_bath)
-    equilibration = min(list(EQUILIBRATION_PS.values())[other], 0.25 * length_ps)
-    ensembles = {name: load_rollout(run.path)[0] for name, run in runs.items()}
-    del ensembles[SINGLE]
+    same = start_temperature in (None, heat_bath)
+    equilibration = min(
+        EQUILIBRATION_PS if same else HOT_EQUILIBRATION_PS, 0.25 * length_ps
+    )
+    ensembles = {
+        name: load_rollout(run.path)[0] for name, run in runs.items() if name != SINGLE
+    }
     n_frames = round(length_ps / interval)
     rows = [
         measure(name, ensemble, prepared, equilibration)
@@ -219,6 +222,8 @@ def _run_all(
 
     def attempt(name: str, n_replicas: int, **changes: Any) -> RolloutResult:
         path = output / f"{name}.json"
+        # An earlier run's sidecar must not pass for this one's.
+        path.unlink(missing_ok=True)
         try:
             return roll_out(
                 model,
