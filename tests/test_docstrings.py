@@ -22,17 +22,28 @@ CHECKED = {
 }
 
 
-def public_functions():
+def public_names():
+    """Functions, and methods of classes, without a leading underscore."""
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(("openmm_diffmd", *path.relative_to(PACKAGE).parts))[:-3]
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            if node.name.startswith("_"):
+                continue
+            if isinstance(node, ast.FunctionDef):
                 yield module, node.name
+                continue
+            for member in node.body:
+                if not isinstance(member, ast.FunctionDef):
+                    continue
+                if not member.name.startswith("_"):
+                    yield module, f"{node.name}.{member.name}"
 
 
-@pytest.mark.parametrize(("module", "name"), list(public_functions()))
+@pytest.mark.parametrize(("module", "name"), list(public_names()))
 def test_docstring_fits_the_signature(module, name):
-    function = getattr(import_module(module), name)
-    found = validate(f"{function.__module__}.{function.__qualname__}")
+    import_module(module)
+    found = validate(f"{module}.{name}")
     errors = [text for code, text in found["errors"] if code in CHECKED]
     assert not errors
