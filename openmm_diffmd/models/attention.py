@@ -112,7 +112,8 @@ class EquivariantAttention(nn.Module):
             else:
                 degree_messages.append(message)
         messages = torch.cat(degree_messages, dim=1)
-        return self.out(messages.view(n_batch, n_atoms, dim, channels))
+        out: Tensor = self.out(messages.view(n_batch, n_atoms, dim, channels))
+        return out
 
 
 def attention_weights(logits: Tensor, envelope: Tensor) -> Tensor:
@@ -178,11 +179,15 @@ class FeedForward(nn.Module):
         left = self.left(features).split(self.sizes, dim=-2)
         right = self.right(features).split(self.sizes, dim=-2)
         invariants = [features[..., 0, :]]
-        for degree in range(1, self.l_max + 1):
-            invariants.append((left[degree] * right[degree]).mean(-2))
+        invariants += [
+            (left[degree] * right[degree]).mean(-2)
+            for degree in range(1, self.l_max + 1)
+        ]
         hidden = functional.silu(self.hidden(torch.cat(invariants, dim=-1)))
         gates = self.out(hidden).chunk(self.l_max + 1, dim=-1)
         out = [gates[0][..., None, :]]
-        for degree in range(1, self.l_max + 1):
-            out.append(gates[degree][..., None, :] * right[degree])
+        out += [
+            gates[degree][..., None, :] * right[degree]
+            for degree in range(1, self.l_max + 1)
+        ]
         return torch.cat(out, dim=-2)
