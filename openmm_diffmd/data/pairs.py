@@ -93,7 +93,7 @@ class LaggedPairs:
                 store.append(_centred(values[used], trajectory.masses, n_atoms))
             segments = trajectory.segments[used]
             count = len(segments)
-            start = np.flatnonzero(segments[: count - lag] == segments[lag:])
+            start = np.flatnonzero(segments[: max(count - lag, 0)] == segments[lag:])
             earlier = np.maximum(start - lag, 0)
             has_earlier = (start >= lag) & (segments[earlier] == segments[start])
             starts.append(start + offset)

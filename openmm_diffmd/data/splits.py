@@ -37,7 +37,7 @@ def contiguous_split(
         Frames left out between parts. Where there are several segments at least
         one whole segment is left out.
     fractions : tuple of float
-        Shares of the frames; at most 1 together.
+        Shares of the frames, gaps included; at most 1 together.
 
     Returns
     -------
@@ -57,9 +57,8 @@ def contiguous_split(
         gap = max(gap, int(counts.max()))
     first = round(fractions[0] * n_frames)
     second = round((fractions[0] + fractions[1]) * n_frames)
-    parts = Split(
-        range(first), range(first + gap, second), range(second + gap, n_frames)
-    )
+    third = min(n_frames, round(sum(fractions) * n_frames))
+    parts = Split(range(first), range(first + gap, second), range(second + gap, third))
     for name, part in parts._asdict().items():
         if len(part) == 0 and fractions[parts._fields.index(name)] > 0:
             raise ValueError(
