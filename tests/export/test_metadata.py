@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from openmm_diffmd.export.metadata import ModelMetadata
+
+
+@pytest.fixture
+def metadata():
+    return ModelMetadata(
+        name="test",
+        dynamics="flow",
+        lag_time_fs=10.0,
+        temperature_K=500.0,
+        friction_per_ps=1.0,
+        elements=["H", "C"],
+        guards={"bond_ranges_nm": {"C-H": [0.09, 0.13]}, "max_resamples": 3},
+    )
+
+
+def test_json_round_trip(metadata):
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+
+
+def test_hottest_training_data_default_to_the_temperature(metadata):
+    assert metadata.max_temperature_K == 500.0
+
+
+def test_bond_ranges_do_not_depend_on_order(metadata):
+    assert (
+        metadata.bond_range("H", "C") == metadata.bond_range("C", "H") == (0.09, 0.13)
+    )
+    with pytest.raises(ValueError, match="found a C-C bond, .* trained on C-H"):
+        metadata.bond_range("C", "C")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "found model schema version 2, expected 1; export"),
+        ({"schema_version": None}, "found model schema version None"),
+        ({"dynamics": "magic"}, "found dynamics 'magic', expected .*flow"),
+        ({"lag_time_fs": -1}, "found lag_time_fs -1, expected a positive number"),
+        ({"lag_time_fs": "10"}, "found lag_time_fs '10'"),
+        ({"temperature_K": True}, "found temperature_K True"),
+        ({"friction_per_ps": -0.5}, "found friction_per_ps -0.5"),
+        ({"elements": []}, "found elements"),
+        ({"elements": ["H", "H"]}, "found elements .* different symbols"),
+        ({"dtype": "float16"}, "found dtype 'float16'"),
+        ({"units": {"length": "angstrom"}}, "found units"),
+        ({"noise": {"sigma_min": 1.0}}, "found noise"),
+        (
+            {"noise": {"sigma_min": 2.0, "sigma_max": 1.0, "rho": 7.0}},
+            "sigma_min <= sigma_max",
+        ),
+        ({"sampler": {"name": "euler", "num_steps": -1}}, "num_steps'. -1"),
+        (
+            {"guards": {"bond_ranges_nm": {"H-C": [0.1, 0.2]}, "max_resamples": 1}},
+            "found bond 'H-C', expected two symbols, sorted",
+        ),
+        (
+            {"guards": {"bond_ranges_nm": {"C-H": [0.2, 0.1]}, "max_resamples": 1}},
+            "found range of C-H",
+        ),
+        ({"noise": 3}, "wrong types"),
+        ({"surprise": 1}, "found metadata keys"),
+    ],
+)
+def test_what_does_not_fit_is_refused(metadata, change, message):
+    text = json.dumps(json.loads(metadata.to_json()) | change)
+    with pytest.raises(ValueError, match=message):
+        ModelMetadata.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(ValueError, match="found metadata"):
+        ModelMetadata.from_json(text)
+
+
+def test_missing_keys_are_refused(metadata):
+    values = json.loads(metadata.to_json())
+    del values["lag_time_fs"]
+    with pytest.raises(ValueError, match="found metadata keys"):
+        ModelMetadata.from_json(json.dumps(values))

@@ -1,0 +1,101 @@
+import hashlib
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from openmm import unit
+
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.testing import HarmonicModel, save_stub_model
+
+# Freezing may fold constants, which rounds differently.
+TOLERANCE = 1e-6
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_stub_model(tmp_path / "model.pt", HarmonicModel(friction=5.0))
+
+
+def encode(module):
+    generator = torch.Generator().manual_seed(1)
+    x, v = (torch.randn((2, 9, 3), generator=generator) for _ in range(2))
+    return module.encode(
+        x,
+        v,
+        torch.zeros(2, 9, 3),
+        torch.zeros(2, dtype=torch.bool),
+        torch.zeros(2, 9, dtype=torch.int64),
+        torch.full((2, 9), 12.0),
+        torch.zeros(2),
+    )
+
+
+def test_reloaded_equals_eager(path):
+    eager, loaded = HarmonicModel(friction=5.0), load_model(path).module
+    residual, sigma = torch.ones(2, 9, 2, 3), torch.full((2,), 0.5)
+    results = []
+    for module in (eager, loaded):
+        condition = encode(module)
+        denoised = module.denoise(residual, sigma, condition)
+        results.append(module.decode(denoised, condition, False))
+    torch.testing.assert_close(*results, rtol=0, atol=TOLERANCE)
+
+
+def test_model_knows_its_file_and_quantities(path):
+    model = load_model(path)
+    assert model.path == path
+    assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert model.temperature == 300 * unit.kelvin
+    assert model.lag_time == 10 * unit.femtosecond
+    assert model.friction.value_in_unit(unit.picosecond**-1) == 5.0
+    topology, positions = model.example()
+    symbols = [atom.element.symbol for atom in topology.atoms()]
+    assert symbols == ["C", "C", "O", *"HHHHHH"]
+    assert topology.getNumBonds() == 8
+    assert np.shape(positions.value_in_unit(unit.nanometer)) == (9, 3)
+
+
+def test_saving_replaces_the_file_and_leaves_nothing_else(path):
+    before = path.read_bytes()
+    save_stub_model(path, HarmonicModel(friction=6.0))
+    assert path.read_bytes() != before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_unknown_names_are_refused_naming_the_bundled(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model 'unobtainium'.*bundled"):
+        load_model("unobtainium")
+
+
+@pytest.mark.parametrize("length", [0, 100, 5000])
+def test_cut_files_are_refused(path, length):
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"no readable TorchScript file .* again"):
+        load_model(path)
+
+
+def test_text_is_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("no model")
+    with pytest.raises(ValueError, match="no readable TorchScript file"):
+        load_model(path)
+
+
+def test_file_without_metadata_is_refused(path):
+    other = path.with_name("other.pt")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for entry in old.infolist():
+            if "metadata.json" not in entry.filename:
+                new.writestr(entry, old.read(entry))
+    with pytest.raises(ValueError, match=r"without metadata\.json"):
+        load_model(other)
+
+
+def test_file_without_a_method_is_refused(path, monkeypatch):
+    monkeypatch.setattr(
+        "openmm_diffmd.export.torchscript.METHODS", ("encode", "denoise", "dream")
+    )
+    with pytest.raises(ValueError, match=r"without the methods \['dream'\]"):
+        load_model(path)
