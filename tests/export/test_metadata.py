@@ -30,7 +30,7 @@ def test_bond_ranges_do_not_depend_on_order(metadata):
     assert (
         metadata.bond_range("H", "C") == metadata.bond_range("C", "H") == (0.09, 0.13)
     )
-    with pytest.raises(ValueError, match="found a C-C bond, .* trained on C-H"):
+    with pytest.raises(ValueError, match=r"found a C-C bond, .* trained on C-H"):
         metadata.bond_range("C", "C")
 
 
