@@ -3,6 +3,8 @@
 import hashlib
 import io
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 METADATA_FILE = "metadata.json"
 METHODS = ("encode", "denoise", "decode")
+# What zipfile and TorchScript raise for files that are damaged or something else.
+DAMAGE = (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
@@ -137,11 +141,12 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     content = path.read_bytes()
     extra = {METADATA_FILE: ""}
     try:
+        _check_archive(content)
         module = torch.jit.load(
             io.BytesIO(content), map_location="cpu", _extra_files=extra
         )
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except DAMAGE as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"found {path}, which is no readable TorchScript file ({reason}); "
             "copy or export the model again"
@@ -162,6 +167,14 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     module.eval()
     sha256 = hashlib.sha256(content).hexdigest()
     return DiffusionModel(path.resolve(), sha256, metadata, module)
+
+
+def _check_archive(content: bytes) -> None:
+    # TorchScript loads a file with flipped bits; the archive's checksums tell.
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
 def save_model(

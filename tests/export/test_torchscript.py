@@ -76,6 +76,15 @@ def test_cut_files_are_refused(path, length):
         load_model(path)
 
 
+def test_flipped_bits_are_refused(path):
+    content = bytearray(path.read_bytes())
+    place = content.index(b'"thermostatted"')
+    content[place + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"wrong checksum of .*metadata.json"):
+        load_model(path)
+
+
 def test_text_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     path.write_text("no model")

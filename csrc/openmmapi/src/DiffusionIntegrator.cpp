@@ -9,6 +9,7 @@
 #include "openmm/MonteCarloMembraneBarostat.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/System.h"
+#include "openmm/internal/AssertionUtilities.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/OSRngSeed.h"
 
@@ -68,7 +69,8 @@ int DiffusionIntegrator::addMolecule(double kineticEnergyQuantile) {
 }
 
 double DiffusionIntegrator::getKineticEnergyQuantile(int molecule) const {
-    return kineticEnergyQuantiles.at(molecule);
+    ASSERT_VALID_INDEX(molecule, kineticEnergyQuantiles);
+    return kineticEnergyQuantiles[molecule];
 }
 
 int DiffusionIntegrator::addParticle(int species, double mass, int molecule) {
@@ -83,7 +85,8 @@ int DiffusionIntegrator::addParticle(int species, double mass, int molecule) {
 
 void DiffusionIntegrator::getParticleParameters(int index, int &species, double &mass,
                                                 int &molecule) const {
-    const Particle &particle = particles.at(index);
+    ASSERT_VALID_INDEX(index, particles);
+    const Particle &particle = particles[index];
     species = particle.species;
     mass = particle.mass;
     molecule = particle.molecule;
@@ -105,7 +108,8 @@ int DiffusionIntegrator::addBond(int particle1, int particle2, double minLength,
 
 void DiffusionIntegrator::getBondParameters(int index, int &particle1, int &particle2,
                                             double &minLength, double &maxLength) const {
-    const Bond &bond = bonds.at(index);
+    ASSERT_VALID_INDEX(index, bonds);
+    const Bond &bond = bonds[index];
     particle1 = bond.particle1;
     particle2 = bond.particle2;
     minLength = bond.minLength;
@@ -193,7 +197,9 @@ long long DiffusionIntegrator::getNumResamples() const {
 }
 
 long long DiffusionIntegrator::getNumResamples(int molecule) const {
-    return getPropagator().get_num_resamples().at(molecule);
+    const auto &counts = getPropagator().get_num_resamples();
+    ASSERT_VALID_INDEX(molecule, counts);
+    return counts[molecule];
 }
 
 std::string DiffusionIntegrator::getLastRefusal() const {
