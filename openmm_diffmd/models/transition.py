@@ -24,9 +24,11 @@ class TransitionModel(nn.Module):
     s of the element. `prior` says what the residual r that diffusion draws is
     about: ``learned`` u = mu(x, v) + g L r, with the encoder's mean mu and the
     Cholesky factor L of the element's position-velocity covariance; ``ballistic``
-    u = g r; ``previous_frame`` the same without tau v in u_x; ``gaussian`` x' and
-    v' themselves about 0. g is 1, or with ``acceleration``
-    sqrt((|a|^2 + a_th^2)/2)/a_th of each atom.
+    u = g L r, L diagonal; ``previous_frame`` the same without tau v in u_x;
+    ``gaussian`` x' and v' themselves about 0. g of each atom is a learned function of
+    its encoded features, times sqrt((|a|^2 + a_th^2)/2)/a_th with ``acceleration``: r
+    so has unit variance in calm and in violent states alike, and g tells how sure the
+    model is.
 
     Parameters
     ----------
@@ -112,6 +114,13 @@ class TransitionModel(nn.Module):
             edge_channels,
             head_layers,
         )
+        self.spread = nn.Sequential(
+            nn.LayerNorm(channels),
+            nn.Linear(channels, channels),
+            nn.SiLU(),
+            nn.Linear(channels, 1),
+        )
+        self.log_spread_limit = 3.0
         self.n_paths = len(self.encoder.geometry.couplings.paths)
         padded = n_elements + 1
         self.register_buffer("position_scale", torch.ones(padded))
@@ -199,14 +208,18 @@ class TransitionModel(nn.Module):
                 ],
                 dim=2,
             )
-        scale = torch.ones_like(masses)
+        # Detached: the encoder serves the mean.
+        log_spread = self.spread(features[:, :, 0].detach())[..., 0]
+        limit = self.log_spread_limit
+        spread = torch.exp(limit * torch.tanh(log_spread / limit))
+        scale = spread
         if self.noise_conditioning == "acceleration":
             thermal = self.thermal_acceleration[padded]
             ratio = (acceleration * acceleration).sum(-1) / (thermal * thermal)
             ratio = torch.where(
                 has_acceleration[:, None], ratio, torch.ones_like(ratio)
             )
-            scale = torch.sqrt(0.5 * (ratio + 1.0))
+            scale = scale * torch.sqrt(0.5 * (ratio + 1.0))
         condition = {
             "positions": positions,
             "velocities": velocities,
@@ -214,6 +227,7 @@ class TransitionModel(nn.Module):
             "prior": torch.stack([prior_positions, prior_velocities], dim=2),
             "unit": torch.stack([position_scale, velocity_scale], dim=2),
             "mean": mean,
+            "spread": spread,
             "scale": scale,
             "cholesky": self.residual_cholesky[padded],
             "features": features,

@@ -103,6 +103,9 @@ class OptimizerConfig:
         Noise levels drawn for each encoded condition.
     sigma_min, sigma_max : float
         Range of the noise levels.
+    freeze_encoder : bool
+        Train only the denoiser and the residual's scale, on the encoder of
+        `initialize_from`: the second part of a recipe, when the mean has settled.
     validation_interval : int
         Steps between validations.
     checkpoint_interval : int
@@ -120,6 +123,7 @@ class OptimizerConfig:
     num_noise_draws: int = 2
     sigma_min: float = 0.05
     sigma_max: float = 3.0
+    freeze_encoder: bool = False
     validation_interval: int = 1000
     checkpoint_interval: int = 500
 

@@ -20,7 +20,8 @@ class TransitionTraining(lightning.LightningModule):
     """
     Train a `TransitionModel`: its mean by regression, its denoiser by EDM's loss.
 
-    With the learned prior the denoiser sees the encoder's features detached, so that
+    The residual's scale is fitted by the Gaussian likelihood of the error. With the
+    learned prior the denoiser sees the encoder's features detached, so that
     the encoder serves the mean; with the other priors it is trained through.
 
     Parameters
@@ -50,6 +51,7 @@ class TransitionTraining(lightning.LightningModule):
         self.elements = elements
         self.stochastic_floor = stochastic_floor
         self.model = build_model(config, len(elements))
+        self.model.encoder.requires_grad_(not config.optimizer.freeze_encoder)
         self.register_buffer("covariance", torch.eye(2).repeat(len(elements), 1, 1))
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -90,12 +92,17 @@ class TransitionTraining(lightning.LightningModule):
             loss = (error.square().sum(-1) + 1e-8).sqrt()[real].mean()
             self.log("train/mean_error", loss)
             clean = real & (level == 0)[:, None]
-            self._update_whitening(error.detach(), condition["scale"], batch, clean)
+            # Without the learned spread, or the two would share one freedom.
+            known_scale = (condition["scale"] / condition["spread"]).detach()
+            self._update_whitening(error.detach(), known_scale, batch, clean)
+        loss = loss + self._spread_loss(batch.following, condition, real)
+        if self.config.model.prior == "learned":
             condition = {name: value.detach() for name, value in condition.items()}
         denoising = self._denoising_loss(
             self.model.whiten(batch.following, condition).detach(),
             condition,
-            real & (level == 0)[:, None],
+            real,
+            self.generator,
         )
         self.log("train/denoising", denoising)
         return loss + denoising
@@ -125,7 +132,10 @@ class TransitionTraining(lightning.LightningModule):
         square = self.model.error(batch.following, condition).square().mean(-1)
         values: dict[str, Any] = {}
         for index, symbol in enumerate(self.elements):
-            chosen = square[batch.species == index].mean(0).sqrt()
+            own = square[batch.species == index]
+            if len(own) == 0:
+                continue
+            chosen = own.mean(0).sqrt()
             values[f"validation/{symbol}_position"] = chosen[0]
             values[f"validation/{symbol}_velocity"] = chosen[1]
             values[f"validation/{symbol}_velocity_floor"] = self.stochastic_floor[index]
@@ -133,7 +143,11 @@ class TransitionTraining(lightning.LightningModule):
         real = batch.species >= 0
         values["validation/residual_std"] = residual[real].std()
         values["validation/error"] = square[real].mean().sqrt()
-        values["validation/denoising"] = self._denoising_loss(residual, condition, real)
+        # The same noise each time: losses differ by the weights alone, and training
+        # goes on as if nothing had been validated.
+        noise = torch.Generator().manual_seed(0)
+        denoising = self._denoising_loss(residual, condition, real, noise)
+        values["validation/denoising"] = denoising
         self.log_dict(values, add_dataloader_idx=True, batch_size=len(batch.species))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -147,7 +161,7 @@ class TransitionTraining(lightning.LightningModule):
         """
         options = self.config.optimizer
         optimizer = torch.optim.AdamW(
-            self.parameters(),
+            [weight for weight in self.parameters() if weight.requires_grad],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
         )
@@ -219,16 +233,32 @@ class TransitionTraining(lightning.LightningModule):
             self.covariance + floor
         )
 
+    def _spread_loss(
+        self, following: Tensor, condition: dict[str, Tensor], chosen: Tensor
+    ) -> Tensor:
+        # Gaussian likelihood of the error: least where the scale is its spread.
+        detached = {name: value.detach() for name, value in condition.items()}
+        square = self.model.whiten(following, detached).square().mean((-2, -1))
+        log_ratio = condition["scale"].log() - detached["scale"].log()
+        likelihood = condition["scale"].log() + 0.5 * square * (-2 * log_ratio).exp()
+        loss = likelihood[chosen].mean()
+        self.log("train/spread", loss)
+        return loss
+
     def _denoising_loss(
-        self, residual: Tensor, condition: dict[str, Tensor], chosen: Tensor
+        self,
+        residual: Tensor,
+        condition: dict[str, Tensor],
+        chosen: Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
         options = self.config.optimizer
         loss = torch.zeros(())
         for _ in range(options.num_noise_draws):
             sigma = log_uniform_noise_levels(
-                (len(residual),), options.sigma_min, options.sigma_max, self.generator
+                (len(residual),), options.sigma_min, options.sigma_max, generator
             )
-            noise = torch.randn(residual.shape, generator=self.generator)
+            noise = torch.randn(residual.shape, generator=generator)
             noisy = residual + sigma[:, None, None, None] * noise
             denoised = self.model.denoise(noisy, sigma, condition)
             square = (denoised - residual).square().mean((-2, -1))

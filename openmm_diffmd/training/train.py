@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def train(
     pairs: DataConfig = DataConfig(),  # noqa: B008
     optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
     seed: int = 1,
+    initialize_from: Path | None = None,
     resume: bool = False,
     num_threads: int = 0,
     progress: bool = True,
@@ -67,6 +69,9 @@ def train(
         Options of the optimisation.
     seed : int
         Seed of weights, batches and noise.
+    initialize_from : path-like, optional
+        Folder of a training with the same network and elements, whose averaged
+        weights and scales to start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
     num_threads : int
@@ -84,9 +89,15 @@ def train(
     FileExistsError
         If `output` holds a training and `resume` is off.
     FileNotFoundError
-        If `resume` is on and there is no checkpoint.
+        If `resume` is on, or `initialize_from` given, and there is no checkpoint.
     ValueError
-        If data and options do not fit.
+        If data and options do not fit each other or, on resuming, the training.
+
+    Notes
+    -----
+    A resumed training goes on with the weights, their average, the optimizer and
+    the noise generator of the checkpoint; its batches are drawn anew, so that it is
+    as good as the uninterrupted one, not equal to it.
     """
     output = Path(output)
     checkpoint = output / LAST_CHECKPOINT
@@ -104,6 +115,11 @@ def train(
             "found time_reversal with thermostatted dynamics, whose transitions are "
             "not reversible; switch it off"
         )
+    if optimizer.freeze_encoder and initialize_from is None and not resume:
+        raise ValueError(
+            "found freeze_encoder without initialize_from, expected the folder of a "
+            "training whose encoder to keep"
+        )
     lightning.seed_everything(seed, verbose=False)
     trajectories = [read_reference(path) for path in data]
     splits = split_trajectories(trajectories, config)
@@ -118,8 +134,13 @@ def train(
     module = TransitionTraining(
         config, symbols, stochastic_floor(trajectories, symbols, scales, config), seed
     )
-    if not resume:
+    if initialize_from is not None:
+        initialize(module, Path(initialize_from))
+    elif not resume:
         calibrate(module, training_pairs, scales)
+    if resume:
+        before = json.loads((output / DESCRIPTION_FILE).read_text())
+        check_same_training(before, description)
     output.mkdir(parents=True, exist_ok=True)
     (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
     first_step = torch.load(checkpoint)["global_step"] if resume else 0
@@ -150,19 +171,56 @@ def train(
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
-    trainer.fit(
-        module,
-        DataLoader(batches, batch_size=None),
-        [
-            validation_loader(
-                LaggedPairs([trajectory], [split.validation], elements, lag_time)
-            )
-            for trajectory, split in zip(trajectories, splits, strict=True)
-        ],
-        ckpt_path=str(checkpoint) if resume else None,
-        weights_only=False,
-    )
+    with warnings.catch_warnings():
+        # Ours: training.json is written first, so that a kill leaves it behind.
+        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
+        # Lightning's own use of PyTorch.
+        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+        trainer.fit(
+            module,
+            DataLoader(batches, batch_size=None),
+            [
+                validation_loader(
+                    LaggedPairs([trajectory], [split.validation], elements, lag_time)
+                )
+                for trajectory, split in zip(trajectories, splits, strict=True)
+            ],
+            ckpt_path=str(checkpoint) if resume else None,
+            weights_only=False,
+        )
     return checkpoint
+
+
+def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """
+    Refuse to go on with weights that mean something else.
+
+    Parameters
+    ----------
+    before, now : dict
+        What `describe` made of the training in the folder and of this one.
+
+    Raises
+    ------
+    ValueError
+        If elements, network, lag or dynamics differ.
+    """
+    for name, found, expected in (
+        ("elements", now["elements"], before["elements"]),
+        *(
+            (f"{part}.{key}", now["config"][part][key], before["config"][part][key])
+            for part, keys in (
+                ("model", before["config"]["model"]),
+                ("data", ("lag_time_fs", "dynamics")),
+            )
+            for key in keys
+        ),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"found {name} {found!r}, but the training to resume has {expected!r}; "
+                "give the same, or choose another folder"
+            )
 
 
 def split_trajectories(
@@ -194,6 +252,39 @@ def split_trajectories(
     ]
 
 
+def initialize(module: TransitionTraining, folder: Path) -> None:
+    """
+    Start from the averaged weights and the scales of another training.
+
+    Parameters
+    ----------
+    module : TransitionTraining
+        What is to be trained.
+    folder : path-like
+        Folder of the other training.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it holds no checkpoint.
+    ValueError
+        If its network or its elements are others.
+    """
+    checkpoint = folder / LAST_CHECKPOINT
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"found no {checkpoint} to start from")
+    description = json.loads((folder / DESCRIPTION_FILE).read_text())
+    found = (description["config"]["model"], description["elements"])
+    expected = (dataclasses.asdict(module.config.model), module.elements)
+    if found != expected:
+        raise ValueError(
+            f"found a training of another network in {folder}: {found}, expected "
+            f"{expected}; give the same options, or start anew"
+        )
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    module.load_state_dict(saved["state_dict"])
+
+
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:
     """
     Set the network's scales from the training split.
@@ -215,6 +306,17 @@ def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) ->
         model.encoder.set_invariant_scale(
             batch.positions, batch.velocities, batch.species, batch.masses
         )
+        if module.config.model.prior == "learned":
+            return
+        # A learned mean's errors are whitened as they shrink; about a fixed prior the
+        # residual's size is known, and only the ballistic one's is about 1.
+        condition = model.encode(*batch[:6], torch.zeros(count))
+        scaled = model.error(batch.following, condition)
+        known_scale = condition["scale"] / condition["spread"]
+        scaled = scaled / known_scale[:, :, None, None]
+        for index in range(len(module.elements)):
+            square = scaled[batch.species == index].square().mean((0, 2))
+            model.residual_cholesky[index] = square.sqrt().diag()
 
 
 def stochastic_floor(
