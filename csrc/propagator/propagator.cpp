@@ -59,9 +59,9 @@ Propagator::Propagator(const std::string &model_path, const std::string &model_s
       all(particles.size(), std::ranges::max(count_atoms(molecules)),
           num_extra_draws(options.sampler, options.num_sampling_steps)),
       half_velocities(3 * species.size()), new_positions(3 * species.size()),
-      new_velocities(3 * species.size()), centre_positions(particles.size()),
-      centre_velocities(particles.size()), new_acceleration(3 * species.size()),
-      draws(particles.size()), acceleration(3 * species.size()), num_resamples(particles.size()) {
+      new_velocities(3 * species.size()), centre_velocities(particles.size()),
+      new_acceleration(3 * species.size()), draws(particles.size()),
+      acceleration(3 * species.size()), num_resamples(particles.size()) {
     for (size_t i = 0; i < species.size(); i++)
         particles[molecules.molecule_of_particle[i]].push_back(i);
     for (const BondRange &bond : molecules.bonds)
@@ -125,7 +125,6 @@ void Propagator::prepare(Workspace &work, int slot, int molecule, float level, c
         x_centre[k] /= total_mass;
         v_centre[k] /= total_mass;
     }
-    centre_positions[molecule] = x_centre;
     centre_velocities[molecule] = v_centre;
 
     Batch &batch = work.batch;

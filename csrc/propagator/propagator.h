@@ -145,9 +145,9 @@ private:
     /** For each particle: spread of a half step's noise, nm/ps. */
     std::vector<double> bath_spread;
 
-    /** The lag being drawn: half-stepped velocities, centres of mass, and the result. */
+    /** The lag being drawn: velocities after the first half step, and the result. */
     std::vector<double> half_velocities, new_positions, new_velocities;
-    std::vector<Point> centre_positions, centre_velocities;
+    std::vector<Point> centre_velocities;
     std::vector<float> new_acceleration;
     std::vector<const float *> draws;
 
