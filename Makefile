@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 
 # The first interpreter with a version that the package supports.
+FITS := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	2>/dev/null && echo $$p && break; done)
+	$$p $(FITS) 2>/dev/null && echo $$p && break; done)
 
 # A CPU build of PyTorch: a wheel that pip finds locally, else from this index.
 # For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
@@ -26,7 +26,7 @@ BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/n
 setup: $(STAMPS)/build
 
 $(STAMPS)/venv:
-	@test -n "$(PYTHON)" || { echo "setup: found no Python >= 3.11, < 3.14;" \
+	@test -n "$(PYTHON)" && $(PYTHON) $(FITS) 2>/dev/null || { echo "setup: found no Python >= 3.11, < 3.14;" \
 		"install one, or name it: make setup PYTHON=/path/to/python3.12"; exit 1; }
 	@command -v c++ >/dev/null || { echo "setup: found no C++ compiler (c++);" \
 		"install one, on Debian: apt-get install g++"; exit 1; }
