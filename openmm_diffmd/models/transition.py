@@ -114,11 +114,12 @@ class TransitionModel(nn.Module):
             edge_channels,
             head_layers,
         )
+        log_spread = nn.Linear(channels, 1)
+        # A spread of 1 to begin with.
+        nn.init.zeros_(log_spread.weight)
+        nn.init.zeros_(log_spread.bias)
         self.spread = nn.Sequential(
-            nn.LayerNorm(channels),
-            nn.Linear(channels, channels),
-            nn.SiLU(),
-            nn.Linear(channels, 1),
+            nn.LayerNorm(channels), nn.Linear(channels, channels), nn.SiLU(), log_spread
         )
         self.log_spread_limit = 3.0
         self.n_paths = len(self.encoder.geometry.couplings.paths)

@@ -282,7 +282,12 @@ def initialize(module: TransitionTraining, folder: Path) -> None:
             f"{expected}; give the same options, or start anew"
         )
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    module.load_state_dict(saved["state_dict"])
+    weights = saved["state_dict"]
+    for name, value in module.state_dict().items():
+        # Trainings from before there was a learned spread: it begins at 1.
+        if name.startswith("model.spread."):
+            weights.setdefault(name, value)
+    module.load_state_dict(weights)
 
 
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:

@@ -77,7 +77,9 @@ def make_state():
 def make_model():
     """Small networks with random weights everywhere, the zeroed output included."""
 
-    def make(l_max: int = 1, seed: int = 0, **options) -> TransitionModel:
+    def make(
+        l_max: int = 1, seed: int = 0, constant_spread: bool = False, **options
+    ) -> TransitionModel:
         sizes = {
             "n_max": 4,
             "channels": 6,
@@ -91,6 +93,7 @@ def make_model():
             torch.manual_seed(seed)
             model = TransitionModel(3, LAG_TIME, l_max=l_max, **(sizes | options))
             torch.nn.init.normal_(model.denoiser.out.weight)
+            torch.nn.init.normal_(model.spread[-1].weight, std=0.3)
         model.set_scales(
             torch.tensor([0.002, 0.001, 0.0008]),
             torch.tensor([2.0, 0.8, 0.6]),
@@ -104,6 +107,8 @@ def make_model():
             ]
         )
         model.encoder.invariant_scale.fill_(0.7)
+        if constant_spread:
+            torch.nn.init.zeros_(model.spread[-1].weight)
         return model.eval()
 
     return make

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -98,7 +100,7 @@ def test_learned_prior_that_has_learned_nothing_is_free_flight(make_model, make_
 def test_residual_is_scaled_by_cholesky_unit_and_acceleration(make_model, make_state):
     state = make_state(3, 1)
     state = state._replace(species=torch.tensor([[0], [1], [2]]))
-    model = make_model(1, prior="ballistic")
+    model = make_model(1, prior="ballistic", constant_spread=True)
     condition = model.encode(*state)
     unit = torch.stack([model.position_scale[:3], model.velocity_scale[:3]], dim=1)
     thermal = model.thermal_acceleration[:3]
@@ -117,6 +119,31 @@ def test_residual_is_scaled_by_cholesky_unit_and_acceleration(make_model, make_s
     torch.testing.assert_close(model.whiten(following, condition), residual)
 
 
+def test_learned_spread_scales_both_noise_conditionings_within_limits(
+    make_model, make_state
+):
+    state = make_state(3, 4)
+    model = make_model(1, noise_conditioning="element")
+    learned = model.encode(*state)["scale"]
+    assert learned.std() > 1e-3
+    model.noise_conditioning = "acceleration"
+    both = model.encode(*state)["scale"]
+    of_acceleration = make_model(1, constant_spread=True).encode(*state)["scale"]
+    torch.testing.assert_close(both, learned * of_acceleration)
+    # Confidence has an end: a scale between e^-3 and e^3.
+    torch.nn.init.constant_(model.spread[-1].bias, 1e3)
+    model.noise_conditioning = "element"
+    scale = model.encode(*state)["scale"]
+    torch.testing.assert_close(scale, torch.full_like(scale, math.e**3))
+
+
+def test_learned_spread_does_not_train_the_encoder(make_model, make_state):
+    model = make_model(1)
+    model.encode(*make_state(2, 4))["scale"].sum().backward()
+    assert all(weight.grad is None for weight in model.encoder.parameters())
+    assert all(weight.grad is not None for weight in model.spread.parameters())
+
+
 def test_element_noise_ignores_the_acceleration(make_model, make_state):
     state = make_state(2, 4)
     model = make_model(1, noise_conditioning="element")
@@ -131,7 +158,7 @@ def test_element_noise_ignores_the_acceleration(make_model, make_state):
 def test_acceleration_without_history_is_not_looked_at(make_model, make_state):
     state = make_state(2, 4)
     state = state._replace(has_acceleration=torch.tensor([False, False]))
-    model = make_model(1)
+    model = make_model(1, constant_spread=True)
     other = state._replace(acceleration=torch.zeros_like(state.acceleration))
     conditions = [model.encode(*each) for each in (state, other)]
     assert torch.equal(conditions[0]["scale"], torch.ones(2, 4))

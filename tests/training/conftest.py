@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from openmm import app
+
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+
+OMEGA, STEP = 40.0, 0.005
+"""Angular frequency of the springs to the centre of mass, 1/ps; frames, ps."""
+
+
+@pytest.fixture(scope="session")
+def write_bursts() -> Callable[..., Path]:
+    """
+    Write exact frictionless bursts of atoms bound to their centre of mass.
+
+    x' = x cos(omega tau) + v/omega sin(omega tau): what a network can learn.
+    """
+
+    def write(
+        path: Path,
+        symbols: tuple[str, ...] = ("O", "H", "H"),
+        n_bursts: int = 12,
+        n_frames: int = 12,
+        seed: int = 0,
+        **provenance: float,
+    ) -> Path:
+        generator = np.random.default_rng(seed)
+        topology = app.Topology()
+        residue = topology.addResidue("MOL", topology.addChain())
+        atoms = [
+            topology.addAtom(f"{symbol}{i}", app.Element.getBySymbol(symbol), residue)
+            for i, symbol in enumerate(symbols)
+        ]
+        for atom in atoms[1:]:
+            topology.addBond(atoms[0], atom)
+        masses = np.array([atom.element.mass._value for atom in atoms])
+        weights = (masses / masses.sum())[:, None]
+        said = {"temperature_K": 500.0, "friction_per_ps": 0.0, **provenance}
+        count = n_bursts * n_frames
+        with ReferenceWriter(path, topology, masses, said, count) as writer:
+            for segment in range(n_bursts):
+                x0 = 0.1 * generator.normal(size=(len(symbols), 3))
+                v0 = 0.1 * OMEGA * generator.normal(size=(len(symbols), 3))
+                x0, v0 = x0 - (weights * x0).sum(0), v0 - (weights * v0).sum(0)
+                for frame in range(n_frames):
+                    t = STEP * frame
+                    c, s = np.cos(OMEGA * t), np.sin(OMEGA * t)
+                    x, v = x0 * c + v0 / OMEGA * s, v0 * c - x0 * OMEGA * s
+                    forces = -masses[:, None] * OMEGA**2 * x
+                    writer.write(segment, ReferenceFrame(t, x, v, forces, 0.0))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def bursts(write_bursts, tmp_path_factory) -> Path:
+    return write_bursts(tmp_path_factory.mktemp("data") / "bursts.h5")

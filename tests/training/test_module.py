@@ -1,0 +1,243 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.scales import residual_scales
+from openmm_diffmd.models.transition import PRIORS
+from openmm_diffmd.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
+from openmm_diffmd.training.module import WHITENING_MOMENTUM, TransitionTraining
+from openmm_diffmd.training.train import calibrate
+
+SMALL = ModelConfig(
+    n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=2, head_channels=6
+)
+CONFIG = TrainConfig(SMALL, DataConfig(), OptimizerConfig(num_steps=100))
+
+
+@pytest.fixture(scope="module")
+def pairs(bursts):
+    trajectory = read_reference(bursts)
+    return LaggedPairs([trajectory], [range(trajectory.n_frames)], [1, 8], 0.01)
+
+
+@pytest.fixture
+def make_module(pairs):
+    def make(config=CONFIG, seed=1):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            module = TransitionTraining(config, ["H", "O"], [0.0, 0.0], seed)
+        calibrate(module, pairs, residual_scales(pairs, 2))
+        # Outside a Trainer there is nowhere to log to.
+        module.logged = {}
+        module.log = lambda name, value: module.logged.update(
+            {name: float(value.detach())}
+        )
+        module.log_dict = lambda values, **_: module.logged.update(
+            {name: float(torch.as_tensor(v).detach()) for name, v in values.items()}
+        )
+        return module
+
+    return make
+
+
+def with_data(config, **options):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
+
+
+def with_model(config, **options):
+    model = dataclasses.replace(config.model, **options)
+    return dataclasses.replace(config, model=model)
+
+
+def fixed_batch(pairs, count=32):
+    return pairs.batch(torch.linspace(0, len(pairs) - 1, count).long())
+
+
+def fit(module, batch, steps, learning_rate=1e-2):
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.Adam(weights, lr=learning_rate)
+    history = []
+    for index in range(steps):
+        optimizer.zero_grad()
+        module.training_step(batch, index).backward()
+        optimizer.step()
+        history.append(dict(module.logged))
+    return history
+
+
+def mean_of(history, name):
+    return sum(entry[name] for entry in history) / len(history)
+
+
+def test_error_of_a_learned_mean_falls_on_a_fixed_batch(make_module, pairs):
+    module = make_module()
+    history = fit(module, fixed_batch(pairs), 80)
+    first, last = history[:10], history[-10:]
+    assert mean_of(last, "train/mean_error") < 0.6 * mean_of(first, "train/mean_error")
+
+
+def test_denoising_loss_falls_on_a_fixed_batch(make_module, pairs):
+    # About a fixed prior: a learned mean moves what there is to denoise.
+    module = make_module(with_model(CONFIG, prior="ballistic"))
+    history = fit(module, fixed_batch(pairs), 80)
+    first, last = history[:10], history[-10:]
+    # The head starts as the denoiser of a unit Gaussian; the motion is deterministic.
+    assert mean_of(last, "train/denoising") < 0.8 * mean_of(first, "train/denoising")
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_untrained_denoiser_starts_with_the_loss_of_unit_data(
+    prior, make_module, pairs
+):
+    """Preconditioning presumes residuals of unit variance, whatever the prior."""
+    module = make_module(with_model(CONFIG, prior=prior))
+    module.validation_step(fixed_batch(pairs, 64), 0)
+    residual_std = module.logged["validation/residual_std"]
+    # The batch is not quite the one of the calibration; a learned mean starts off
+    # with errors of one unit, and initial weights move it somewhat.
+    assert residual_std == pytest.approx(1.0, abs=0.6 if prior == "learned" else 0.2)
+
+
+def test_gradient_of_the_denoiser_does_not_reach_a_learned_mean(make_module, pairs):
+    module = make_module()
+    batch = fixed_batch(pairs)
+    condition = module.model.encode(
+        batch.positions,
+        batch.velocities,
+        batch.acceleration,
+        batch.has_acceleration,
+        batch.species,
+        batch.masses,
+        torch.zeros(len(batch.species)),
+    )
+    assert condition["features"].requires_grad
+    module.training_step(batch, 0).backward()
+    moved = [w.grad.clone() for w in module.model.encoder.kick.parameters()]
+    # The same step, without a denoising loss.
+    again = make_module()
+    again._denoising_loss = lambda *_: torch.zeros(())
+    again.training_step(batch, 0).backward()
+    for one, other in zip(moved, again.model.encoder.kick.parameters(), strict=True):
+        assert torch.equal(one, other.grad)
+
+
+def test_whitening_follows_the_covariance_of_the_error(make_module, pairs):
+    config = with_data(CONFIG, perturbed=0.0, drop_acceleration=0.0)
+    module = make_module(config)
+    batch = fixed_batch(pairs, 64)
+    with torch.no_grad():
+        for index in range(20):
+            module.training_step(batch, index)
+        condition = module.model.encode(*batch[:6], torch.zeros(64))
+        scaled = module.model.error(batch.following, condition)
+        known_scale = condition["scale"] / condition["spread"]
+        scaled = scaled / known_scale[:, :, None, None]
+    for element in range(2):
+        own = scaled[batch.species == element]
+        found = torch.einsum("nax,nbx->ab", own, own) / (3 * len(own))
+        # The mean is held fixed: a share of 0.99^20 of the start, 1, is left.
+        left = (1 - WHITENING_MOMENTUM) ** 20
+        expected = left * torch.eye(2) + (1 - left) * found
+        torch.testing.assert_close(
+            module.covariance[element], expected, rtol=1e-4, atol=1e-6
+        )
+        factor = module.model.residual_cholesky[element]
+        torch.testing.assert_close(factor @ factor.T, expected, rtol=1e-4, atol=1e-6)
+        assert factor[0, 1] == 0
+
+
+def test_perturbation_is_zero_on_clean_states_and_padding(make_module, pairs):
+    module = make_module(with_data(CONFIG, perturbed=0.5))
+    batch = fixed_batch(pairs, 64)
+    level, positions, velocities = module._perturb(batch)
+    clean = level == 0
+    assert 10 < int(clean.sum()) < 54
+    assert torch.equal(positions[clean], batch.positions[clean])
+    assert torch.equal(velocities[clean], batch.velocities[clean])
+    moved = (positions - batch.positions)[~clean]
+    assert (moved.abs().amax((1, 2)) > 0).all()
+
+
+@pytest.mark.statistical
+def test_perturbation_has_the_size_of_its_level(make_module, pairs):
+    module = make_module(with_data(CONFIG, perturbed=1.0, perturbation=(0.1, 0.3)))
+    batch = fixed_batch(pairs, 512)
+    level, positions, velocities = module._perturb(batch)
+    for values, before, scale, size in (
+        (positions, batch.positions, module.model.position_scale, 0.1),
+        (velocities, batch.velocities, module.model.velocity_scale, 0.3),
+    ):
+        unit = size * scale[batch.species][..., None] * level[:, None, None]
+        ratio = (values - before) / unit
+        # Stochastic: variance of that many unit Gaussians, 4 standard errors.
+        error = 4 * math.sqrt(2 / ratio.numel())
+        assert ratio.var().item() == pytest.approx(1.0, abs=error + 1e-3)
+
+
+@pytest.mark.parametrize("perturbed", [0.0, 1.0])
+def test_loss_is_finite_whatever_is_perturbed(perturbed, make_module, pairs):
+    module = make_module(with_data(CONFIG, perturbed=perturbed))
+    for count in (1, 16):
+        loss = module.training_step(fixed_batch(pairs, count), 0)
+        assert loss.isfinite()
+        loss.backward()
+
+
+def test_validation_reports_errors_of_each_element_beside_the_floor(make_module, pairs):
+    module = make_module()
+    module.stochastic_floor = [0.25, 0.5]
+    batch = fixed_batch(pairs, 64)
+    module.validation_step(batch, 0)
+    logged = module.logged
+    assert {"validation/error", "validation/denoising"} <= logged.keys()
+    condition = module.model.encode(*batch[:6], torch.zeros(64))
+    error = module.model.error(batch.following, condition)
+    for index, symbol in enumerate(["H", "O"]):
+        own = error[batch.species == index]
+        for axis, name in enumerate(("position", "velocity")):
+            expected = own[:, axis].square().mean().sqrt().item()
+            found = logged[f"validation/{symbol}_{name}"]
+            assert found == pytest.approx(expected, rel=1e-5)
+    assert logged["validation/H_velocity_floor"] == 0.25
+    assert logged["validation/O_velocity_floor"] == 0.5
+
+
+def test_validation_leaves_out_elements_that_a_file_lacks(make_module, pairs):
+    module = make_module()
+    batch = fixed_batch(pairs, 8)
+    module.validation_step(batch._replace(species=torch.ones_like(batch.species)), 0)
+    assert "validation/O_position" in module.logged
+    assert not any("/H_" in name for name in module.logged)
+    assert all(math.isfinite(value) for value in module.logged.values())
+
+
+def test_learning_rate_rises_stays_and_falls(make_module):
+    options = OptimizerConfig(
+        num_steps=100, warmup_steps=10, decay_fraction=0.4, learning_rate=1e-3
+    )
+    module = make_module(dataclasses.replace(CONFIG, optimizer=options))
+    configured = module.configure_optimizers()
+    factor = configured["lr_scheduler"]["scheduler"].lr_lambdas[0]
+    assert [factor(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert [factor(step) for step in (30, 60)] == [1.0, 1.0]
+    assert factor(80) == pytest.approx(0.5)
+    assert factor(100) == 0.0
+    assert configured["lr_scheduler"]["interval"] == "step"
+
+
+def test_noise_generator_travels_with_the_checkpoint(make_module):
+    module, other = make_module(), make_module(seed=2)
+    module._uniform(5)
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    assert torch.equal(module._uniform(7), other._uniform(7))

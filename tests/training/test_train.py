@@ -1,0 +1,310 @@
+import csv
+import dataclasses
+import itertools
+import json
+import math
+import warnings
+
+import pytest
+import torch
+
+from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.train import train
+from openmm_diffmd.units import BOLTZMANN
+
+MODEL = ModelConfig(
+    n_max=3, channels=6, n_heads=2, edge_channels=6, n_layers=2, head_channels=4
+)
+DATA = DataConfig(fractions=(0.6, 0.2, 0.2))
+OPTIMIZER = OptimizerConfig(
+    num_steps=12,
+    batch_size=8,
+    warmup_steps=2,
+    # All but the last step at one rate: a shorter training is the start of a longer.
+    decay_fraction=0.01,
+    validation_interval=6,
+    checkpoint_interval=6,
+)
+
+
+def run(data, output, model=MODEL, pairs=DATA, optimizer=OPTIMIZER, **options):
+    data = data if isinstance(data, list) else [data]
+    return train(data, output, model, pairs, optimizer, progress=False, **options)
+
+
+def load(path):
+    # The file is ours: written a moment ago.
+    return torch.load(path, weights_only=False)
+
+
+@pytest.fixture(scope="module")
+def trained(bursts, tmp_path_factory):
+    output = tmp_path_factory.mktemp("training") / "run"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # TorchScript is deprecated upstream, and e3nn names it.
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+        run(bursts, output)
+    return output
+
+
+def metrics(output):
+    rows = []
+    for path in sorted(output.glob("csv/version_*/metrics.csv")):
+        with path.open(newline="") as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+def test_training_leaves_checkpoint_logs_and_description(trained, bursts):
+    checkpoint = load(trained / "last.ckpt")
+    assert checkpoint["global_step"] == 12
+    assert list(trained.glob("lightning_logs/version_0/events.out.tfevents.*"))
+    description = json.loads((trained / "training.json").read_text())
+    assert description["elements"] == ["H", "O"]
+    assert description["seed"] == 1
+    assert description["config"]["model"] == dataclasses.asdict(MODEL)
+    assert list(description["bond_ranges_nm"]) == ["H-O"]
+    assert description["example"]["elements"] == ["O", "H", "H"]
+    assert description["example"]["bonds"] == [[0, 1], [0, 2]]
+    (data,) = description["data"]
+    assert data["file"] == bursts.name
+    assert data["n_frames"] == 144
+    assert data["n_segments"] == 12
+    assert data["train_frames"] == 86
+
+
+def test_validation_rows_hold_every_element_and_its_floor(trained):
+    rows = metrics(trained)
+    assert [int(row["step"]) for row in rows] == [5, 11]
+    for row in rows:
+        for symbol in ("H", "O"):
+            assert float(row[f"validation/{symbol}_position"]) > 0
+            assert float(row[f"validation/{symbol}_velocity"]) > 0
+            # Frictionless bursts: nothing is left open.
+            assert float(row[f"validation/{symbol}_velocity_floor"]) == 0
+
+
+def test_weights_kept_are_the_running_average(trained):
+    checkpoint = load(trained / "last.ckpt")
+    averaged, current = checkpoint["state_dict"], checkpoint["current_model_state"]
+    name = "model.encoder.kick.0.weight"
+    assert not torch.equal(averaged[name], current[name])
+    assert averaged.keys() == current.keys()
+
+
+def test_same_seed_gives_the_same_weights(trained, bursts, tmp_path):
+    again = load(run(bursts, tmp_path / "again"))["state_dict"]
+    other = load(run(bursts, tmp_path / "other", seed=2))["state_dict"]
+    for name, value in load(trained / "last.ckpt")["state_dict"].items():
+        assert torch.equal(value, again[name]), name
+    assert not torch.equal(
+        again["model.denoiser.gate.weight"], other["model.denoiser.gate.weight"]
+    )
+
+
+def test_resumed_training_goes_on_from_the_checkpoint(bursts, tmp_path):
+    output = tmp_path / "run"
+    half = dataclasses.replace(OPTIMIZER, num_steps=6)
+    before = load(run(bursts, output, optimizer=half))
+    assert before["global_step"] == 6
+    # No further step: what is loaded is written again.
+    same = load(run(bursts, output, optimizer=half, resume=True))
+    assert same["global_step"] == 6
+    for part in ("state_dict", "current_model_state"):
+        for name, value in before[part].items():
+            assert torch.equal(value, same[part][name]), name
+    after = load(run(bursts, output, resume=True))
+    assert after["global_step"] == 12
+    assert after["averaging_state"]["n_averaged"] == 12
+    steps = [state["step"] for state in after["optimizer_states"][0]["state"].values()]
+    assert {int(step) for step in steps} == {12}
+    assert [int(row["step"]) for row in metrics(output)][-1] == 11
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a training early."""
+
+
+def test_resumed_training_equals_the_uninterrupted_one_but_for_its_batches(
+    bursts, tmp_path, monkeypatch
+):
+    """Weights, average, optimizer and noise go on; only batches are drawn anew."""
+
+    def batches(self):
+        for index in itertools.count():
+            if index == kill_at:
+                raise KilledError
+            yield self._pairs.batch(torch.arange(8))
+
+    monkeypatch.setattr(RandomBatches, "__iter__", batches)
+    kill_at = None
+    whole = load(run(bursts, tmp_path / "whole"))
+    kill_at = 9
+    with pytest.raises(KilledError):
+        run(bursts, tmp_path / "halves")
+    assert load(tmp_path / "halves" / "last.ckpt")["global_step"] == 6
+    kill_at = None
+    halves = load(run(bursts, tmp_path / "halves", resume=True))
+    for part in ("state_dict", "current_model_state"):
+        for name, value in whole[part].items():
+            assert torch.equal(halves[part][name], value), name
+
+
+def test_resuming_with_another_network_is_refused(trained, bursts):
+    other = dataclasses.replace(MODEL, channels=8)
+    with pytest.raises(ValueError, match=r"found model.channels 8, .* resume has 6"):
+        run(bursts, trained, model=other, resume=True)
+
+
+def test_resuming_with_another_lag_is_refused(trained, bursts):
+    other = dataclasses.replace(DATA, lag_time_fs=5.0)
+    with pytest.raises(ValueError, match=r"found data.lag_time_fs 5.0, .* has 10.0"):
+        run(bursts, trained, pairs=other, resume=True)
+
+
+def test_resuming_with_other_elements_is_refused(trained, write_bursts, tmp_path):
+    other = write_bursts(tmp_path / "other.h5", symbols=("S", "H", "H"))
+    with pytest.raises(
+        ValueError, match=r"found elements \['H', 'S'\], .*\['H', 'O'\]"
+    ):
+        run(other, trained, resume=True)
+
+
+def test_existing_training_is_refused(trained, bursts):
+    with pytest.raises(FileExistsError, match=r"found a training in .*; set resume"):
+        run(bursts, trained)
+
+
+def test_resuming_without_a_checkpoint_is_refused(bursts, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to resume from"):
+        run(bursts, tmp_path / "nothing", resume=True)
+
+
+def test_time_reversal_of_thermostatted_dynamics_is_refused(bursts, tmp_path):
+    pairs = dataclasses.replace(DATA, dynamics="thermostatted")
+    with pytest.raises(ValueError, match="not reversible; switch it off"):
+        run(bursts, tmp_path / "run", pairs=pairs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_are_refused_before_a_folder_is_made(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        run(tmp_path / "none.h5", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_floor_of_thermostatted_data_is_that_of_their_noise(write_bursts, tmp_path):
+    data = write_bursts(tmp_path / "hot.h5", temperature_K=300.0, friction_per_ps=2.0)
+    pairs = dataclasses.replace(DATA, dynamics="thermostatted", time_reversal=False)
+    short = dataclasses.replace(OPTIMIZER, num_steps=2, validation_interval=2)
+    run(data, tmp_path / "run", pairs=pairs, optimizer=short)
+    row = metrics(tmp_path / "run")[-1]
+    weights = load(tmp_path / "run" / "last.ckpt")["state_dict"]
+    # Ornstein-Uhlenbeck over 10 fs at 2/ps.
+    variance = BOLTZMANN * 300.0 * (1 - math.exp(-2 * 2.0 * 0.01))
+    for index, (symbol, mass) in enumerate([("H", 1.007947), ("O", 15.99943)]):
+        scale = weights["model.velocity_scale"][index].item()
+        expected = math.sqrt(variance / mass) / scale
+        found = float(row[f"validation/{symbol}_velocity_floor"])
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_molecules_of_different_size_train_together(bursts, write_bursts, tmp_path):
+    small = write_bursts(tmp_path / "small.h5", symbols=("C", "O"), seed=3)
+    run([bursts, small], tmp_path / "run")
+    description = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert description["elements"] == ["H", "C", "O"]
+    weights = load(tmp_path / "run" / "last.ckpt")["state_dict"]
+    assert all(value.isfinite().all() for value in weights.values())
+    row = metrics(tmp_path / "run")[-1]
+    # One validation a file; an element that a file lacks has no number there.
+    assert float(row["validation/H_position/dataloader_idx_0"]) > 0
+    assert "validation/H_position/dataloader_idx_1" not in row
+    assert float(row["validation/C_position/dataloader_idx_1"]) > 0
+
+
+class Recorder:
+    """Stand-in for pairs that says what it was asked for."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def batch(self, indices, reverse=None):
+        return indices, reverse
+
+
+def test_random_batches_come_from_their_seed():
+    def first(seed, time_reversal=True):
+        return next(iter(RandomBatches(Recorder(1000), 16, time_reversal, seed)))
+
+    indices, reverse = first(1)
+    assert torch.equal(indices, first(1)[0])
+    assert not torch.equal(indices, first(2)[0])
+    assert len(indices) == 16
+    assert reverse.any()
+    assert not reverse.all()
+    assert first(1, time_reversal=False)[1] is None
+
+
+def test_validation_batch_is_spread_over_all_pairs():
+    loaded = next(iter(validation_loader(Recorder(2000))))
+    indices, reverse = loaded
+    assert reverse is None
+    assert indices[0] == 0
+    assert indices[-1] == 1999
+    assert len(indices.unique()) == 512
+    few, _ = next(iter(validation_loader(Recorder(3))))
+    assert few.tolist() == [0, 1, 2]
+
+
+def test_second_part_keeps_the_encoder_and_trains_the_rest(trained, bursts, tmp_path):
+    frozen = dataclasses.replace(OPTIMIZER, freeze_encoder=True)
+    output = run(bursts, tmp_path / "second", optimizer=frozen, initialize_from=trained)
+    before, after = (
+        load(trained / "last.ckpt")["state_dict"],
+        load(output)["state_dict"],
+    )
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert [name for name in changed if name.startswith("model.encoder.")] == []
+    assert "model.denoiser.gate.weight" in changed
+    assert "model.spread.3.weight" in changed
+
+
+def test_training_from_before_the_learned_spread_can_be_started_from(
+    trained, bursts, tmp_path
+):
+    old = tmp_path / "old"
+    old.mkdir()
+    checkpoint = load(trained / "last.ckpt")
+    weights = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {
+        name: value for name, value in weights.items() if ".spread." not in name
+    }
+    torch.save(checkpoint, old / "last.ckpt")
+    (old / "training.json").write_text((trained / "training.json").read_text())
+    short = dataclasses.replace(OPTIMIZER, num_steps=1, freeze_encoder=True)
+    output = run(bursts, tmp_path / "new", optimizer=short, initialize_from=old)
+    name = "model.encoder.kick.0.weight"
+    assert torch.equal(load(output)["state_dict"][name], weights[name])
+
+
+def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
+    other = dataclasses.replace(MODEL, channels=8)
+    with pytest.raises(ValueError, match="found a training of another network in"):
+        run(bursts, tmp_path / "run", model=other, initialize_from=trained)
+
+
+def test_starting_from_nothing_is_refused(bursts, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to start from"):
+        run(bursts, tmp_path / "run", initialize_from=tmp_path / "nothing")
+
+
+def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
+    frozen = dataclasses.replace(OPTIMIZER, freeze_encoder=True)
+    with pytest.raises(ValueError, match="freeze_encoder without initialize_from"):
+        run(bursts, tmp_path / "run", optimizer=frozen)
