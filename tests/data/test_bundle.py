@@ -1,0 +1,72 @@
+"""A bundle holds the frames of its sources, rounded, and says where they are from."""
+
+import mdtraj
+import numpy as np
+import pytest
+from openmm import app
+
+from openmm_diffmd.data.bundle import POSITION_STEP, VELOCITY_STEP, bundle_reference
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+
+
+@pytest.fixture
+def write_source(tmp_path):
+    topology = app.Topology()
+    residue = topology.addResidue("OH", topology.addChain())
+    atoms = [
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+        for symbol in ("O", "H")
+    ]
+    topology.addBond(*atoms)
+
+    def write(name, seed, num_frames=7, temperature=500.0):
+        generator = np.random.default_rng(seed)
+        provenance = {"temperature_K": temperature, "seed": seed}
+        path = tmp_path / f"{name}.h5"
+        masses = np.array([15.999, 1.008])
+        with ReferenceWriter(path, topology, masses, provenance, num_frames) as file:
+            for index in range(num_frames):
+                file.write(
+                    0,
+                    ReferenceFrame(
+                        time=0.01 * (index + 1),
+                        positions=0.1 * generator.standard_normal((2, 3)),
+                        velocities=generator.standard_normal((2, 3)),
+                        forces=np.zeros((2, 3)),
+                        potential_energy=0.0,
+                    ),
+                )
+        return path
+
+    return write
+
+
+def test_bundle_holds_the_frames_of_its_sources(write_source, tmp_path):
+    sources = [write_source("a", 1), write_source("b", 2, num_frames=5)]
+    path = bundle_reference(sources, tmp_path / "bundle.h5")
+    found = read_reference(path)
+    expected = [read_reference(source) for source in sources]
+    positions = np.concatenate([t.positions for t in expected])
+    velocities = np.concatenate([t.velocities for t in expected])
+    assert np.abs(found.positions - positions).max() <= 0.51 * POSITION_STEP
+    assert np.abs(found.velocities - velocities).max() <= 0.51 * VELOCITY_STEP
+    np.testing.assert_array_equal(found.segments, [0] * 7 + [1] * 5)
+    np.testing.assert_allclose(found.times[7:], 0.01 * np.arange(1, 6), rtol=1e-6)
+    assert [s["seed"] for s in found.provenance["sources"]] == [1, 2]
+    assert mdtraj.load(str(path)).n_frames == 12
+
+
+def test_another_temperature_is_refused(write_source, tmp_path):
+    sources = [write_source("a", 1), write_source("b", 2, temperature=300.0)]
+    with pytest.raises(ValueError, match="another molecule or temperature"):
+        bundle_reference(sources, tmp_path / "bundle.h5")
+
+
+def test_an_existing_file_is_kept(write_source, tmp_path):
+    kept = tmp_path / "bundle.h5"
+    kept.write_text("mine")
+    with pytest.raises(FileExistsError, match="exists"):
+        bundle_reference([write_source("a", 1)], kept)
+    assert kept.read_text() == "mine"
