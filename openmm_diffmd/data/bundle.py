@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.data.readers import read_reference
 
-POSITION_STEP = 2.0**-16
+POSITION_STEP = 2.0**-14
 """Positions are rounded to this, nm."""
-VELOCITY_STEP = 2.0**-9
+VELOCITY_STEP = 2.0**-7
 """Velocities are rounded to this, nm/ps."""
 
 

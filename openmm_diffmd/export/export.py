@@ -11,6 +11,7 @@ import torch
 
 from openmm_diffmd.data.pairs import LaggedPairs
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.diffusion.residuals import residual_covariance
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.models import TransitionModel
@@ -212,12 +213,12 @@ def _calibrate(
         torch.zeros(len(batch.species)),
     )
     error = model.error(batch.following, condition)
-    scaled = error / condition["scale"][:, :, None, None]
+    residual = model.whiten(batch.following, condition)
     figures: dict[str, Any] = {"n_pairs": len(batch.species)}
     for index, symbol in enumerate(symbols):
-        own = scaled[batch.species == index].double()
-        covariance = torch.einsum("nax,nbx->ab", own, own) / (3 * len(own))
-        model.residual_cholesky[index] = torch.linalg.cholesky(covariance).float()
+        cholesky = model.residual_cholesky[index]
+        covariance = residual_covariance(residual[batch.species == index], cholesky)
+        model.residual_cholesky[index] = torch.linalg.cholesky(covariance)
         plain = error[batch.species == index].square().mean((0, 2)).sqrt()
         figures[symbol] = {
             "position_relative": float(plain[0]),

@@ -10,6 +10,11 @@ from torch import Tensor
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.diffusion.noise_schedule import log_uniform_noise_levels
 from openmm_diffmd.diffusion.preconditioning import denoising_loss_weight
+from openmm_diffmd.diffusion.residuals import (
+    limit_outliers,
+    residual_covariance,
+    spread_loss,
+)
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import TrainConfig
 
@@ -20,7 +25,7 @@ class TransitionTraining(lightning.LightningModule):
     """
     Train a `TransitionModel`: its mean by regression, its denoiser by EDM's loss.
 
-    The residual's scale is fitted by the Gaussian likelihood of the error. With the
+    The residual's spread is fitted by `spread_loss`. With the
     learned prior the denoiser sees the encoder's features detached, so that
     the encoder serves the mean; with the other priors it is trained through.
 
@@ -87,25 +92,27 @@ class TransitionTraining(lightning.LightningModule):
         real = batch.species >= 0
         error = self.model.error(batch.following, condition)
         loss = torch.zeros(())
-        if self.config.model.prior == "learned":
+        learned = self.config.model.prior == "learned"
+        if learned:
             # The norm, not its square: a few hot pairs do not rule the gradient.
             loss = (error.square().sum(-1) + 1e-8).sqrt()[real].mean()
             self.log("train/mean_error", loss)
+        detached = {name: value.detach() for name, value in condition.items()}
+        residual = self.model.whiten(batch.following, detached)
+        unspread = residual * detached["spread"][:, :, None, None]
+        if learned:
             clean = real & (level == 0)[:, None]
-            # Without the learned spread, or the two would share one freedom.
-            known_scale = (condition["scale"] / condition["spread"]).detach()
-            self._update_whitening(error.detach(), known_scale, batch, clean)
-        loss = loss + self._spread_loss(batch.following, condition, real)
-        if self.config.model.prior == "learned":
-            condition = {name: value.detach() for name, value in condition.items()}
+            self._update_whitening(unspread, batch.species, clean)
+        spread = spread_loss(unspread, condition["spread"].log())[real].mean()
+        self.log("train/spread", spread)
         denoising = self._denoising_loss(
-            self.model.whiten(batch.following, condition).detach(),
-            condition,
+            limit_outliers(residual),
+            detached if learned else condition,
             real,
             self.generator,
         )
         self.log("train/denoising", denoising)
-        return loss + denoising
+        return loss + spread + denoising
 
     def validation_step(
         self, batch: PairBatch, batch_index: int, dataloader_idx: int = 0
@@ -219,31 +226,18 @@ class TransitionTraining(lightning.LightningModule):
 
     @torch.no_grad()
     def _update_whitening(
-        self, error: Tensor, scale: Tensor, batch: PairBatch, chosen: Tensor
+        self, residual: Tensor, species: Tensor, chosen: Tensor
     ) -> None:
-        scaled = error / scale[:, :, None, None]
+        # Whitened without the learned spread, or the two would share one freedom.
+        cholesky = self.model.residual_cholesky
         for index in range(len(self.elements)):
-            own = scaled[chosen & (batch.species == index)]
+            own = residual[chosen & (species == index)]
             if len(own):
-                found = torch.einsum("nax,nbx->ab", own, own) / (3 * len(own))
+                found = residual_covariance(own, cholesky[index])
                 self.covariance[index].lerp_(found, WHITENING_MOMENTUM)
         # A floor, so that a mean that is exact in training can be whitened.
         floor = 1e-10 * torch.eye(2)
-        self.model.residual_cholesky[: len(self.elements)] = torch.linalg.cholesky(
-            self.covariance + floor
-        )
-
-    def _spread_loss(
-        self, following: Tensor, condition: dict[str, Tensor], chosen: Tensor
-    ) -> Tensor:
-        # Gaussian likelihood of the error: least where the scale is its spread.
-        detached = {name: value.detach() for name, value in condition.items()}
-        square = self.model.whiten(following, detached).square().mean((-2, -1))
-        log_ratio = condition["scale"].log() - detached["scale"].log()
-        likelihood = condition["scale"].log() + 0.5 * square * (-2 * log_ratio).exp()
-        loss = likelihood[chosen].mean()
-        self.log("train/spread", loss)
-        return loss
+        cholesky[: len(self.elements)] = torch.linalg.cholesky(self.covariance + floor)
 
     def _denoising_loss(
         self,
