@@ -111,6 +111,21 @@ def test_invariants_are_the_contractions_of_fourier_bessel_features(make_state):
         )
 
 
+@pytest.mark.parametrize("cutoff", [0.5, 1.5])
+def test_edges_are_pairs_within_the_cutoff_only(cutoff, make_state):
+    state = make_state(2, 4)
+    positions = state.positions.clone()
+    positions[:, 3] = torch.tensor([cutoff + 0.8, 0.0, 0.0])
+    pairs = ~torch.eye(4, dtype=torch.bool).expand(2, 4, 4)
+    pairs = pairs & (torch.arange(4) != 2)[None, None] & (torch.arange(4) != 2)[:, None]
+    envelope = EdgeGeometry(cutoff, 16.0, 1, 3)(
+        positions, state.velocities, pairs
+    ).envelope
+    distances = torch.cdist(positions, positions)
+    assert torch.equal(envelope > 0, pairs & (distances < cutoff))
+    assert (envelope > 0).any()
+
+
 def test_attention_weights_sum_below_one_and_follow_the_envelope():
     generator = torch.Generator().manual_seed(8)
     logits = torch.randn(2, 3, 3, 4, generator=generator)

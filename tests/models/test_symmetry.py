@@ -118,13 +118,15 @@ def test_batch_equals_single_molecules(make_model, make_state, residual_of, one_
             assert_near(one, other[part])
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize(
+    ("prior", "cutoff"), [*((prior, 0.5) for prior in PRIORS), ("learned", 1.5)]
+)
 def test_padding_changes_nothing_and_stays_zero(
-    prior, make_model, make_state, residual_of, one_lag
+    prior, cutoff, make_model, make_state, residual_of, one_lag
 ):
     state = make_state(3, 4)
     residual, sigma = residual_of(state)
-    model = make_model(2, prior=prior)
+    model = make_model(2, prior=prior, cutoff=cutoff)
     filler = {"species": -1}
     padded = type(state)(
         *(
