@@ -192,6 +192,31 @@ def test_loss_is_finite_whatever_is_perturbed(perturbed, make_module, pairs):
         loss.backward()
 
 
+def test_padding_takes_no_part_in_the_losses(make_module, pairs):
+    config = with_data(CONFIG, perturbed=0.0, drop_acceleration=0.0)
+    batch = fixed_batch(pairs, 16)
+    padded = type(batch)(
+        *(
+            torch.nn.functional.pad(
+                value,
+                [0, 0] * (value.dim() - 2) + [0, 2],
+                value=-1 if name == "species" else 0,
+            )
+            if value.dim() > 1
+            else value
+            for name, value in batch._asdict().items()
+        )
+    )
+    logs = []
+    for each in (batch, padded):
+        module = make_module(config)
+        module.training_step(each, 0)
+        logs.append((module.logged, module.covariance))
+    for name in ("train/mean_error", "train/spread"):
+        assert logs[0][0][name] == pytest.approx(logs[1][0][name], rel=1e-5)
+    torch.testing.assert_close(logs[0][1], logs[1][1], rtol=1e-5, atol=1e-7)
+
+
 def test_validation_reports_errors_of_each_element_beside_the_floor(make_module, pairs):
     module = make_module()
     module.stochastic_floor = [0.25, 0.5]
