@@ -171,7 +171,7 @@ def _calibrate(
     fraction: float,
 ) -> dict[str, Any]:
     """
-    Set the whitening to the error on frames that were not trained on.
+    Set the learned prior's whitening to the error on frames not trained on.
 
     Parameters
     ----------
@@ -216,9 +216,10 @@ def _calibrate(
     residual = model.whiten(batch.following, condition)
     figures: dict[str, Any] = {"n_pairs": len(batch.species)}
     for index, symbol in enumerate(symbols):
-        cholesky = model.residual_cholesky[index]
-        covariance = residual_covariance(residual[batch.species == index], cholesky)
-        model.residual_cholesky[index] = torch.linalg.cholesky(covariance)
+        if model.prior == "learned":
+            cholesky = model.residual_cholesky[index]
+            covariance = residual_covariance(residual[batch.species == index], cholesky)
+            model.residual_cholesky[index] = torch.linalg.cholesky(covariance)
         plain = error[batch.species == index].square().mean((0, 2)).sqrt()
         figures[symbol] = {
             "position_relative": float(plain[0]),
