@@ -57,7 +57,7 @@ class EquivariantAttention(nn.Module):
         self.n_heads = n_heads
         self.channels = channels
         paths = coupling_paths(l_max, edge_l_max)
-        self.ends = [(l_in, l_out) for l_in, _, l_out in paths]
+        self.paths = paths
         self.n_paths = len(paths)
         self.norm = EquivariantLayerNorm(l_max, channels)
         self.edge_in = nn.Linear(n_invariants, edge_channels)
@@ -93,11 +93,15 @@ class EquivariantAttention(nn.Module):
         filters = self.filters(hidden.flatten(-2)).chunk(self.n_paths, dim=-1)
         values = self.values(features)
         degree_messages: list[Tensor] = []
-        for index, (l_in, l_out) in enumerate(self.ends):
+        for index, (l_in, l_edge, l_out) in enumerate(self.paths):
             size = 2 * l_in + 1
             value = values[:, :, l_in * l_in : l_in * l_in + size]
             coupling = geometry.couplings[index]
-            if l_out == 0:
+            if l_edge == 0:
+                # The coupling is the identity.
+                sent = filters[index][..., None, :] * value[:, None]
+                message = sent.sum(2).flatten(0, 1)
+            elif l_out == 0:
                 # The sum over components first leaves one number an edge to filter.
                 from_j = coupling.view(n_batch, n_atoms, n_atoms, size).transpose(1, 2)
                 scalars = torch.matmul(from_j, value).transpose(1, 2)
