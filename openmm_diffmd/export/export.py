@@ -112,7 +112,12 @@ def export_model(
         versions=_versions(),
         git_hash=_git_hash(),
         example=description["example"],
-        config={**config, "seed": description["seed"], "steps": step},
+        config={
+            **config,
+            "seed": description["seed"],
+            "steps": step,
+            "history": description.get("history", []),
+        },
         acceptance={"one_lag": covariance},
     )
     Path(output).parent.mkdir(parents=True, exist_ok=True)

@@ -135,12 +135,16 @@ def train(
         config, symbols, stochastic_floor(trajectories, symbols, scales, config), seed
     )
     if initialize_from is not None:
-        initialize(module, Path(initialize_from))
+        earlier = initialize(module, Path(initialize_from))
+        description["history"] = [*earlier.get("history", []), earlier["config"]]
     elif not resume:
         calibrate(module, training_pairs, scales)
     if resume:
         before = json.loads((output / DESCRIPTION_FILE).read_text())
         check_same_training(before, description)
+        description["history"] = before.get("history", [])
+        if before["config"] != json.loads(json.dumps(description["config"])):
+            description["history"].append(before["config"])
     output.mkdir(parents=True, exist_ok=True)
     (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
     first_step = torch.load(checkpoint)["global_step"] if resume else 0
@@ -252,7 +256,7 @@ def split_trajectories(
     ]
 
 
-def initialize(module: TransitionTraining, folder: Path) -> None:
+def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
     """
     Start from the averaged weights and the scales of another training.
 
@@ -262,6 +266,11 @@ def initialize(module: TransitionTraining, folder: Path) -> None:
         What is to be trained.
     folder : path-like
         Folder of the other training.
+
+    Returns
+    -------
+    dict
+        Description of the other training.
 
     Raises
     ------
@@ -273,7 +282,7 @@ def initialize(module: TransitionTraining, folder: Path) -> None:
     checkpoint = folder / LAST_CHECKPOINT
     if not checkpoint.is_file():
         raise FileNotFoundError(f"found no {checkpoint} to start from")
-    description = json.loads((folder / DESCRIPTION_FILE).read_text())
+    description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
     found = (description["config"]["model"], description["elements"])
     expected = (dataclasses.asdict(module.config.model), module.elements)
     if found != expected:
@@ -288,6 +297,7 @@ def initialize(module: TransitionTraining, folder: Path) -> None:
         if name.startswith("model.spread."):
             weights.setdefault(name, value)
     module.load_state_dict(weights)
+    return description
 
 
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:
