@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-from openmm_diffmd.data.pairs import LaggedPairs
-from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.diffusion.residuals import residual_covariance
+from openmm_diffmd.export.calibration import (
+    calibrate_spread,
+    one_lag_figures,
+    pairs_left_out,
+)
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.models import TransitionModel
@@ -34,7 +36,7 @@ def export_model(
     calibration_fraction: float = 0.05,
 ) -> Path:
     """
-    Export the averaged weights of a training, whitening calibrated anew.
+    Export the averaged weights of a training, the spread of its draws calibrated.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ def export_model(
     name : str
         Name of the model.
     data : list of path-like
-        The reference files it was trained on, for the calibration of the residual's
-        covariance on their validation part.
+        The reference files it was trained on; what comes after their training part,
+        at `temperature_K` where there is such a file, calibrates the spread.
     temperature_K : float
         Temperature of runs that ask for none, K.
     friction_per_ps : float
@@ -81,8 +83,15 @@ def export_model(
         )
     description = json.loads((Path(training) / "training.json").read_text())
     model, step = _load_weights(checkpoint, description)
-    covariance = _calibrate(model, data, description, calibration_fraction)
     config = description["config"]
+    sigma_min = config["optimizer"]["sigma_min"]
+    batch = pairs_left_out(
+        model, data, description, temperature_K, calibration_fraction
+    )
+    calibration = calibrate_spread(
+        model, batch, sampler, num_sampling_steps, sigma_min, sigma_max
+    )
+    figures = one_lag_figures(model, batch, description["elements"], calibration)
     metadata = ModelMetadata(
         name=name,
         dynamics=config["data"]["dynamics"],
@@ -98,7 +107,7 @@ def export_model(
         prior=config["model"]["prior"],
         noise_conditioning=config["model"]["noise_conditioning"],
         noise={
-            "sigma_min": config["optimizer"]["sigma_min"],
+            "sigma_min": sigma_min,
             "sigma_max": sigma_max,
             "rho": 7.0,
         },
@@ -118,7 +127,7 @@ def export_model(
             "steps": step,
             "history": description.get("history", []),
         },
-        acceptance={"one_lag": covariance},
+        acceptance={"one_lag": figures},
     )
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     return save_model(model, metadata, Path(output))
@@ -166,73 +175,6 @@ def _load_weights(
         }
     )
     return model.eval(), int(saved["global_step"])
-
-
-@torch.no_grad()
-def _calibrate(
-    model: TransitionModel,
-    data: list[Path],
-    description: dict[str, Any],
-    fraction: float,
-) -> dict[str, Any]:
-    """
-    Set the learned prior's whitening to the error on frames not trained on.
-
-    Parameters
-    ----------
-    model : TransitionModel
-        The model; its whitening is replaced.
-    data : list of path-like
-        Reference files.
-    description : dict
-        Of the training.
-    fraction : float
-        Share of the frames after the training part.
-
-    Returns
-    -------
-    dict
-        Root mean square one-lag errors per element, in units of the residual's
-        spread and in nm and nm/ps.
-    """
-    from ase.data import atomic_numbers
-
-    symbols = description["elements"]
-    trajectories = [read_reference(path) for path in data]
-    ranges = []
-    for trajectory, file in zip(trajectories, description["data"], strict=True):
-        segment = int((trajectory.segments == trajectory.segments[0]).sum())
-        start = file["train_frames"] + segment
-        ranges.append(range(start, start + int(fraction * trajectory.n_frames)))
-    pairs = LaggedPairs(
-        trajectories, ranges, [atomic_numbers[s] for s in symbols], model.lag_time
-    )
-    batch = pairs.batch(torch.linspace(0, len(pairs) - 1, min(4096, len(pairs))).long())
-    condition = model.encode(
-        batch.positions,
-        batch.velocities,
-        batch.acceleration,
-        batch.has_acceleration,
-        batch.species,
-        batch.masses,
-        torch.zeros(len(batch.species)),
-    )
-    error = model.error(batch.following, condition)
-    residual = model.whiten(batch.following, condition)
-    figures: dict[str, Any] = {"n_pairs": len(batch.species)}
-    for index, symbol in enumerate(symbols):
-        if model.prior == "learned":
-            cholesky = model.residual_cholesky[index]
-            covariance = residual_covariance(residual[batch.species == index], cholesky)
-            model.residual_cholesky[index] = torch.linalg.cholesky(covariance)
-        plain = error[batch.species == index].square().mean((0, 2)).sqrt()
-        figures[symbol] = {
-            "position_relative": float(plain[0]),
-            "velocity_relative": float(plain[1]),
-            "position_nm": float(plain[0] * model.position_scale[index]),
-            "velocity_nm_per_ps": float(plain[1] * model.velocity_scale[index]),
-        }
-    return figures
 
 
 def _versions() -> dict[str, str]:

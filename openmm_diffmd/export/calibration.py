@@ -1,0 +1,191 @@
+"""Calibrate what a model draws against its true one-lag error, on frames left out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor
+
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
+from openmm_diffmd.diffusion.residuals import residual_covariance
+from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
+from openmm_diffmd.models import TransitionModel
+
+MAX_PAIRS = 4096
+SEED = 1
+
+
+@torch.no_grad()
+def calibrate_spread(
+    model: TransitionModel,
+    batch: PairBatch,
+    sampler: str,
+    num_sampling_steps: int,
+    sigma_min: float,
+    sigma_max: float,
+) -> dict[str, Tensor]:
+    """
+    Scale the drawn residuals until their covariance is that of the true errors.
+
+    A sampler of few steps draws residuals whose covariance is off. With C the
+    covariance of the true residuals and S that of the drawn ones, of an element, the
+    decoder's factor L becomes L chol(C) chol(S)^-1.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model; `residual_cholesky` is changed, for the learned prior.
+    batch : PairBatch
+        Pairs that the model was not trained on.
+    sampler : str
+        Name of the sampler.
+    num_sampling_steps : int
+        Denoising steps K; 0 changes nothing.
+    sigma_min, sigma_max : float
+        Range of the noise levels.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``error``, shape (B, A, 2, 3), the mean's error in units of the elements'
+        scales; ``spread``, shape (n_elements, 2), root mean square of the drawn
+        residuals over that of the true ones, before calibration, for position and
+        velocity (nan for K = 0).
+    """
+    count = len(batch.species)
+    condition = model.encode(
+        batch.positions,
+        batch.velocities,
+        batch.acceleration,
+        batch.has_acceleration,
+        batch.species,
+        batch.masses,
+        torch.zeros(count),
+    )
+    error = model.error(batch.following, condition)
+    spread = torch.full((model.n_elements, 2), torch.nan)
+    if num_sampling_steps == 0:
+        return {"error": error, "spread": spread}
+    draws = 1 + num_extra_draws(sampler, num_sampling_steps)
+    noise = torch.randn(
+        (draws, *error.shape), generator=torch.Generator().manual_seed(SEED)
+    )
+    noise = noise * (batch.species >= 0)[None, :, :, None, None]
+    drawn = sample(
+        sampler,
+        lambda u, sigma: model.denoise(u, torch.full((count,), sigma), condition),
+        noise,
+        karras_noise_levels(num_sampling_steps, sigma_min, sigma_max),
+    )
+    residual = model.whiten(batch.following, condition)
+    identity = torch.eye(2)
+    for index in range(model.n_elements):
+        own = batch.species == index
+        if not own.any():
+            continue
+        true = residual_covariance(residual[own], identity)
+        found = residual_covariance(drawn[own], identity)
+        spread[index] = (found.diagonal() / true.diagonal()).sqrt()
+        if model.prior == "learned":
+            scaling = torch.linalg.cholesky(true) @ torch.linalg.inv(
+                torch.linalg.cholesky(found)
+            )
+            model.residual_cholesky[index] = model.residual_cholesky[index] @ scaling
+    return {"error": error, "spread": spread}
+
+
+def pairs_left_out(
+    model: TransitionModel,
+    data: Sequence[Path],
+    description: dict[str, Any],
+    temperature: float,
+    fraction: float,
+) -> PairBatch:
+    """
+    Gather evenly spread pairs after the training part of the reference files.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model, for its lag.
+    data : sequence of path-like
+        The files the model was trained on, in their order.
+    description : dict
+        Of the training.
+    temperature : float
+        Files at this temperature are used, K; all files where none is.
+    fraction : float
+        Share of the frames.
+
+    Returns
+    -------
+    PairBatch
+        At most `MAX_PAIRS` pairs.
+
+    Raises
+    ------
+    ValueError
+        If the files are not as many as the training's.
+    """
+    files = list(zip(data, description["data"], strict=True))
+    at_temperature = [
+        pair for pair in files if pair[1]["provenance"]["temperature_K"] == temperature
+    ]
+    trajectories, ranges = [], []
+    for path, file in at_temperature or files:
+        trajectory = read_reference(path)
+        segment = int((trajectory.segments == trajectory.segments[0]).sum())
+        start = file["train_frames"] + segment
+        trajectories.append(trajectory)
+        ranges.append(range(start, start + int(fraction * trajectory.n_frames)))
+    elements = [atomic_numbers[symbol] for symbol in description["elements"]]
+    pairs = LaggedPairs(trajectories, ranges, elements, model.lag_time)
+    indices = torch.linspace(0, len(pairs) - 1, min(MAX_PAIRS, len(pairs))).long()
+    return pairs.batch(indices)
+
+
+def one_lag_figures(
+    model: TransitionModel,
+    batch: PairBatch,
+    symbols: Sequence[str],
+    calibration: dict[str, Tensor],
+) -> dict[str, Any]:
+    """
+    Summarise one-lag errors per element.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model.
+    batch : PairBatch
+        The pairs.
+    symbols : sequence of str
+        The elements.
+    calibration : dict of str to Tensor
+        From `calibrate_spread`.
+
+    Returns
+    -------
+    dict
+        Root mean square error of the mean, relative to the residual's spread and in
+        nm and nm/ps; the drawn spread over the true one before calibration, or None.
+    """
+    figures: dict[str, Any] = {"n_pairs": len(batch.species)}
+    for index, symbol in enumerate(symbols):
+        own = calibration["error"][batch.species == index]
+        if not len(own):
+            continue
+        relative = own.square().mean((0, 2)).sqrt()
+        drawn = calibration["spread"][index]
+        figures[symbol] = {
+            "position_relative": float(relative[0]),
+            "velocity_relative": float(relative[1]),
+            "position_nm": float(relative[0] * model.position_scale[index]),
+            "velocity_nm_per_ps": float(relative[1] * model.velocity_scale[index]),
+            "drawn_over_true_spread": None if drawn.isnan().any() else drawn.tolist(),
+        }
+    return figures
