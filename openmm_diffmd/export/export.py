@@ -15,7 +15,11 @@ from openmm_diffmd.export.calibration import (
     pairs_left_out,
 )
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.torchscript import (
+    load_model,
+    replace_metadata,
+    save_model,
+)
 from openmm_diffmd.models import TransitionModel
 
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
@@ -140,7 +144,7 @@ def add_acceptance(path: Path, figures: dict[str, Any]) -> Path:
     Parameters
     ----------
     path : path-like
-        The model file; replaced.
+        The model file; written anew, so that its SHA-256 changes.
     figures : dict
         JSON-able figures, added under ``acceptance``.
 
@@ -153,7 +157,7 @@ def add_acceptance(path: Path, figures: dict[str, Any]) -> Path:
     metadata = replace(
         model.metadata, acceptance={**model.metadata.acceptance, **figures}
     )
-    return save_model(model.module, metadata, Path(path))
+    return replace_metadata(model, metadata)
 
 
 def _load_weights(

@@ -197,7 +197,6 @@ def save_model(
     Path
         The file.
     """
-    path = Path(path)
     for name in METHODS:
         # nn.Module without a forward: each method is compiled by itself.
         torch.jit.export(getattr(type(module), name))
@@ -205,6 +204,29 @@ def save_model(
     scripted = torch.jit.freeze(
         torch.jit.script(module.eval()), preserved_attrs=list(METHODS)
     )
+    return _write(scripted, metadata, Path(path))
+
+
+def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:
+    """
+    Write a model file anew with other metadata, at once or not at all.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        The model; its weights stay as they are.
+    metadata : ModelMetadata
+        What the file is to say about itself from now on.
+
+    Returns
+    -------
+    Path
+        The file, that of `model`.
+    """
+    return _write(model.module, metadata, model.path)
+
+
+def _write(scripted: Any, metadata: ModelMetadata, path: Path) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         scripted.save(str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})
