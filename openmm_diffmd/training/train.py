@@ -1,9 +1,7 @@
 """Train a transition model from reference files."""
 
 import dataclasses
-import hashlib
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     ModelCheckpoint,
@@ -22,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.data.scales import Scales, bond_ranges, residual_scales
+from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.training.config import (
@@ -32,12 +30,15 @@ from openmm_diffmd.training.config import (
     TrainConfig,
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.description import (
+    check_same_training,
+    describe,
+    stochastic_floor,
+)
 from openmm_diffmd.training.module import TransitionTraining
 
 DESCRIPTION_FILE = "training.json"
 LAST_CHECKPOINT = "last.ckpt"
-# R in kJ/mol/K: training imports no OpenMM.
-BOLTZMANN = 8.31446261815324e-3
 
 
 def train(
@@ -195,38 +196,6 @@ def train(
     return checkpoint
 
 
-def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """
-    Refuse to go on with weights that mean something else.
-
-    Parameters
-    ----------
-    before, now : dict
-        What `describe` made of the training in the folder and of this one.
-
-    Raises
-    ------
-    ValueError
-        If elements, network, lag or dynamics differ.
-    """
-    for name, found, expected in (
-        ("elements", now["elements"], before["elements"]),
-        *(
-            (f"{part}.{key}", now["config"][part][key], before["config"][part][key])
-            for part, keys in (
-                ("model", before["config"]["model"]),
-                ("data", ("lag_time_fs", "dynamics")),
-            )
-            for key in keys
-        ),
-    ):
-        if found != expected:
-            raise ValueError(
-                f"found {name} {found!r}, but the training to resume has {expected!r}; "
-                "give the same, or choose another folder"
-            )
-
-
 def split_trajectories(
     trajectories: Sequence[Trajectory], config: TrainConfig
 ) -> list[Split]:
@@ -332,101 +301,3 @@ def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) ->
         for index in range(len(module.elements)):
             square = scaled[batch.species == index].square().mean((0, 2))
             model.residual_cholesky[index] = square.sqrt().diag()
-
-
-def stochastic_floor(
-    trajectories: Sequence[Trajectory],
-    symbols: Sequence[str],
-    scales: Scales,
-    config: TrainConfig,
-) -> list[float]:
-    """
-    Spread of the velocity that the reference's own noise leaves open over a lag.
-
-    Parameters
-    ----------
-    trajectories : sequence of Trajectory
-        The data.
-    symbols : sequence of str
-        The elements.
-    scales : Scales
-        Their scales.
-    config : TrainConfig
-        All options.
-
-    Returns
-    -------
-    list of float
-        sqrt(kT (1 - exp(-2 friction tau))/m) in units of the velocity scale, a
-        component; 0 for frictionless bursts, which are deterministic.
-    """
-    provenance = trajectories[0].provenance
-    friction = float(provenance.get("friction_per_ps", 0.0))
-    temperature = float(provenance.get("temperature_K", 0.0))
-    noise = 1 - math.exp(-2 * friction * config.data.lag_time_fs / 1000)
-    masses = {
-        int(z): float(m)
-        for t in trajectories
-        for z, m in zip(t.atomic_numbers, t.masses, strict=True)
-    }
-    return [
-        math.sqrt(BOLTZMANN * temperature * noise / masses[atomic_numbers[symbol]])
-        / float(scales.velocity[index])
-        for index, symbol in enumerate(symbols)
-    ]
-
-
-def describe(
-    config: TrainConfig,
-    seed: int,
-    data: Sequence[Path],
-    trajectories: Sequence[Trajectory],
-    splits: Sequence[Split],
-    symbols: list[str],
-) -> dict[str, Any]:
-    """
-    Collect what an exported model has to say about its training.
-
-    Parameters
-    ----------
-    config : TrainConfig
-        All options.
-    seed : int
-        Seed of the training.
-    data : sequence of path-like
-        The files.
-    trajectories : sequence of Trajectory
-        Their frames.
-    splits : sequence of Split
-        Their splits.
-    symbols : list of str
-        The elements.
-
-    Returns
-    -------
-    dict
-        JSON-able description: configuration, elements, bond ranges, example, files.
-    """
-    first = trajectories[0]
-    return {
-        "config": dataclasses.asdict(config),
-        "seed": seed,
-        "elements": symbols,
-        "bond_ranges_nm": bond_ranges(trajectories, [s.train for s in splits]),
-        "example": {
-            "elements": [chemical_symbols[number] for number in first.atomic_numbers],
-            "bonds": first.bonds.tolist(),
-            "positions_nm": first.positions[0].astype(float).tolist(),
-        },
-        "data": [
-            {
-                "file": Path(path).name,
-                "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-                "n_frames": trajectory.n_frames,
-                "n_segments": len(set(trajectory.segments.tolist())),
-                "train_frames": len(split.train),
-                "provenance": dict(trajectory.provenance),
-            }
-            for path, trajectory, split in zip(data, trajectories, splits, strict=True)
-        ],
-    }

@@ -1,0 +1,146 @@
+"""What a training says about itself: kept beside its checkpoints and in the model."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from openmm_diffmd.data.scales import Scales, bond_ranges
+from openmm_diffmd.data.splits import Split
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.training.config import TrainConfig
+from openmm_diffmd.units import BOLTZMANN
+
+
+def describe(
+    config: TrainConfig,
+    seed: int,
+    data: Sequence[Path],
+    trajectories: Sequence[Trajectory],
+    splits: Sequence[Split],
+    symbols: list[str],
+) -> dict[str, Any]:
+    """
+    Collect what an exported model has to say about its training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        All options.
+    seed : int
+        Seed of the training.
+    data : sequence of path-like
+        The files.
+    trajectories : sequence of Trajectory
+        Their frames.
+    splits : sequence of Split
+        Their splits.
+    symbols : list of str
+        The elements.
+
+    Returns
+    -------
+    dict
+        JSON-able description: configuration, elements, bond ranges, example, files.
+    """
+    first = trajectories[0]
+    return {
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "elements": symbols,
+        "bond_ranges_nm": bond_ranges(trajectories, [s.train for s in splits]),
+        "example": {
+            "elements": [chemical_symbols[number] for number in first.atomic_numbers],
+            "bonds": first.bonds.tolist(),
+            "positions_nm": first.positions[0].astype(float).tolist(),
+        },
+        "data": [
+            {
+                "file": Path(path).name,
+                "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+                "n_frames": trajectory.n_frames,
+                "n_segments": len(set(trajectory.segments.tolist())),
+                "train_frames": len(split.train),
+                "provenance": dict(trajectory.provenance),
+            }
+            for path, trajectory, split in zip(data, trajectories, splits, strict=True)
+        ],
+    }
+
+
+def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """
+    Refuse to go on with weights that mean something else.
+
+    Parameters
+    ----------
+    before, now : dict
+        What `describe` made of the training in the folder and of this one.
+
+    Raises
+    ------
+    ValueError
+        If elements, network, lag or dynamics differ.
+    """
+    for name, found, expected in (
+        ("elements", now["elements"], before["elements"]),
+        *(
+            (f"{part}.{key}", now["config"][part][key], before["config"][part][key])
+            for part, keys in (
+                ("model", before["config"]["model"]),
+                ("data", ("lag_time_fs", "dynamics")),
+            )
+            for key in keys
+        ),
+    ):
+        if found != expected:
+            raise ValueError(
+                f"found {name} {found!r}, but the training to resume has {expected!r}; "
+                "give the same, or choose another folder"
+            )
+
+
+def stochastic_floor(
+    trajectories: Sequence[Trajectory],
+    symbols: Sequence[str],
+    scales: Scales,
+    config: TrainConfig,
+) -> list[float]:
+    """
+    Spread of the velocity that the reference's own noise leaves open over a lag.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        The data.
+    symbols : sequence of str
+        The elements.
+    scales : Scales
+        Their scales.
+    config : TrainConfig
+        All options.
+
+    Returns
+    -------
+    list of float
+        sqrt(kT (1 - exp(-2 friction tau))/m) in units of the velocity scale, a
+        component; 0 for frictionless bursts, which are deterministic.
+    """
+    provenance = trajectories[0].provenance
+    friction = float(provenance.get("friction_per_ps", 0.0))
+    temperature = float(provenance.get("temperature_K", 0.0))
+    noise = 1 - math.exp(-2 * friction * config.data.lag_time_fs / 1000)
+    masses = {
+        int(z): float(m)
+        for t in trajectories
+        for z, m in zip(t.atomic_numbers, t.masses, strict=True)
+    }
+    return [
+        math.sqrt(BOLTZMANN * temperature * noise / masses[atomic_numbers[symbol]])
+        / float(scales.velocity[index])
+        for index, symbol in enumerate(symbols)
+    ]
