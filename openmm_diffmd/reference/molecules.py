@@ -22,6 +22,21 @@ G2_NAMES = {
 }
 """Common names of molecules whose geometry ships with ASE (G2 set)."""
 
+GEOMETRIES = Path(__file__).parent / "geometries"
+"""Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
+
+
+def molecule_names() -> list[str]:
+    """
+    List the molecules that have a name.
+
+    Returns
+    -------
+    list of str
+        Names that `load_molecule` knows, sorted.
+    """
+    return sorted([*G2_NAMES, *(path.stem for path in GEOMETRIES.glob("*.xyz"))])
+
 
 def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
     """
@@ -61,8 +76,8 @@ def load_molecule(
     Parameters
     ----------
     molecule : str or path-like
-        One of `G2_NAMES`, or an xyz or pdb file. A pdb file keeps its own residues
-        and bonds; where it has no bonds, they come from covalent radii.
+        One of `molecule_names`, or an xyz or pdb file. A pdb file keeps its own
+        residues and bonds; where it has no bonds, they come from covalent radii.
 
     Returns
     -------
@@ -83,6 +98,8 @@ def load_molecule(
         atoms = g2_molecule(G2_NAMES[name.lower()])
         return topology_of(atoms, name), ANGSTROM * atoms.positions
     path = Path(name)
+    if name.lower() in molecule_names():
+        path = GEOMETRIES / f"{name.lower()}.xyz"
     if path.suffix.lower() == ".xml":
         raise ValueError(
             f"found {name!r} as the molecule, expected an xyz or pdb file: a System "
@@ -90,13 +107,13 @@ def load_molecule(
         )
     if not path.is_file():
         raise FileNotFoundError(
-            f"found no molecule {name!r}; expected one of {sorted(G2_NAMES)} "
+            f"found no molecule {name!r}; expected one of {molecule_names()} "
             "or the path of an xyz or pdb file"
         )
     if path.suffix.lower() == ".pdb":
         return _load_pdb(path)
     if path.suffix.lower() in (".xyz", ".extxyz"):
-        atoms = cast(Atoms, read(name))
+        atoms = cast(Atoms, read(path))
         return topology_of(atoms, path.stem), ANGSTROM * atoms.positions
     raise ValueError(
         f"found {name!r} as the molecule, expected an xyz or pdb file: convert it"

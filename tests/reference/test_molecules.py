@@ -4,7 +4,7 @@ from ase.io import write
 from openmm import unit
 
 from openmm_diffmd.elements import element_masses
-from openmm_diffmd.reference.molecules import G2_NAMES, load_molecule
+from openmm_diffmd.reference.molecules import load_molecule, molecule_names
 
 PDB = """\
 HETATM    1  O   LIG A   1       0.000   0.000   0.000  1.00  0.00           O
@@ -19,7 +19,17 @@ def bonds_of(topology):
 
 @pytest.mark.parametrize(
     ("name", "n_atoms", "n_bonds"),
-    [("ethanol", 9, 8), ("Benzene", 12, 12), ("methane", 5, 4)],
+    [
+        ("ethanol", 9, 8),
+        ("Benzene", 12, 12),
+        ("methane", 5, 4),
+        ("aspirin", 21, 21),
+        ("malonaldehyde", 9, 8),
+        ("naphthalene", 18, 19),
+        ("Salicylic", 16, 16),
+        ("toluene", 15, 15),
+        ("uracil", 12, 12),
+    ],
 )
 def test_molecule_is_found_by_name(name, n_atoms, n_bonds):
     topology, positions = load_molecule(name)
@@ -29,7 +39,8 @@ def test_molecule_is_found_by_name(name, n_atoms, n_bonds):
 
 
 def test_masses_by_element_are_openmms():
-    atoms = [atom for name in G2_NAMES for atom in load_molecule(name)[0].atoms()]
+    topologies = [load_molecule(name)[0] for name in molecule_names()]
+    atoms = [atom for topology in topologies for atom in topology.atoms()]
     np.testing.assert_array_equal(
         element_masses(atom.element.atomic_number for atom in atoms),
         [atom.element.mass.value_in_unit(unit.dalton) for atom in atoms],
