@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.export.metadata import ModelMetadata
     from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+    from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.propagator import Propagator
     from openmm_diffmd.integrator.rollout import run
     from openmm_diffmd.integrator.systems import create_system, replicate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DiffusionIntegrator": "integrator.diffusion_integrator",
     "DiffusionModel": "export.torchscript",
+    "DiffusionReporter": "integrator.diffusion_reporter",
     "ModelMetadata": "export.metadata",
     "Propagator": "integrator.propagator",
     "TransitionModel": "models.transition",
@@ -41,6 +43,7 @@ _HOMES = {
 __all__ = [
     "DiffusionIntegrator",
     "DiffusionModel",
+    "DiffusionReporter",
     "ModelMetadata",
     "Propagator",
     "TransitionModel",

@@ -9,10 +9,19 @@ check_versions()
 from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
     DiffusionIntegrator,
 )
+from openmm_diffmd.integrator.diffusion_reporter import (  # noqa: E402
+    DiffusionReporter,
+)
 from openmm_diffmd.integrator.systems import (  # noqa: E402
     Replicas,
     create_system,
     replicate,
 )
 
-__all__ = ["DiffusionIntegrator", "Replicas", "create_system", "replicate"]
+__all__ = [
+    "DiffusionIntegrator",
+    "DiffusionReporter",
+    "Replicas",
+    "create_system",
+    "replicate",
+]

@@ -1,0 +1,305 @@
+"""A reporter of what tells whether a learned run is sound."""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from openmm_diffmd.units import BOLTZMANN, to_float
+
+SECONDS_PER_DAY = 86400.0
+NO_NUMBER = float("nan")
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Particles:
+    """What a report needs to know about the particles, read once."""
+
+    masses: Array
+    molecules: Indices
+    elements: Sequence[str]
+    element_of_atom: Indices
+    bonds: Indices
+    bond_ranges: Array
+
+
+class DiffusionReporter:
+    """
+    Write temperatures, bonds, redraws and speed of a run, one line a report.
+
+    The file is a table as `openmm.app.StateDataReporter` writes it, flushed at each
+    report. Its columns:
+
+    - ``Step`` and ``Time (ps)``;
+    - ``Temperature (K)`` and ``Temperature of E (K)`` for each element E: T(E) =
+      sum_i m_i abs(v_i - v_c)^2 / (k sum_i f_i) over the element's atoms of all
+      molecules, v_c the velocity of the centre of mass of the atom's molecule,
+      f_i = 3 (1 - m_i/M) its degrees of freedom there, M the mass of its molecule. In
+      equilibrium each is the temperature of the heat bath; ``nan`` where there is no
+      degree of freedom;
+    - ``Largest Bond Deviation``: the largest abs(l - middle)/(half the width) of the
+      range that the guards allow each bond: 0 in the middle, beyond 1 is refused; and
+      ``Bond``, the atoms that it joins; ``nan`` and nothing where there are no bonds;
+    - ``Redrawn Lags``, of all molecules since the Context was made, and
+      ``Rescued Lags`` where the integrator knows rescues;
+    - ``Network Evaluations``: calls of the denoising head, each for a batch of
+      molecules, since the Context was made; each lag has one call of the encoder too;
+    - ``Speed (ns/day)`` of each trajectory: simulated over wall time since the report
+      before, or since the run began; all that the process did counts;
+    - ``Last Refusal``: lag, molecule, atoms and values of the last draw that the guards
+      refused since the report before; empty where there was none.
+
+    Parameters
+    ----------
+    file : str, path-like or text file
+        Where to write.
+    reportInterval : int
+        Steps between reports.
+    separator : str
+        One character between columns; a text that holds it is quoted.
+    append : bool
+        Continue the file of an earlier run, named by its path: rows of steps that are
+        made again, from a checkpoint say, and a last row that was cut are taken out.
+    integrator : DiffusionIntegrator, optional
+        The integrator to report on; the Simulation's own unless given. Name it where
+        the Simulation has a CompoundIntegrator.
+
+    Attributes
+    ----------
+    last_refusal : str
+        What ``Last Refusal`` said last; empty if nothing was refused yet.
+
+    Raises
+    ------
+    ValueError
+        If the interval is less than 1, or a file object is to be continued.
+    FileNotFoundError
+        If there is no file to continue.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | TextIO,
+        reportInterval: int,
+        separator: str = ",",
+        append: bool = False,
+        integrator: Any = None,
+    ) -> None:
+        if reportInterval < 1:
+            raise ValueError(
+                f"found a report interval of {reportInterval}, expected 1 or more"
+            )
+        self.last_refusal = ""
+        self._interval = reportInterval
+        self._separator = separator
+        self._append = append
+        self._integrator = integrator
+        self._particles: _Particles | None = None
+        self._num_refused = 0
+        self._clock: tuple[float, float] | None = None
+        self._path: Path | None = None
+        self._stream: TextIO | None = None
+        if isinstance(file, str | os.PathLike):
+            self._path = Path(file)
+            # Fails now where it would fail after the first lags.
+            with self._path.open("r+" if append else "w"):
+                pass
+        elif append:
+            raise ValueError(
+                "found a file object to continue, expected the path of the file"
+            )
+        else:
+            self._stream = file
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """
+        Say when the next report is due and what it needs.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+
+        Returns
+        -------
+        dict
+            As OpenMM's reporters.
+        """
+        if self._clock is None:
+            self._clock = time.perf_counter(), _picoseconds(simulation.context)
+        steps = self._interval - simulation.currentStep % self._interval
+        return {
+            "steps": steps,
+            "periodic": False,
+            "include": ["positions", "velocities"],
+        }
+
+    def report(self, simulation: app.Simulation, state: Any) -> None:
+        """
+        Write one line.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+        state : openmm.State
+            Its positions and velocities.
+
+        Raises
+        ------
+        ValueError
+            If the file to continue has other columns, or the integrator is no
+            DiffusionIntegrator.
+        """
+        integrator = self._integrator or simulation.integrator
+        if self._particles is None:
+            self._particles = _read_particles(simulation, integrator)
+            elements = self._particles.elements
+            self._begin(elements, simulation.currentStep, integrator)
+        particles = self._particles
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        velocities = state.getVelocities(asNumpy=True).value_in_unit(
+            unit.nanometer / unit.picosecond
+        )
+        now = state.getTime().value_in_unit(unit.picosecond)
+        deviation, bond = _largest_bond_deviation(particles, positions)
+        row = [simulation.currentStep, f"{now:.12g}"]
+        row += [f"{t:.6g}" for t in _temperatures(particles, velocities)]
+        row += [f"{deviation:.6g}", bond, integrator.getNumResamples()]
+        if hasattr(integrator, "getNumRescues"):
+            row.append(integrator.getNumRescues())
+        row += [integrator.getNumEvaluations(), f"{self._measure_speed(now):.4g}"]
+        row.append(self._read_refusal(integrator))
+        line = io.StringIO()
+        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(row)
+        self._write(line.getvalue())
+
+    def _begin(self, elements: Sequence[str], step: int, integrator: Any) -> None:
+        columns = ["Step", "Time (ps)", "Temperature (K)"]
+        columns += [f"Temperature of {e} (K)" for e in elements]
+        columns += ["Largest Bond Deviation", "Bond", "Redrawn Lags"]
+        columns += ["Rescued Lags"] * hasattr(integrator, "getNumRescues")
+        columns += ["Network Evaluations", "Speed (ns/day)", "Last Refusal"]
+        header = "#" + self._separator.join(f'"{column}"' for column in columns)
+        if self._append and self._path is not None:
+            _cut_rows(self._path, header, step, self._separator)
+        else:
+            self._write(header + "\n")
+
+    def _write(self, line: str) -> None:
+        # One write a line: a run that is killed leaves whole lines.
+        if self._path is not None:
+            with self._path.open("a", newline="\n") as file:
+                file.write(line)
+        elif self._stream is not None:
+            self._stream.write(line)
+            self._stream.flush()
+
+    def _measure_speed(self, now: float) -> float:
+        """ns/day since the last report, or since the first step."""
+        clock = time.perf_counter()
+        begin, simulated = self._clock or (clock, now)
+        self._clock = clock, now
+        nanoseconds = (now - simulated) * 1e-3
+        elapsed = clock - begin
+        return nanoseconds * SECONDS_PER_DAY / elapsed if elapsed > 0 else NO_NUMBER
+
+    def _read_refusal(self, integrator: Any) -> str:
+        count = integrator.getNumResamples()
+        if count == self._num_refused:
+            return ""
+        self._num_refused = count
+        self.last_refusal = str(integrator.getLastRefusal())
+        return self.last_refusal
+
+
+def _picoseconds(context: openmm.Context) -> float:
+    return float(context.getTime().value_in_unit(unit.picosecond))
+
+
+def _read_particles(simulation: app.Simulation, integrator: Any) -> _Particles:
+    if not hasattr(integrator, "getLastRefusal"):
+        raise ValueError(
+            f"found a {type(integrator).__name__}, expected a DiffusionIntegrator; "
+            "where it is part of a CompoundIntegrator, name it: "
+            "DiffusionReporter(..., integrator=...)"
+        )
+    number = integrator.getNumParticles()
+    parameters = [integrator.getParticleParameters(i) for i in range(number)]
+    bonds = [integrator.getBondParameters(i) for i in range(integrator.getNumBonds())]
+    symbols = [atom.element.symbol for atom in simulation.topology.atoms()]
+    # In order of mass, so that hydrogen comes first.
+    elements = sorted(set(symbols), key=lambda e: app.Element.getBySymbol(e).mass)
+    return _Particles(
+        masses=np.array([to_float(mass, unit.dalton) for _, mass, _ in parameters]),
+        molecules=np.array([molecule for _, _, molecule in parameters], np.int64),
+        elements=elements,
+        element_of_atom=np.array([elements.index(e) for e in symbols], np.int64),
+        bonds=np.array([b[:2] for b in bonds], np.int64).reshape(-1, 2),
+        bond_ranges=np.array(
+            [[to_float(length, unit.nanometer) for length in b[2:]] for b in bonds]
+        ).reshape(-1, 2),
+    )
+
+
+def _temperatures(particles: _Particles, velocities: Array) -> list[float]:
+    """Temperature of all atoms, then of each element, K."""
+    masses, molecules = particles.masses, particles.molecules
+    total = np.bincount(molecules, masses)
+    centre = np.column_stack(
+        [np.bincount(molecules, masses * v) / total for v in velocities.T]
+    )
+    twice_energy = masses * ((velocities - centre[molecules]) ** 2).sum(1)
+    freedom = 3.0 * (1.0 - masses / total[molecules])
+    every = np.zeros_like(molecules)
+    result = []
+    for group in (every, particles.element_of_atom):
+        energies = np.bincount(group, twice_energy)
+        for energy, degrees in zip(energies, np.bincount(group, freedom), strict=True):
+            # Rounding leaves some 1e-16 for a molecule of one atom.
+            good = degrees > 1e-9
+            result.append(energy / (BOLTZMANN * degrees) if good else NO_NUMBER)
+    return result
+
+
+def _largest_bond_deviation(
+    particles: _Particles, positions: Array
+) -> tuple[float, str]:
+    if not len(particles.bonds):
+        return NO_NUMBER, ""
+    first, second = particles.bonds.T
+    lengths = np.linalg.norm(positions[first] - positions[second], axis=1)
+    low, high = particles.bond_ranges.T
+    deviations = np.abs(2.0 * lengths - low - high) / (high - low)
+    worst = int(np.argmax(deviations))
+    return float(deviations[worst]), f"{first[worst]}-{second[worst]}"
+
+
+def _cut_rows(path: Path, header: str, step: int, separator: str) -> None:
+    """Cut the file behind its last whole row of a step before `step`."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    found = lines[0].decode().rstrip("\n") if lines else ""
+    if found != header:
+        raise ValueError(
+            f"found a table in {path} that begins {found!r}, expected {header!r}; "
+            "write to a new file"
+        )
+    size = len(lines[0])
+    for line in lines[1:]:
+        whole = line.endswith(b"\n")
+        if not whole or int(line.split(separator.encode(), 1)[0]) >= step:
+            break
+        size += len(line)
+    os.truncate(path, size)
