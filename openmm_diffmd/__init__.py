@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.propagator import Propagator
+    from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
     from openmm_diffmd.integrator.rollout import run
     from openmm_diffmd.integrator.systems import create_system, replicate
     from openmm_diffmd.models.transition import TransitionModel
@@ -28,6 +29,7 @@ _HOMES = {
     "DiffusionReporter": "integrator.diffusion_reporter",
     "ModelMetadata": "export.metadata",
     "Propagator": "integrator.propagator",
+    "ReplicaDCDReporter": "integrator.replica_dcd_reporter",
     "TransitionModel": "models.transition",
     "analyze": "analysis.analyze",
     "create_system": "integrator.systems",
@@ -46,6 +48,7 @@ __all__ = [
     "DiffusionReporter",
     "ModelMetadata",
     "Propagator",
+    "ReplicaDCDReporter",
     "TransitionModel",
     "analyze",
     "create_system",

@@ -18,12 +18,12 @@ FloatArray = NDArray[np.floating]
 
 def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     """
-    Read a rollout back: the DCD with the time axis and replicas of its sidecar.
+    Read a rollout back: DCD files with the time axis and replicas of their sidecar.
 
     Parameters
     ----------
     path : path-like
-        The ``.json`` or the ``.dcd``; the other and the ``.pdb`` lie beside it.
+        The ``.json``, or the ``.dcd`` of all replicas; the other files lie beside it.
         Velocities come from the ``.h5`` where there is one.
 
     Returns
@@ -36,36 +36,32 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     Raises
     ------
     FileNotFoundError
-        If one of the three files is missing.
+        If a file is missing.
     ValueError
         If the files disagree, or there is no good frame.
     """
     path = Path(path)
-    files = {suffix: path.with_suffix(suffix) for suffix in (".json", ".dcd", ".pdb")}
-    for file in files.values():
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"found no {file}; a rollout is a .dcd, a .pdb and a .json of one name"
-            )
-    sidecar = RolloutSidecar.read(files[".json"])
+    sidecar_path, pdb = path.with_suffix(".json"), path.with_suffix(".pdb")
+    _require(sidecar_path)
+    sidecar = RolloutSidecar.read(sidecar_path)
+    files = sidecar.dcd_files(path)
+    for file in (pdb, *files):
+        _require(file)
     if sidecar.num_frames == 0:
         raise ValueError(
-            f"{files['.json']} counts no good frame, expected at least one"
+            f"{sidecar_path} counts no good frame, expected at least one"
             + (f"; the run ended with {sidecar.error}" if sidecar.error else "")
         )
-    whole = mdtraj.load_pdb(str(files[".pdb"])).topology
-    n_atoms = sidecar.num_replicas * sidecar.atoms_per_replica
-    if whole.n_atoms != n_atoms:
+    topology = mdtraj.load_pdb(str(pdb)).topology
+    in_each_file = sidecar.num_replicas // len(files)
+    n_atoms = in_each_file * sidecar.atoms_per_replica
+    if topology.n_atoms != n_atoms:
         raise ValueError(
-            f"{files['.pdb']} has {whole.n_atoms} atoms, expected {n_atoms} "
-            f"({sidecar.num_replicas} replicas of {sidecar.atoms_per_replica})"
+            f"{pdb} has {topology.n_atoms} atoms, expected {n_atoms} "
+            f"({in_each_file} replicas of {sidecar.atoms_per_replica})"
         )
-    xyz = mdtraj.load_dcd(str(files[".dcd"]), top=whole).xyz
-    if len(xyz) < sidecar.num_frames:
-        raise ValueError(
-            f"{files['.dcd']} has {len(xyz)} frames, expected {sidecar.num_frames}: "
-            "was it cut or copied while running?"
-        )
+    parts = [_load_dcd(file, topology, sidecar.num_frames) for file in files]
+    xyz = np.concatenate(parts, axis=1)
     velocities = None
     if path.with_suffix(".h5").is_file():
         with HDF5TrajectoryFile(str(path.with_suffix(".h5"))) as file:
@@ -81,12 +77,30 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
         return list(array[: sidecar.num_frames].reshape(shape).swapaxes(0, 1))
 
     ensemble = Ensemble(
-        topology=whole.subset(range(sidecar.atoms_per_replica)),
+        topology=topology.subset(range(sidecar.atoms_per_replica)),
         frame_interval=sidecar.frame_interval_fs / 1000.0,
         positions=split(xyz),
         velocities=None if velocities is None else split(velocities),
     )
     return ensemble, sidecar
+
+
+def _require(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"found no {file}; a rollout is a .json, a .pdb and a .dcd of one name, or "
+            "one .dcd for each replica"
+        )
+
+
+def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatArray:
+    xyz: FloatArray = mdtraj.load_dcd(str(file), top=topology).xyz
+    if len(xyz) < num_frames:
+        raise ValueError(
+            f"{file} has {len(xyz)} frames, expected {num_frames}: "
+            "was it cut or copied while running?"
+        )
+    return xyz[:num_frames]
 
 
 def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:

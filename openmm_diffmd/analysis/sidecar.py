@@ -47,6 +47,9 @@ class RolloutSidecar:
         Sampling steps per lag; 0 takes the mean.
     resamples : int
         Lags that the guards drew again, over all replicas.
+    dcd_per_replica : bool
+        Whether there is one DCD for each replica, ``NAME_0.dcd`` and so on, and the
+        ``.pdb`` is of one replica; else both are of all.
     error : str or None
         Why the run ended early; None where it did not.
     versions : mapping
@@ -75,6 +78,7 @@ class RolloutSidecar:
     sampler: str
     num_sampling_steps: int
     resamples: int
+    dcd_per_replica: bool = False
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))
@@ -106,6 +110,28 @@ class RolloutSidecar:
     def num_lags(self) -> int:
         """Lags that one replica made up to the last good frame."""
         return round(self.num_frames * self.frame_interval_fs / self.lag_time_fs)
+
+    def dcd_files(self, path: str | Path) -> list[Path]:
+        """
+        Name the DCD files of a rollout.
+
+        Parameters
+        ----------
+        path : path-like
+            The sidecar, or any file that differs from it by the suffix only.
+
+        Returns
+        -------
+        list of Path
+            One of all replicas, or one of each.
+        """
+        path = Path(path)
+        if not self.dcd_per_replica:
+            return [path.with_suffix(".dcd")]
+        return [
+            path.with_name(f"{path.stem}_{replica}.dcd")
+            for replica in range(self.num_replicas)
+        ]
 
     def write(self, path: str | Path) -> None:
         """

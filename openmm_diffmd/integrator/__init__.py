@@ -12,6 +12,9 @@ from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
 from openmm_diffmd.integrator.diffusion_reporter import (  # noqa: E402
     DiffusionReporter,
 )
+from openmm_diffmd.integrator.replica_dcd_reporter import (  # noqa: E402
+    ReplicaDCDReporter,
+)
 from openmm_diffmd.integrator.systems import (  # noqa: E402
     Replicas,
     create_system,
@@ -21,6 +24,7 @@ from openmm_diffmd.integrator.systems import (  # noqa: E402
 __all__ = [
     "DiffusionIntegrator",
     "DiffusionReporter",
+    "ReplicaDCDReporter",
     "Replicas",
     "create_system",
     "replicate",

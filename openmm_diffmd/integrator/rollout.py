@@ -48,6 +48,8 @@ class RolloutSettings:
         Sampling steps per lag; the model's unless given; 0 takes the mean.
     keep_velocities : bool
         Write velocities, to an MDTraj HDF5 file beside the DCD.
+    dcd_per_replica : bool
+        Write one DCD for each replica instead of one of all.
     platform : str
         OpenMM platform.
     progress : bool
@@ -63,6 +65,7 @@ class RolloutSettings:
     sampler: str | None = None
     num_sampling_steps: int | None = None
     keep_velocities: bool = False
+    dcd_per_replica: bool = False
     platform: str = "Reference"
     progress: bool = True
 
@@ -107,7 +110,8 @@ def roll_out(
     positions : ndarray, shape (n_replicas, n_atoms, 3), nm
         Where each replica starts.
     output : path-like
-        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``.
+        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``; a
+        replica's own DCD with ``_0.dcd`` and so on.
     settings : RolloutSettings
         How to run.
 
@@ -175,6 +179,7 @@ def roll_out(
         sampler=integrator.getSampler(),
         num_sampling_steps=integrator.getNumSamplingSteps(),
         resamples=0,
+        dcd_per_replica=settings.dcd_per_replica,
         versions=_versions(),
     )
     with RolloutReporter(
@@ -186,6 +191,7 @@ def roll_out(
         num_frames=num_frames,
         keep_velocities=settings.keep_velocities,
         progress=settings.progress,
+        molecule=topology if settings.dcd_per_replica else None,
     ) as reporter:
         simulation.reporters.append(reporter)
         simulation.step(num_frames * lags_per_frame)
@@ -206,6 +212,7 @@ def run(
     sampler: str | None = None,
     num_sampling_steps: int | None = None,
     velocities: bool = False,
+    dcd_per_replica: bool = False,
     threads: int | None = None,
     platform: str = "Reference",
     progress: bool = True,
@@ -244,6 +251,9 @@ def run(
         Sampling steps per lag; the model's unless given; 0 takes the mean.
     velocities : bool
         Write velocities too, to an MDTraj HDF5 file.
+    dcd_per_replica : bool
+        Write one DCD for each replica, ``OUTPUT_0.dcd`` and so on, and the PDB of one
+        replica, instead of one of all.
     threads : int, optional
         Threads of PyTorch; its own choice unless given.
     platform : str
@@ -292,6 +302,7 @@ def run(
             sampler=sampler,
             num_sampling_steps=num_sampling_steps,
             keep_velocities=velocities,
+            dcd_per_replica=dcd_per_replica,
             platform=platform,
             progress=progress,
         ),

@@ -14,6 +14,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 WARM_UP_FRAMES = 10
@@ -46,6 +47,9 @@ class RolloutReporter:
         Write velocities to an MDTraj HDF5 file.
     progress : bool
         Show a progress bar.
+    molecule : openmm.app.Topology, optional
+        One replica: what the PDB file is of, where the sidecar says that each has
+        its own DCD; all replicas unless given.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class RolloutReporter:
         num_frames: int,
         keep_velocities: bool,
         progress: bool,
+        molecule: app.Topology | None = None,
     ) -> None:
         self.path = _with_suffix(output, ".json")
         self.sidecar = sidecar
@@ -66,8 +71,10 @@ class RolloutReporter:
         self._integrator: Any = None
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        shown = topology if molecule is None else molecule
         with _with_suffix(output, ".pdb").open("w") as pdb:
-            app.PDBFile.writeFile(topology, positions * unit.nanometer, pdb)
+            first = positions[: shown.getNumAtoms()] * unit.nanometer
+            app.PDBFile.writeFile(shown, first, pdb)
         # Velocities of an earlier run of this name would not fit this one's frames.
         velocities = _with_suffix(output, ".h5")
         velocities.unlink(missing_ok=True)
@@ -75,13 +82,13 @@ class RolloutReporter:
         if keep_velocities:
             self._velocities = HDF5TrajectoryFile(str(velocities), "w")
             self._velocities.topology = mdtraj.Topology.from_openmm(topology)
-        self._file = _with_suffix(output, ".dcd").open("wb")
-        self._dcd = app.DCDFile(
-            self._file,
-            topology,
-            sidecar.lag_time_fs * unit.femtosecond,
+        # Braces of folders are no place for a replica's number.
+        name = str(output).replace("{", "{{").replace("}", "}}")
+        n_files = sidecar.num_replicas if sidecar.dcd_per_replica else 1
+        self._trajectory = ReplicaDCDReporter(
+            name + ("_{replica}.dcd" if sidecar.dcd_per_replica else ".dcd"),
             lags_per_frame,
-            lags_per_frame,
+            np.repeat(np.arange(n_files), topology.getNumAtoms() // n_files),
         )
         self._bar = tqdm(
             desc=f"{output.name}, {sidecar.num_replicas} replicas",
@@ -132,7 +139,7 @@ class RolloutReporter:
         """
         self._integrator = simulation.integrator
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        self._dcd.writeModel(positions)
+        self._trajectory.report(simulation, state)
         if self._velocities is not None:
             velocities = state.getVelocities(asNumpy=True).value_in_unit(
                 unit.nanometer / unit.picosecond
@@ -189,7 +196,6 @@ class RolloutReporter:
             reason = f"{type(error).__name__}: {error}"
             self.sidecar = replace(self.sidecar, error=reason)
         self._bar.close()
-        self._file.close()
         self._flush()
         if self._velocities is not None:
             self._velocities.close()

@@ -57,6 +57,28 @@ def test_run_writes_what_the_dcd_cannot_say(stub: Path, tmp_path: Path):
     assert frames.topology.n_bonds == 3 * 8
 
 
+def test_a_dcd_of_each_replica_is_the_dcd_of_all_in_parts(stub: Path, tmp_path: Path):
+    folder = tmp_path / "{braces}"
+    arguments = {"replicas": 3, "length_ps": 0.2, "seed": 5, "progress": False}
+    whole = run(str(stub), folder / "whole", **arguments)
+    path = run(str(stub), folder / "each", dcd_per_replica=True, **arguments)
+    files = RolloutSidecar.read(path).dcd_files(path)
+    assert [file.name for file in files] == ["each_0.dcd", "each_1.dcd", "each_2.dcd"]
+    assert sorted(file.name for file in folder.iterdir() if "each" in file.name) == [
+        "each.json",
+        "each.pdb",
+        *(file.name for file in files),
+    ]
+    expected, found = load_rollout(whole)[0], load_rollout(path)[0]
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    assert found.topology.n_bonds == expected.topology.n_bonds == 8
+    one = mdtraj.load_dcd(str(files[1]), top=str(path.with_suffix(".pdb")))
+    np.testing.assert_array_equal(one.xyz, expected.positions[1])
+    files[2].unlink()
+    with pytest.raises(FileNotFoundError, match=r"each_2\.dcd; a rollout is"):
+        load_rollout(path)
+
+
 def test_same_seed_gives_the_same_trajectory_and_another_does_not(
     stub: Path, tmp_path: Path
 ):
