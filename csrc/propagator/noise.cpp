@@ -41,20 +41,24 @@ void NoiseStreams::save(std::ostream &stream) const {
 }
 
 void NoiseStreams::load(std::istream &stream) {
-    for (auto &generator : streams->generators) {
+    // New generators first, so that a state that is none leaves the old ones alone.
+    std::vector<std::optional<at::Generator>> loaded;
+    for (const auto &generator : streams->generators) {
         at::Tensor state = generator->get_state();
         stream.read(static_cast<char *>(state.data_ptr()), state.numel());
         if (!stream)
             throw std::runtime_error("found the end of the checkpoint among the random number "
                                      "generators; use an undamaged checkpoint");
         try {
-            generator->set_state(state);
+            loaded.emplace_back(at::detail::createCPUGenerator());
+            loaded.back()->set_state(state);
         } catch (const c10::Error &error) {
             throw std::runtime_error(
                 std::string("found no state of a random number generator in the checkpoint (") +
                 error.what_without_backtrace() + "); use an undamaged checkpoint");
         }
     }
+    streams->generators = std::move(loaded);
 }
 
 } // namespace diffmd

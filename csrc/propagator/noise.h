@@ -32,7 +32,8 @@ public:
     /**
      * Read what save() wrote.
      *
-     * @throws std::runtime_error if the stream ends or holds no state of a generator
+     * @throws std::runtime_error if the stream ends or holds no state of a generator;
+     *         nothing is then changed
      */
     void load(std::istream &stream);
 

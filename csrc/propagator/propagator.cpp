@@ -4,7 +4,6 @@
 #include <cmath>
 #include <istream>
 #include <ostream>
-#include <sstream>
 #include <stdexcept>
 
 namespace diffmd {
@@ -12,8 +11,6 @@ namespace {
 
 /** kJ/mol/K: the CODATA 2018 gas constant, as OpenMM has it. */
 constexpr double BOLTZMANN = 8.31446261815324e-3;
-
-constexpr char CHECKPOINT_MAGIC[9] = "diffmd01";
 
 std::vector<int> count_atoms(const Molecules &molecules) {
     std::vector<int> counts(molecules.kinetic_energy_quantiles.size());
@@ -52,30 +49,38 @@ Propagator::Propagator(const std::string &model_path, const std::string &model_s
                        const Molecules &molecules, const Options &options)
     : model(model_path, model_sha256), options(options), species(molecules.species),
       masses(molecules.masses), kinetic_energy_quantiles(molecules.kinetic_energy_quantiles),
-      particles(molecules.kinetic_energy_quantiles.size()), bonds(particles.size()),
+      molecules(molecules.kinetic_energy_quantiles.size()),
       levels(karras_noise_levels(options.num_sampling_steps, options.sigma_min, options.sigma_max,
                                  options.rho)),
       noise(options.seed, count_atoms(molecules), rows_per_draw(options)),
-      all(particles.size(), std::ranges::max(count_atoms(molecules)),
+      all(this->molecules.size(), std::ranges::max(count_atoms(molecules)),
           num_extra_draws(options.sampler, options.num_sampling_steps)),
       half_velocities(3 * species.size()), new_positions(3 * species.size()),
-      new_velocities(3 * species.size()), centre_velocities(particles.size()),
-      new_acceleration(3 * species.size()), draws(particles.size()),
-      acceleration(3 * species.size()), num_resamples(particles.size()) {
+      new_velocities(3 * species.size()), centre_velocities(this->molecules.size()),
+      new_acceleration(3 * species.size()), draws(this->molecules.size()),
+      acceleration(3 * species.size()) {
     for (size_t i = 0; i < species.size(); i++)
-        particles[molecules.molecule_of_particle[i]].push_back(i);
+        this->molecules[molecules.molecule_of_particle[i]].particles.push_back(i);
     for (const BondRange &bond : molecules.bonds)
-        bonds[molecules.molecule_of_particle[bond.particle1]].push_back(bond);
-    for (size_t i = 0; i < particles.size(); i++)
+        this->molecules[molecules.molecule_of_particle[bond.particle1]].bonds.push_back(bond);
+    for (size_t i = 0; i < this->molecules.size(); i++)
         all_molecules.push_back(i);
+    tally.num_resamples.resize(this->molecules.size());
+    tally.num_rescues.resize(this->molecules.size());
     fill_species(all, all_molecules);
     set_bath(options.max_temperature, 0.0);
 }
 
 void Propagator::set_bath(double temperature, double friction) {
+    if (temperature == bath_temperature && friction == bath_friction)
+        return;
+    bath_temperature = temperature;
+    bath_friction = friction;
     const double damping = std::exp(-0.5 * friction * options.lag_time);
     bath_damping = damping;
-    max_kT = BOLTZMANN * std::max(temperature, options.max_temperature);
+    const double max_kT = BOLTZMANN * std::max(temperature, options.max_temperature);
+    for (size_t i = 0; i < molecules.size(); i++)
+        molecules[i].max_kinetic_energy = 0.5 * max_kT * kinetic_energy_quantiles[i];
     bath_spread.resize(masses.size());
     for (size_t i = 0; i < masses.size(); i++)
         bath_spread[i] =
@@ -86,7 +91,7 @@ void Propagator::forget_history() { has_history = false; }
 
 void Propagator::fill_species(Workspace &work, const std::vector<int> &chosen) const {
     for (size_t slot = 0; slot < chosen.size(); slot++) {
-        const std::vector<int> &atoms = particles[chosen[slot]];
+        const std::vector<int> &atoms = molecules[chosen[slot]].particles;
         for (size_t a = 0; a < atoms.size(); a++) {
             work.batch.species[slot * work.batch.num_atoms + a] = species[atoms[a]];
             work.batch.masses[slot * work.batch.num_atoms + a] = float(masses[atoms[a]]);
@@ -97,7 +102,7 @@ void Propagator::fill_species(Workspace &work, const std::vector<int> &chosen) c
 void Propagator::add_bath_noise(int molecule, const float *noise, double *velocities) const {
     if (options.thermostatted || bath_damping == 1.0)
         return;
-    for (int particle : particles[molecule])
+    for (int particle : molecules[molecule].particles)
         for (int k = 0; k < 3; k++) {
             double &velocity = velocities[3 * particle + k];
             velocity = bath_damping * velocity + bath_spread[particle] * *noise++;
@@ -106,7 +111,7 @@ void Propagator::add_bath_noise(int molecule, const float *noise, double *veloci
 
 void Propagator::prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
                          const double *positions, const double *velocities) {
-    const std::vector<int> &atoms = particles[molecule];
+    const std::vector<int> &atoms = molecules[molecule].particles;
     const size_t num_atoms = atoms.size();
     for (int particle : atoms)
         std::copy_n(velocities + 3 * particle, 3, &half_velocities[3 * particle]);
@@ -174,7 +179,7 @@ const float *Propagator::draw_change(Workspace &work) {
 void Propagator::accept(const Workspace &work, int slot, int molecule, const float *noise,
                         const double *positions, const float *change) {
     const double lag_time = options.lag_time;
-    const std::vector<int> &atoms = particles[molecule];
+    const std::vector<int> &atoms = molecules[molecule].particles;
     const Point &v_centre = centre_velocities[molecule];
     const float *of_molecule = change + slot * work.batch.num_atoms * 6;
     for (size_t a = 0; a < atoms.size(); a++)
@@ -187,42 +192,6 @@ void Propagator::accept(const Workspace &work, int slot, int molecule, const flo
             new_acceleration[i] = velocity_change / float(lag_time);
         }
     add_bath_noise(molecule, noise + 3 * atoms.size(), new_velocities.data());
-}
-
-std::string Propagator::find_fault(int molecule) const {
-    const auto join = [](const auto &...parts) {
-        std::ostringstream text;
-        (text << ... << parts);
-        return text.str();
-    };
-    double kinetic_energy = 0.0;
-    for (int particle : particles[molecule])
-        for (int k = 0; k < 3; k++) {
-            const double x = new_positions[3 * particle + k], v = new_velocities[3 * particle + k];
-            if (!std::isfinite(x) || !std::isfinite(v))
-                return join("atom ", particle, " has position ", x, " nm and velocity ", v,
-                            " nm/ps, expected finite numbers");
-            kinetic_energy += 0.5 * masses[particle] * v * v;
-        }
-    for (const BondRange &bond : bonds[molecule]) {
-        double squared = 0.0;
-        for (int k = 0; k < 3; k++) {
-            const double d =
-                new_positions[3 * bond.particle1 + k] - new_positions[3 * bond.particle2 + k];
-            squared += d * d;
-        }
-        const double length = std::sqrt(squared);
-        if (length < bond.min_length || length > bond.max_length)
-            return join("the bond between atoms ", bond.particle1, " and ", bond.particle2, " is ",
-                        length, " nm long, expected ", bond.min_length, " to ", bond.max_length,
-                        " nm");
-    }
-    const double bound = 0.5 * max_kT * kinetic_energy_quantiles[molecule];
-    if (kinetic_energy > bound)
-        return join("the kinetic energy of atoms ", particles[molecule].front(), " to ",
-                    particles[molecule].back(), " is ", kinetic_energy,
-                    " kJ/mol, expected at most ", bound, " kJ/mol");
-    return {};
 }
 
 void Propagator::step(double *positions, double *velocities) {
@@ -250,17 +219,17 @@ void Propagator::step(double *positions, double *velocities) {
         for (size_t slot = 0; slot < chosen.size(); slot++) {
             const int molecule = chosen[slot];
             accept(*work, slot, molecule, draws[slot], positions, change);
-            const std::string fault = find_fault(molecule);
-            if (fault.empty())
+            if (!find_fault(molecules[molecule], masses, new_positions.data(),
+                            new_velocities.data(), tally.last_refusal))
                 continue;
-            last_refusal = "lag " + std::to_string(num_lags) + ", molecule " +
-                           std::to_string(molecule) + ": " + fault;
+            tally.last_refusal.lag = tally.num_lags;
+            tally.last_refusal.molecule = molecule;
             if (attempt == options.max_resamples)
                 throw std::runtime_error(
-                    last_refusal + ", after " + std::to_string(attempt + 1) +
+                    tally.last_refusal.describe() + ", after " + std::to_string(attempt + 1) +
                     " draws; start from a relaxed geometry, lower the temperature, or use a "
                     "model trained on such states");
-            num_resamples[molecule]++;
+            tally.num_resamples[molecule]++;
             refused.push_back(molecule);
         }
     }
@@ -268,35 +237,34 @@ void Propagator::step(double *positions, double *velocities) {
     std::ranges::copy(new_velocities, velocities);
     acceleration.swap(new_acceleration);
     has_history = true;
-    num_lags++;
+    tally.num_lags++;
 }
 
 void Propagator::save(std::ostream &stream) const {
-    const int64_t header[] = {int64_t(particles.size()), int64_t(species.size()), num_lags,
-                              has_history};
-    stream.write(CHECKPOINT_MAGIC, 8);
-    write(stream, header, 4);
-    write(stream, num_resamples.data(), num_resamples.size());
+    const int64_t header[] = {tally.num_lags, has_history};
+    write(stream, header, 2);
+    write(stream, tally.num_resamples.data(), molecules.size());
+    write(stream, tally.num_rescues.data(), molecules.size());
     write(stream, acceleration.data(), acceleration.size());
     noise.save(stream);
 }
 
 void Propagator::load(std::istream &stream) {
-    char magic[8];
-    int64_t header[4];
-    read(stream, magic, 8);
-    read(stream, header, 4);
-    if (!std::equal(magic, magic + 8, CHECKPOINT_MAGIC) || header[0] != int64_t(particles.size()) ||
-        header[1] != int64_t(species.size()))
-        throw std::runtime_error(
-            "found a checkpoint of something else, expected one of a DiffusionIntegrator with " +
-            std::to_string(particles.size()) + " molecules of " + std::to_string(species.size()) +
-            " atoms; load the checkpoint into the simulation that wrote it");
-    num_lags = header[2];
-    has_history = header[3] != 0;
-    read(stream, num_resamples.data(), num_resamples.size());
-    read(stream, acceleration.data(), acceleration.size());
+    int64_t header[2];
+    Tally loaded;
+    loaded.num_resamples.resize(molecules.size());
+    loaded.num_rescues.resize(molecules.size());
+    std::vector<float> loaded_acceleration(acceleration.size());
+    read(stream, header, 2);
+    read(stream, loaded.num_resamples.data(), molecules.size());
+    read(stream, loaded.num_rescues.data(), molecules.size());
+    read(stream, loaded_acceleration.data(), acceleration.size());
+    // The last that may throw: what is loaded takes effect only now.
     noise.load(stream);
+    loaded.num_lags = header[0];
+    tally = std::move(loaded);
+    acceleration = std::move(loaded_acceleration);
+    has_history = header[1] != 0;
 }
 
 } // namespace diffmd

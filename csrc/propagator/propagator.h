@@ -1,5 +1,6 @@
 #pragma once
 
+#include "guards.h"
 #include "model.h"
 #include "noise.h"
 #include "samplers.h"
@@ -11,13 +12,6 @@
 #include <vector>
 
 namespace diffmd {
-
-/** A bond and the lengths it may have. */
-struct BondRange {
-    int particle1, particle2;
-    /** nm */
-    double min_length, max_length;
-};
 
 /** What is propagated: particles, and the molecules they form. */
 struct Molecules {
@@ -88,13 +82,8 @@ public:
     /** Forget the acceleration history: the positions were set by someone else. */
     void forget_history();
 
-    /** Lags done. */
-    int64_t get_num_lags() const { return num_lags; }
-    /** Lags redrawn, for each molecule. */
-    const std::vector<int64_t> &get_num_resamples() const { return num_resamples; }
-    /** What the guards said about the last draw they refused; empty if there was none. */
-    const std::string &get_last_refusal() const { return last_refusal; }
-
+    /** Counts of lags, redraws and rescues, and the last refusal. */
+    const Tally &get_tally() const { return tally; }
     /** Seconds spent in the network, without the time spent around it. */
     double get_network_seconds() const { return model.get_seconds(); }
     /** Evaluations of the denoiser, each of one batch. */
@@ -105,7 +94,8 @@ public:
     /**
      * Read what save() wrote.
      *
-     * @throws std::runtime_error if the stream holds something else
+     * @throws std::runtime_error if the stream ends or holds something else; nothing is then
+     *         changed
      */
     void load(std::istream &stream);
 
@@ -126,22 +116,19 @@ private:
     void accept(const Workspace &work, int slot, int molecule, const float *noise,
                 const double *positions, const float *change);
     void add_bath_noise(int molecule, const float *noise, double *velocities) const;
-    std::string find_fault(int molecule) const;
 
     Model model;
     Options options;
     std::vector<int> species;
     std::vector<double> masses;
     std::vector<double> kinetic_energy_quantiles;
-    /** For each molecule: its particles, and its bonds. */
-    std::vector<std::vector<int>> particles;
-    std::vector<std::vector<BondRange>> bonds;
+    std::vector<GuardedMolecule> molecules;
     std::vector<double> levels;
     NoiseStreams noise;
     Workspace all;
     std::vector<int> all_molecules;
 
-    double bath_damping = 1.0, max_kT = 0.0;
+    double bath_temperature = -1.0, bath_friction = -1.0, bath_damping = 1.0;
     /** For each particle: spread of a half step's noise, nm/ps. */
     std::vector<double> bath_spread;
 
@@ -154,9 +141,7 @@ private:
     /** The history: for each particle nm/ps^2; for each molecule whether there is one. */
     std::vector<float> acceleration;
     bool has_history = false;
-    int64_t num_lags = 0;
-    std::vector<int64_t> num_resamples;
-    std::string last_refusal;
+    Tally tally;
 };
 
 } // namespace diffmd

@@ -152,8 +152,8 @@ void test_equals_the_python_step(const std::string &folder) {
                           VELOCITY_TOLERANCE);
                 }
             }
-            CHECK(propagator.get_num_lags() == NUM_LAGS);
-            CHECK(propagator.get_num_resamples()[0] == (stub == "faulty" ? NUM_LAGS : 0));
+            CHECK(propagator.get_tally().num_lags == NUM_LAGS);
+            CHECK(propagator.get_tally().num_resamples[0] == (stub == "faulty" ? NUM_LAGS : 0));
         }
 }
 
@@ -188,7 +188,7 @@ void test_guards_leave_the_state_alone(const std::string &folder) {
     CHECK(contains(message, "lag 0, molecule 0: the bond between atoms 0 and 1 is "));
     CHECK(contains(message, "expected 0 to 5 nm, after 4 draws"));
     CHECK(frame.positions == start.positions && frame.velocities == start.velocities);
-    CHECK(propagator.get_num_resamples()[0] == 3);
+    CHECK(propagator.get_tally().num_resamples[0] == 3);
 }
 
 void test_wrong_files_are_refused(const std::string &folder) {

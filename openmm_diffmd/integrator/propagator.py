@@ -1,7 +1,7 @@
 """One lag in plain Python: the reference that the C++ is tested against."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class Propagator:
     Learned dynamics, a lag at a time, for any number of molecules.
 
     One lag tau of a molecule, for dynamics ``flow`` (for ``thermostatted`` without the
-    two half steps of the bath):
+    two half steps of the bath), begins and ends with an impulse v <- v + F tau/(2m)
+    where forces act, as in multiple time stepping; between them:
 
     1. v <- c v + sqrt(1 - c^2) sqrt(kT/m) n, c = exp(-friction tau/2);
     2. x, v less those of the centre of mass, x_c and v_c, to the network, which draws
@@ -44,6 +45,9 @@ class Propagator:
         How.
     seed : int
         Molecule i has a generator with seed + i.
+    forces : callable, optional
+        Forces that act on top of what was learned, such as restraints: positions of
+        shape (n_particles, 3), nm, to forces of the same shape, kJ/mol/nm.
 
     Attributes
     ----------
@@ -59,6 +63,7 @@ class Propagator:
         molecules: MoleculeSet,
         settings: Settings,
         seed: int,
+        forces: Callable[[Array], Array] | None = None,
     ) -> None:
         metadata = model.metadata
         self.settings = settings
@@ -85,6 +90,7 @@ class Propagator:
             for index in range(molecules.num_molecules)
         ]
         self._acceleration: NDArray[np.float32] | None = None
+        self._forces = forces
 
     def forget_history(self) -> None:
         """Forget the acceleration history: the positions were set by someone else."""
@@ -142,6 +148,7 @@ class Propagator:
         LagRefusedError
             If the guards refuse ``max_resamples + 1`` draws of one molecule.
         """
+        velocities = velocities + self._impulse(positions)
         everyone = list(range(self._molecules.num_molecules))
         x, v = np.array(positions, np.float64), np.array(velocities, np.float64)
         acceleration = np.zeros(x.shape, np.float32)
@@ -166,7 +173,14 @@ class Propagator:
             draws = [self.draw_noise(molecule) for molecule in chosen]
         self._acceleration = acceleration
         self.num_lags += 1
-        return x, v
+        return x, v + self._impulse(x)
+
+    def _impulse(self, positions: Array) -> Array:
+        """Change of the velocities by half a lag of the forces, nm/ps."""
+        if self._forces is None:
+            return np.zeros_like(positions)
+        half_lag_over_mass = 0.5 * self._lag_time / self._molecules.masses[:, None]
+        return half_lag_over_mass * self._forces(positions)
 
     def _max_kT(self) -> float:
         return float(BOLTZMANN * max(self.settings.temperature, self._max_temperature))

@@ -188,10 +188,8 @@ def test_damaged_checkpoint_is_refused(simulate, remembering):
     simulation = simulate(remembering)
     simulation.step(2)
     checkpoint = simulation.context.createCheckpoint()
-    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd01", b"diffmd99")):
-        with pytest.raises(
-            openmm.OpenMMException, match=r"use an undamaged|found a check"
-        ):
+    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd02", b"diffmd99")):
+        with pytest.raises(openmm.OpenMMException, match=r"use an undamaged"):
             simulation.context.loadCheckpoint(damaged)
 
 
@@ -209,7 +207,9 @@ def test_checkpoint_of_other_molecules_is_refused(simulate, flow):
         create_system(bare), integrator, openmm.Platform.getPlatform("Reference")
     )
     checkpoint = simulation.context.createCheckpoint()
-    with pytest.raises(openmm.OpenMMException, match=r"expected one of .* 2 molecules"):
+    with pytest.raises(
+        openmm.OpenMMException, match=r"expected one of 2 molecules with 9"
+    ):
         context.loadCheckpoint(checkpoint)
 
 
@@ -298,32 +298,6 @@ def test_centre_of_mass_motion_remover_works(flow):
     _, velocities = read_frame(context)
     masses = describe_molecules(topology, flow.metadata).masses
     np.testing.assert_allclose(masses @ velocities, 0, atol=1e-4)
-
-
-def test_forces_out_of_its_groups_are_reported_not_applied(simulate, flow):
-    topology, positions = flow.example()
-    system = create_system(topology)
-    force = openmm.CustomExternalForce("1e6*x^2")
-    force.setForceGroup(3)
-    for particle in range(9):
-        force.addParticle(particle)
-    system.addForce(force)
-    integrator = DiffusionIntegrator(flow, topology)
-    integrator.setRandomNumberSeed(5)
-    integrator.setIntegrationForceGroups(0)
-    context = openmm.Context(
-        system, integrator, openmm.Platform.getPlatform("Reference")
-    )
-    context.setPositions(positions)
-    context.setVelocitiesToTemperature(flow.temperature, 1)
-    integrator.step(3)
-    without = simulate(flow)
-    without.step(3)
-    assert_same_bits(read_frame(context), read_frame(without.context))
-    assert context.getState(energy=True).getPotentialEnergy()._value > 0
-    integrator.setIntegrationForceGroups({3})
-    with pytest.raises(openmm.OpenMMException, match="does not apply forces yet"):
-        integrator.step(1)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

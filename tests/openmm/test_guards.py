@@ -10,7 +10,7 @@ from openmm_diffmd.integrator import DiffusionIntegrator, replicate
 from openmm_diffmd.testing import FaultyModel, read_frame, save_stub_model
 
 REASONS = {
-    "nan": r"atom 1 has position -?nan nm",
+    "nan": r"atom 1 has position \(-?nan, ",
     "bond": r"the bond between atoms 0 and 1 is \S+ nm long, expected 0 to 5 nm",
     "heat": r"the kinetic energy of atoms 0 to 8 is \S+ kJ/mol, expected at most \S+",
 }

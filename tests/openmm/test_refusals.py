@@ -88,17 +88,6 @@ def test_barostats_are_refused(flow, system, barostat):
         openmm.Context(system, integrator, openmm.Platform.getPlatform(REFERENCE))
 
 
-def test_forces_are_refused(flow, system):
-    force = openmm.HarmonicBondForce()
-    force.setForceGroup(2)
-    system.addForce(force)
-    with pytest.raises(
-        openmm.OpenMMException,
-        match=r"HarmonicBondForce in force group 2.*create_system.*setIntegration",
-    ):
-        make_context(flow, system)
-
-
 def test_other_step_sizes_are_refused(flow):
     integrator = DiffusionIntegrator(flow, flow.example()[0])
     integrator.setStepSize(10 * unit.femtosecond)

@@ -2,22 +2,24 @@
 #define OPENMM_DIFFUSION_INTEGRATOR_H_
 
 #include "openmm/Integrator.h"
-#include "openmm/Vec3.h"
+#include "openmm/Kernel.h"
 
-#include <memory>
 #include <string>
 #include <vector>
 
-namespace diffmd {
-class Propagator;
-}
-
 namespace OpenMMDiffMD {
 
+class IntegrateDiffusionStepKernel;
+
 /**
- * An Integrator that moves molecules forward by a whole lag time without evaluating a force: it
- * draws the next frame from a learned conditional distribution by denoising diffusion. The model
- * is a TorchScript file. One step is one lag.
+ * An Integrator that moves molecules forward by a whole lag time: it draws the next frame from a
+ * learned conditional distribution by denoising diffusion. The model is a TorchScript file. One
+ * step is one lag.
+ *
+ * Forces of the System in the integrator's force groups act on top of what was learned, as an
+ * impulse of half a lag at each end, v += F tau/(2m), as in multiple time stepping: restraints and
+ * biases, that is, and not the forces that the model has learned. With none, no force is
+ * evaluated.
  *
  * Molecules, particles and bonds are added in the order of the System's particles, before the
  * Context is made. Molecules do not see each other.
@@ -186,8 +188,10 @@ private:
         double minLength, maxLength;
     };
     void checkSystem(const OpenMM::System &system) const;
-    void checkForces(const OpenMM::System &system) const;
-    const diffmd::Propagator &getPropagator() const;
+    IntegrateDiffusionStepKernel &getKernel();
+    const IntegrateDiffusionStepKernel &getKernel() const;
+    /** The bytes that tell whose checkpoint it is. */
+    std::string describeCheckpoint(size_t payloadSize) const;
 
     std::string modelFile, modelHash;
     double temperature, friction;
@@ -203,11 +207,16 @@ private:
     std::vector<Particle> particles;
     std::vector<Bond> bonds;
 
-    std::unique_ptr<diffmd::Propagator> propagator;
-    std::vector<OpenMM::Vec3> positions, velocities;
-    int checkedForceGroups = 0;
-    /** Whether the next report of new positions is our own, or a checkpoint's. */
-    bool expectPositions = false;
+    OpenMM::Kernel kernel;
+    bool isInitialized = false, hasSetPositions = false;
+    /** Whether reports of a changed state are our own. */
+    bool isStepping = false;
+    /** Reports, as bits of State::DataType, that a loaded checkpoint still makes. */
+    int expectedReports = 0;
+    /** Whether the forces that the kernel keeps are those of the present positions. */
+    bool forcesAreValid = false;
+    /** Force groups, as bit flags, that hold forces, and that acted in the last step. */
+    int forceGroupsInSystem = 0, lastForceGroups = 0;
     /** The Context's step count after our last lag; -1 if it does not matter. */
     long long stepCountAfterLag = -1;
 };

@@ -1,0 +1,108 @@
+// Checkpoints of a DiffusionIntegrator: what its kernel writes, and a checksum.
+
+#include "DiffusionIntegrator.h"
+#include "DiffusionKernels.h"
+#include "Messages.h"
+#include "sha256.h"
+
+#include "openmm/internal/ContextImpl.h"
+
+#include <algorithm>
+#include <iterator>
+
+using namespace OpenMM;
+
+namespace OpenMMDiffMD {
+namespace {
+
+constexpr size_t MAGIC_SIZE = 8, HASH_SIZE = 64;
+/** The last two letters are the format's version. */
+constexpr char MAGIC[MAGIC_SIZE + 1] = "diffmd02";
+
+template <class T> std::string bytesOf(const T *values, size_t count) {
+    return {reinterpret_cast<const char *>(values), sizeof(T) * count};
+}
+
+/** The bytes of what OpenMM itself keeps in a checkpoint, which has no checksum of its own. */
+std::string bytesOfState(ContextImpl &context) {
+    std::vector<Vec3> positions, velocities;
+    context.getPositions(positions);
+    context.getVelocities(velocities);
+    Vec3 box[3];
+    context.getPeriodicBoxVectors(box[0], box[1], box[2]);
+    const double time = context.getTime();
+    const long long stepCount = context.getStepCount();
+    std::string bytes = bytesOf(&time, 1) + bytesOf(&stepCount, 1) + bytesOf(box, 3) +
+                        bytesOf(positions.data(), positions.size()) +
+                        bytesOf(velocities.data(), velocities.size());
+    for (const auto &[name, value] : context.getParameters())
+        bytes += name + bytesOf(&value, 1);
+    return bytes;
+}
+
+std::string hashOf(ContextImpl &context, const std::string &header, const std::string &payload) {
+    return diffmd::sha256(header + bytesOfState(context) + payload);
+}
+
+std::string readBytes(std::istream &stream, size_t size) {
+    std::string bytes(size, '\0');
+    stream.read(bytes.data(), size);
+    bytes.resize(stream.gcount());
+    return bytes;
+}
+
+} // namespace
+
+std::string DiffusionIntegrator::describeCheckpoint(size_t payloadSize) const {
+    const int64_t numbers[] = {getNumMolecules(), getNumParticles(), int64_t(payloadSize)};
+    return bytesOf(numbers, 3);
+}
+
+void DiffusionIntegrator::createCheckpoint(std::ostream &stream) const {
+    std::ostringstream written;
+    getKernel().createCheckpoint(*context, written);
+    const std::string payload = written.str(), header = describeCheckpoint(payload.size());
+    stream << MAGIC << header << hashOf(*context, header, payload) << payload;
+}
+
+void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
+    // The Context holds the checkpoint's positions by now, whatever happens below.
+    getKernel().forgetHistory();
+    forcesAreValid = false;
+    hasSetPositions = true;
+    stepCountAfterLag = -1;
+    // What this kernel would write is as long as what it can read.
+    std::ostringstream own;
+    getKernel().createCheckpoint(*context, own);
+    const std::string expected = describeCheckpoint(own.str().size());
+    const std::string magic = readBytes(stream, MAGIC_SIZE);
+    if (magic != MAGIC)
+        throw OpenMMException("DiffusionIntegrator: found no state of a DiffusionIntegrator of "
+                              "this version in the checkpoint; write it with the same version of "
+                              "openmm_diffmd, or use an undamaged checkpoint");
+    const std::string header = readBytes(stream, expected.size());
+    if (header != expected) {
+        int64_t numbers[3] = {};
+        std::copy(header.begin(), header.end(), reinterpret_cast<char *>(numbers));
+        throw OpenMMException(join(
+            "DiffusionIntegrator: found a checkpoint of ", numbers[0], " molecules with ",
+            numbers[1], " particles in ", numbers[2], " bytes, expected one of ", getNumMolecules(),
+            " molecules with ", getNumParticles(), " particles in ", own.str().size(),
+            " bytes; load it into the simulation that wrote it, or use an undamaged checkpoint"));
+    }
+    const std::string hash = readBytes(stream, HASH_SIZE);
+    const std::string payload = readBytes(stream, own.str().size());
+    if (hash != hashOf(*context, header, payload))
+        throw OpenMMException("DiffusionIntegrator: found a checkpoint whose content is not what "
+                              "was written; use an undamaged checkpoint");
+    std::istringstream content(payload);
+    try {
+        getKernel().loadCheckpoint(*context, content);
+    } catch (const std::exception &error) {
+        throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
+    }
+    // The Context reports them next; the history belongs to them.
+    expectedReports = State::Positions | State::Velocities | State::Parameters | State::Energy;
+}
+
+} // namespace OpenMMDiffMD

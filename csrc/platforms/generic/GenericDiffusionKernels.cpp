@@ -1,0 +1,69 @@
+#include "GenericDiffusionKernels.h"
+#include "DiffusionIntegrator.h"
+
+#include "openmm/OpenMMException.h"
+
+#include <cmath>
+#include <string>
+
+using namespace OpenMM;
+
+namespace OpenMMDiffMD {
+
+void GenericIntegrateDiffusionStepKernel::initialize(const DiffusionIntegrator &integrator,
+                                                     const diffmd::Molecules &molecules,
+                                                     const diffmd::Options &options) {
+    propagator = std::make_unique<diffmd::Propagator>(
+        integrator.getModelFile(), integrator.getModelHash(), molecules, options);
+    for (double mass : molecules.masses)
+        impulseFactors.push_back(0.5 * options.lag_time / mass);
+}
+
+void GenericIntegrateDiffusionStepKernel::execute(ContextImpl &context,
+                                                  const DiffusionIntegrator &integrator,
+                                                  int forceGroups, bool forcesAreValid) {
+    propagator->set_bath(integrator.getTemperature(), integrator.getFriction());
+    context.getPositions(positions);
+    context.getVelocities(velocities);
+    if (forceGroups != 0) {
+        if (!forcesAreValid)
+            evaluateForces(context, forceGroups);
+        addImpulse();
+    }
+    static_assert(sizeof(Vec3) == 3 * sizeof(double));
+    propagator->step(&positions[0][0], &velocities[0][0]);
+    context.setPositions(positions);
+    if (forceGroups != 0) {
+        // If this fails, the Context holds the lag without its last impulse.
+        context.setVelocities(velocities);
+        evaluateForces(context, forceGroups);
+        addImpulse();
+    }
+    context.setVelocities(velocities);
+}
+
+void GenericIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, int forceGroups) {
+    context.calcForcesAndEnergy(true, false, forceGroups);
+    context.getForces(forces);
+    for (size_t i = 0; i < forces.size(); i++)
+        if (!std::isfinite(forces[i].dot(forces[i])))
+            throw OpenMMException("found a force on particle " + std::to_string(i) +
+                                  " that is not finite; look at the forces of the System for "
+                                  "these positions");
+}
+
+void GenericIntegrateDiffusionStepKernel::addImpulse() {
+    for (size_t i = 0; i < velocities.size(); i++)
+        velocities[i] += forces[i] * impulseFactors[i];
+}
+
+void GenericIntegrateDiffusionStepKernel::createCheckpoint(ContextImpl &,
+                                                           std::ostream &stream) const {
+    propagator->save(stream);
+}
+
+void GenericIntegrateDiffusionStepKernel::loadCheckpoint(ContextImpl &, std::istream &stream) {
+    propagator->load(stream);
+}
+
+} // namespace OpenMMDiffMD

@@ -1,0 +1,69 @@
+#include "guards.h"
+
+#include <cmath>
+#include <sstream>
+
+namespace diffmd {
+
+std::string Refusal::describe() const {
+    if (lag < 0)
+        return {};
+    std::ostringstream text;
+    text << "lag " << lag << ", molecule " << molecule << ": ";
+    switch (quantity) {
+    case Quantity::finite:
+        text << "atom " << atoms[0] << " has position (" << values[0] << ", " << values[1] << ", "
+             << values[2] << ") nm and velocity (" << values[3] << ", " << values[4] << ", "
+             << values[5] << ") nm/ps, expected finite numbers";
+        break;
+    case Quantity::bond_length:
+        text << "the bond between atoms " << atoms[0] << " and " << atoms[1] << " is " << values[0]
+             << " nm long, expected " << min_value << " to " << max_value << " nm";
+        break;
+    case Quantity::kinetic_energy:
+        text << "the kinetic energy of atoms " << atoms.front() << " to " << atoms.back() << " is "
+             << values[0] << " kJ/mol, expected at most " << max_value << " kJ/mol";
+        break;
+    }
+    return text.str();
+}
+
+bool find_fault(const GuardedMolecule &molecule, const std::vector<double> &masses,
+                const double *positions, const double *velocities, Refusal &found) {
+    const auto refuse = [&](Quantity quantity, std::vector<int> atoms, std::vector<double> values,
+                            double min_value, double max_value) {
+        found.quantity = quantity;
+        found.atoms = std::move(atoms);
+        found.values = std::move(values);
+        found.min_value = min_value;
+        found.max_value = max_value;
+        return true;
+    };
+    double kinetic_energy = 0.0;
+    for (int particle : molecule.particles) {
+        const double *x = positions + 3 * particle, *v = velocities + 3 * particle;
+        for (int k = 0; k < 3; k++) {
+            if (!std::isfinite(x[k]) || !std::isfinite(v[k]))
+                return refuse(Quantity::finite, {particle}, {x[0], x[1], x[2], v[0], v[1], v[2]},
+                              0.0, 0.0);
+            kinetic_energy += 0.5 * masses[particle] * v[k] * v[k];
+        }
+    }
+    for (const BondRange &bond : molecule.bonds) {
+        double squared = 0.0;
+        for (int k = 0; k < 3; k++) {
+            const double d = positions[3 * bond.particle1 + k] - positions[3 * bond.particle2 + k];
+            squared += d * d;
+        }
+        const double length = std::sqrt(squared);
+        if (length < bond.min_length || length > bond.max_length)
+            return refuse(Quantity::bond_length, {bond.particle1, bond.particle2}, {length},
+                          bond.min_length, bond.max_length);
+    }
+    if (kinetic_energy > molecule.max_kinetic_energy)
+        return refuse(Quantity::kinetic_energy, molecule.particles, {kinetic_energy}, 0.0,
+                      molecule.max_kinetic_energy);
+    return false;
+}
+
+} // namespace diffmd
