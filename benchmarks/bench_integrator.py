@@ -1,28 +1,40 @@
 """
-Measure what a lag costs around the network, and how cost falls with replicas.
+Measure what a lag costs: around the network, per replica, per thread, in memory.
 
-Overhead is wall time of `integrator.step` less the time inside the TorchScript calls
-(encode, K times denoise, decode), which the integrator itself measures; the smallest of
-several rounds, so that other work on the machine counts less. Without ``--model`` the
-network is the exact harmonic stub, small enough for the overhead to show. Prints a
-table; ``--output`` writes JSON:
+Three tables:
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_integrator.py
+- *Overhead*: wall time of `integrator.step` less the time inside the TorchScript calls
+  (encode, K times denoise, decode), which the integrator itself measures. The network
+  is the exact harmonic stub, small enough for the overhead to show.
+- *Throughput* of ``--model`` for each number of replicas and threads.
+- *Memory*: peak of the process for each number of replicas, and a straight line through
+  it.
+
+Each row is a process of its own; a time is the smallest of several rounds, so that
+other work on the machine counts less. ``--output`` writes JSON:
+
+    python benchmarks/bench_integrator.py --output results.json
 """
 
 import argparse
 import json
-import platform
-import resource
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openmm
 import torch
+from machine import describe_machine
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -30,19 +42,29 @@ from openmm_diffmd.integrator import DiffusionIntegrator, replicate
 from openmm_diffmd.testing import save_stub_model
 
 SECONDS_PER_DAY = 86400.0
-GOAL_US = 20.0
+OVERHEAD_GOAL_US = 20.0
+LINEAR_GOAL = 0.05
+"""Largest distance from the straight line, of the growth over all replicas."""
+EXTRA_FOR_MEMORY = (128, 256, 384)
+FEW_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a lag of all replicas, for one number of replicas."""
+    """Cost of a lag of all replicas, for one number of replicas and threads."""
 
+    model: str
     replicas: int
+    threads: int
     lag_us: float
     network_us: float
     overhead_us: float
+    cpu_us: float
+    rounds: int
     lags_per_second: float
-    ns_per_day_total: float
+    us_per_replica: float
+    ns_per_day_each: float
+    ns_per_day_all: float
     peak_memory_MiB: float
 
 
@@ -50,8 +72,7 @@ def measure(
     model: DiffusionModel, num_replicas: int, platform_name: str, seconds: float
 ) -> Cost:
     """Run rounds of equal length for about some seconds, and keep the quickest."""
-    topology, positions = model.example()
-    replicas = replicate(topology, positions, num_replicas)
+    replicas = replicate(*model.example(), num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -67,67 +88,192 @@ def measure(
     lags = max(1, round(3 * seconds / 20 / (time.perf_counter() - begin)))
     rounds = []
     end = time.perf_counter() + seconds
-    while len(rounds) < 5 or time.perf_counter() < end:
+    while len(rounds) < 3 or time.perf_counter() < end:
         network = integrator.getNetworkTime()
-        begin = time.perf_counter()
+        cpu, begin = time.process_time(), time.perf_counter()
         integrator.step(lags)
-        wall = time.perf_counter() - begin
-        rounds.append((wall / lags, (integrator.getNetworkTime() - network) / lags))
-    lag, network = min(rounds)
-    overhead = min(wall - inside for wall, inside in rounds)
-    step_ns = integrator.getStepSize().value_in_unit(unit.nanosecond)
+        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        inside = integrator.getNetworkTime() - network
+        rounds.append((wall / lags, inside / lags, cpu / lags))
+    lag, network, _ = min(rounds)
+    overhead = min(wall - inside for wall, inside, _ in rounds)
+    each = integrator.getStepSize().value_in_unit(unit.nanosecond)
+    each *= SECONDS_PER_DAY / lag
     return Cost(
+        model=model.metadata.name,
         replicas=num_replicas,
+        threads=torch.get_num_threads(),
         lag_us=1e6 * lag,
         network_us=1e6 * network,
         overhead_us=1e6 * overhead,
+        cpu_us=1e6 * min(cpu for _, _, cpu in rounds),
+        rounds=len(rounds),
         lags_per_second=1 / lag,
-        ns_per_day_total=num_replicas * step_ns * SECONDS_PER_DAY / lag,
-        peak_memory_MiB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        us_per_replica=1e6 * lag / num_replicas,
+        ns_per_day_each=each,
+        ns_per_day_all=num_replicas * each,
+        peak_memory_MiB=peak_memory() / 2**20,
     )
 
 
-def main() -> None:
+def peak_memory() -> int:
+    """Read the peak of this process's memory, bytes."""
+    # Not getrusage: its peak is at least that of the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+
+
+def measure_apart(
+    model: str, replicas: int, threads: int, platform_name: str, seconds: float
+) -> Cost:
+    """Measure in a new process, whose memory is the row's own."""
+    words = [sys.executable, __file__, "--platform", platform_name, "--model", model]
+    words += ["--row", str(replicas), str(threads), "--seconds", str(seconds)]
+    environment = os.environ | dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)
+    )
+    done = subprocess.run(
+        words, env=environment, stdout=subprocess.PIPE, check=True, text=True
+    )
+    return Cost(**json.loads(done.stdout))
+
+
+def fit_line(costs: Sequence[Cost]) -> dict[str, float]:
+    """Fit memory against replicas by least squares."""
+    replicas = np.array([cost.replicas for cost in costs], float)
+    memory = np.array([cost.peak_memory_MiB for cost in costs])
+    slope, intercept = (float(number) for number in np.polyfit(replicas, memory, 1))
+    farthest = float(np.abs(memory - intercept - slope * replicas).max())
+    # Of few replicas nothing grows; a MiB is noise.
+    return {
+        "KiB_per_replica": 1024 * slope,
+        "MiB_without_replicas": intercept,
+        "farthest_of_growth": farthest / max(float(np.ptp(memory)), 1.0),
+    }
+
+
+def judge(
+    overhead: Sequence[Cost], throughput: Sequence[Cost], line: dict[str, float]
+) -> dict[str, bool]:
+    """Say which goals are met."""
+    goals = {
+        f"overhead of one molecule at most {OVERHEAD_GOAL_US:g} us": all(
+            cost.overhead_us <= OVERHEAD_GOAL_US
+            for cost in overhead
+            if cost.replicas == 1
+        )
+    }
+    for threads in sorted({cost.threads for cost in throughput}):
+        of = [c.us_per_replica for c in throughput if c.threads == threads]
+        goals[f"cost per replica falls with replicas, {threads} threads"] = all(
+            later < earlier for earlier, later in pairwise(of)
+        )
+    goals[f"memory on a straight line to {100 * LINEAR_GOAL:g} % of its growth"] = (
+        line["farthest_of_growth"] <= LINEAR_GOAL
+    )
+    return goals
+
+
+def print_costs(title: str, costs: Sequence[Cost]) -> None:
+    """Print a table of times."""
+    columns = {
+        "replicas": (8, "d"),
+        "threads": (7, "d"),
+        "lag_us": (11, ".1f"),
+        "network_us": (11, ".1f"),
+        "overhead_us": (11, ".1f"),
+        "cpu_us": (11, ".1f"),
+        "us_per_replica": (14, ".1f"),
+        "lags_per_second": (15, ".1f"),
+        "ns_per_day_each": (15, ".1f"),
+        "ns_per_day_all": (14, ".0f"),
+    }
+    print(f"\n{title}")
+    print(" ".join(f"{name:>{width}}" for name, (width, _) in columns.items()))
+    for cost in costs:
+        row = [f"{getattr(cost, n):{w}{form}}" for n, (w, form) in columns.items()]
+        print(" ".join(row))
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything, print it, and return it as plain values."""
+    begin = describe_machine()
+    platform_name, seconds = arguments.platform, arguments.seconds
+    with tempfile.TemporaryDirectory() as folder:
+        stub = str(save_stub_model(Path(folder) / "harmonic.pt"))
+        overhead = [
+            measure_apart(stub, r, 1, platform_name, seconds)
+            for r in arguments.replicas
+        ]
+    print_costs("harmonic stub: what is not network", overhead)
+    throughput = [
+        measure_apart(arguments.model, r, t, platform_name, seconds)
+        for t in arguments.threads
+        for r in arguments.replicas
+    ]
+    print_costs(f"{arguments.model}", throughput)
+    memory = [c for c in throughput if c.threads == arguments.threads[0]]
+    between = [r for r in EXTRA_FOR_MEMORY if r < max(arguments.replicas)]
+    memory += [
+        measure_apart(
+            arguments.model, r, arguments.threads[0], platform_name, FEW_SECONDS
+        )
+        for r in between
+    ]
+    memory.sort(key=lambda cost: cost.replicas)
+    line = fit_line(memory)
+    print(
+        "\npeak memory: "
+        + ", ".join(f"{c.replicas}: {c.peak_memory_MiB:.0f} MiB" for c in memory)
+    )
+    print(
+        f"line: {line['MiB_without_replicas']:.0f} MiB and "
+        f"{line['KiB_per_replica']:.0f} KiB a replica; farthest point "
+        f"{100 * line['farthest_of_growth']:.1f} % of the growth"
+    )
+    goals = judge(overhead, throughput, line)
+    print()
+    for name, met in goals.items():
+        print(f"{'met' if met else 'MISSED':8}{name}")
+    return {
+        "command": " ".join(
+            ["python", "benchmarks/bench_integrator.py", *sys.argv[1:]]
+        ),
+        "machine": begin,
+        "load_at_end": describe_machine()["load"],
+        "platform": platform_name,
+        "overhead": [asdict(cost) for cost in overhead],
+        "throughput": [asdict(cost) for cost in throughput],
+        "memory": [[cost.replicas, cost.peak_memory_MiB] for cost in memory],
+        "memory_line": line,
+        "goals": goals,
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
-    parser.add_argument("--model", help="bundled name or file; default: harmonic stub")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="ethanol", help="bundled name or file")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--platform", default="Reference")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
+    parser.add_argument("--row", type=int, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        path = arguments.model or save_stub_model(Path(folder) / "harmonic.pt")
-        model = load_model(path)
-        print(f"{'replicas':>8} {'lag':>9} {'network':>9} {'overhead':>9}  us")
-        costs = []
-        for num_replicas in arguments.replicas:
-            cost = measure(model, num_replicas, arguments.platform, arguments.seconds)
-            costs.append(cost)
-            print(
-                f"{cost.replicas:8d} {cost.lag_us:9.1f} {cost.network_us:9.1f} "
-                f"{cost.overhead_us:9.1f}  {cost.lags_per_second:.0f} lags/s, "
-                f"{cost.ns_per_day_total:.0f} ns/day in all, "
-                f"peak {cost.peak_memory_MiB:.0f} MiB"
-            )
-    single = [cost for cost in costs if cost.replicas == 1]
-    for cost in single:
-        verdict = "met" if cost.overhead_us <= GOAL_US else "missed"
-        print(f"overhead of one molecule: goal <= {GOAL_US:g} us {verdict}")
+    if arguments.row:
+        replicas, threads = arguments.row
+        torch.set_num_threads(threads)
+        model = load_model(arguments.model)
+        cost = measure(model, replicas, arguments.platform, arguments.seconds)
+        print(json.dumps(asdict(cost)))
+        return
+    result = run(arguments)
     if arguments.output:
-        result = {
-            "model": model.metadata.name,
-            "sampler": model.metadata.sampler,
-            "platform": arguments.platform,
-            "threads": arguments.threads,
-            "machine": f"{platform.processor() or platform.machine()}",
-            "versions": {name: version(name) for name in ("openmm", "torch")},
-            "costs": [asdict(cost) for cost in costs],
-        }
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -1,0 +1,56 @@
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from openmm_diffmd.testing import save_stub_model
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        return importlib.import_module("bench_integrator")
+
+
+def test_rows_of_processes_are_consistent(
+    benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    stub = save_stub_model(tmp_path / "stub.pt")
+    output = tmp_path / "results.json"
+    words = ["--model", str(stub), "--replicas", "1", "3", "--threads", "1"]
+    benchmark.main([*words, "--seconds", "0.1", "--output", str(output)])
+    found = json.loads(output.read_text())
+    assert [row["replicas"] for row in found["throughput"]] == [1, 3]
+    for row in found["overhead"] + found["throughput"]:
+        assert 0 < row["overhead_us"] < row["lag_us"]
+        assert 0 < row["network_us"] < row["lag_us"]
+        # 10 fs a lag.
+        expected = 1e-5 * 86400 * row["lags_per_second"]
+        assert row["ns_per_day_each"] == pytest.approx(expected, rel=1e-9)
+        total = row["replicas"] * row["ns_per_day_each"]
+        assert row["ns_per_day_all"] == pytest.approx(total, rel=1e-9)
+    printed = capsys.readouterr().out
+    assert len(found["goals"]) == 3
+    for name, met in found["goals"].items():
+        assert f"{'met' if met else 'MISSED':8}{name}" in printed
+
+
+def test_goals_see_cost_and_memory_that_do_not_fit(benchmark: ModuleType):
+    row = benchmark.Cost("m", 1, 1, 9.0, 5.0, 4.0, 9.0, 3, 1.0, 9.0, 1.0, 1.0, 300.0)
+    rows = [
+        replace(row, replicas=r, us_per_replica=9.0 / r, peak_memory_MiB=300.0 + 2 * r)
+        for r in (1, 8, 64)
+    ]
+    line = benchmark.fit_line(rows)
+    assert line["KiB_per_replica"] == pytest.approx(2048)
+    assert line["MiB_without_replicas"] == pytest.approx(300)
+    assert all(benchmark.judge(rows, rows, line).values())
+    rows[2] = replace(rows[2], us_per_replica=2.0, peak_memory_MiB=300.0 + 2 * 64**2)
+    slow = [replace(row, overhead_us=21.0)]
+    line = benchmark.fit_line([replace(rows[0], replicas=32), *rows])
+    assert not any(benchmark.judge(slow, rows, line).values())
