@@ -1,44 +1,15 @@
 """Spherical Fourier-Bessel radial functions in plain torch, smooth at zero length."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import spherical_jn
 from torch import Tensor, nn
 
-
-def bessel_roots(l_max: int, n_max: int) -> NDArray[np.float64]:
-    """
-    Positive roots z_ln of the spherical Bessel functions j_l.
-
-    Parameters
-    ----------
-    l_max : int
-        Highest degree.
-    n_max : int
-        Roots per degree.
-
-    Returns
-    -------
-    ndarray, shape (l_max + 1, n_max)
-        Roots, ascending in n. Those of j_l lie between those of j_(l-1).
-    """
-    brackets = math.pi * np.arange(1, n_max + l_max + 1)
-    roots = [brackets[:n_max]]
-    for degree in range(1, l_max + 1):
-        brackets = np.array(
-            [
-                brentq(lambda s, d=degree: spherical_jn(d, s), low, high, xtol=1e-15)
-                for low, high in pairwise(brackets)
-            ]
-        )
-        roots.append(brackets[:n_max])
-    return np.array(roots)
+from openmm_diffmd.ops.bessel import bessel_roots
 
 
 def chebyshev_coefficients(l_max: int, n_max: int, degree: int) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ import torch
 from scipy.special import spherical_jn
 
 from openmm_diffmd.ops import FourierBessel
-from openmm_diffmd.ops.fourier_bessel import bessel_roots, chebyshev_coefficients
+from openmm_diffmd.ops.bessel import bessel_roots
+from openmm_diffmd.ops.fourier_bessel import chebyshev_coefficients
 
 CUTOFF = 0.5
 SIZES = [(1, 8), (3, 8), (3, 16)]
