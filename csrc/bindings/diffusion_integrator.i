@@ -15,6 +15,7 @@
 
 #include <memory>
 #include <sstream>
+#include <vector>
 %}
 
 %pythoncode %{
@@ -108,6 +109,9 @@ public:
     void setConserveAngularMomentum(bool conserve);
     long long getNumResamples() const;
     long long getNumResamples(int molecule) const;
+    void setRescueContext(OpenMM::Context* context);
+    long long getNumRescues() const;
+    long long getNumRescues(int molecule) const;
     std::string getLastRefusal() const;
     long long getNumEvaluations() const;
     double getNetworkTime() const;
@@ -126,6 +130,25 @@ public:
                                           "DiffusionIntegrator; use XmlSerializer.deserialize");
         read.release();
         return integrator;
+    }
+
+    /** lag, molecule, quantity, atoms, values, minValue, maxValue of the last refusal. */
+    PyObject* getLastRefusalTuple() const {
+        long long lag;
+        int molecule;
+        std::string quantity;
+        std::vector<int> atoms;
+        std::vector<double> values;
+        double minValue, maxValue;
+        $self->getLastRefusalParameters(lag, molecule, quantity, atoms, values, minValue, maxValue);
+        PyObject* atomTuple = PyTuple_New(atoms.size());
+        for (size_t i = 0; i < atoms.size(); i++)
+            PyTuple_SET_ITEM(atomTuple, i, PyLong_FromLong(atoms[i]));
+        PyObject* valueTuple = PyTuple_New(values.size());
+        for (size_t i = 0; i < values.size(); i++)
+            PyTuple_SET_ITEM(valueTuple, i, PyFloat_FromDouble(values[i]));
+        return Py_BuildValue("(LisNNdd)", lag, molecule, quantity.c_str(), atomTuple, valueTuple,
+                             minValue, maxValue);
     }
 }
 

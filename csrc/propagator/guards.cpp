@@ -5,6 +5,18 @@
 
 namespace diffmd {
 
+const char *name_of(Quantity quantity) {
+    switch (quantity) {
+    case Quantity::finite:
+        return "finite";
+    case Quantity::bond_length:
+        return "bond_length";
+    case Quantity::kinetic_energy:
+        return "kinetic_energy";
+    }
+    return "";
+}
+
 std::string Refusal::describe() const {
     if (lag < 0)
         return {};

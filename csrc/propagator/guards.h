@@ -16,6 +16,9 @@ struct BondRange {
 /** What a guard looks at. */
 enum class Quantity { finite, bond_length, kinetic_energy };
 
+/** Name of a quantity: finite, bond_length or kinetic_energy. */
+const char *name_of(Quantity quantity);
+
 /** What the guards found in a draw that they refused. */
 struct Refusal {
     /** Lags done before, and molecule; -1 if nothing was refused. */

@@ -194,7 +194,39 @@ void Propagator::accept(const Workspace &work, int slot, int molecule, const flo
     add_bath_noise(molecule, noise + 3 * atoms.size(), new_velocities.data());
 }
 
-void Propagator::step(double *positions, double *velocities) {
+void Propagator::run_rescue(const Rescue &rescue, int molecule, const float *noise,
+                            const double *positions) {
+    const std::vector<int> &atoms = molecules[molecule].particles;
+    std::vector<double> x, v;
+    for (int particle : atoms)
+        for (int k = 0; k < 3; k++) {
+            x.push_back(positions[3 * particle + k]);
+            v.push_back(half_velocities[3 * particle + k]);
+        }
+    rescue(x, v);
+    for (size_t a = 0; a < atoms.size(); a++)
+        for (int k = 0; k < 3; k++) {
+            const size_t i = 3 * atoms[a] + k;
+            new_positions[i] = x[3 * a + k];
+            new_velocities[i] = v[3 * a + k];
+            new_acceleration[i] =
+                float(v[3 * a + k] - half_velocities[i]) / float(options.lag_time);
+        }
+    add_bath_noise(molecule, noise + 3 * atoms.size(), new_velocities.data());
+    Refusal found;
+    if (find_fault(molecules[molecule], masses, new_positions.data(), new_velocities.data(),
+                   found) &&
+        found.quantity == Quantity::finite) {
+        found.lag = tally.num_lags;
+        found.molecule = molecule;
+        tally.last_refusal = found;
+        throw std::runtime_error(found.describe() +
+                                 ", after the rescue; use a smaller step in the rescue Context");
+    }
+    tally.num_rescues[molecule]++;
+}
+
+void Propagator::step(double *positions, double *velocities, const Rescue &rescue) {
     std::vector<int> refused;
     for (int attempt = 0; attempt == 0 || !refused.empty(); attempt++) {
         const std::vector<int> again = std::move(refused);
@@ -224,11 +256,15 @@ void Propagator::step(double *positions, double *velocities) {
                 continue;
             tally.last_refusal.lag = tally.num_lags;
             tally.last_refusal.molecule = molecule;
+            if (attempt == options.max_resamples && rescue) {
+                run_rescue(rescue, molecule, draws[slot], positions);
+                continue;
+            }
             if (attempt == options.max_resamples)
                 throw std::runtime_error(
                     tally.last_refusal.describe() + ", after " + std::to_string(attempt + 1) +
-                    " draws; start from a relaxed geometry, lower the temperature, or use a "
-                    "model trained on such states");
+                    " draws; start from a relaxed geometry, lower the temperature, use a model "
+                    "trained on such states, or set a rescue Context");
             tally.num_resamples[molecule]++;
             refused.push_back(molecule);
         }

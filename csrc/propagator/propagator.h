@@ -7,11 +7,18 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <iosfwd>
 #include <string>
 #include <vector>
 
 namespace diffmd {
+
+/**
+ * Moves one molecule forward by a lag with its reference force: (n_atoms, 3) positions, nm, and
+ * velocities, nm/ps, in the order of its particles, are replaced.
+ */
+using Rescue = std::function<void(std::vector<double> &positions, std::vector<double> &velocities)>;
 
 /** What is propagated: particles, and the molecules they form. */
 struct Molecules {
@@ -74,10 +81,12 @@ public:
      *
      * @param positions   (n_particles, 3) nm, replaced
      * @param velocities  (n_particles, 3) nm/ps, replaced
-     * @throws std::runtime_error if the guards refuse max_resamples + 1 draws of one molecule,
-     *         naming the lag, molecule, atoms and values; the state is then unchanged
+     * @param rescue      moves a molecule of which the guards refuse max_resamples + 1 draws,
+     *                    from its velocities after the first half step of the bath; may be empty
+     * @throws std::runtime_error if there is no rescue then, or its result is not finite, naming
+     *         the lag, molecule, atoms and values; the state is then unchanged
      */
-    void step(double *positions, double *velocities);
+    void step(double *positions, double *velocities, const Rescue &rescue = {});
 
     /** Forget the acceleration history: the positions were set by someone else. */
     void forget_history();
@@ -115,6 +124,8 @@ private:
     const float *draw_change(Workspace &work);
     void accept(const Workspace &work, int slot, int molecule, const float *noise,
                 const double *positions, const float *change);
+    void run_rescue(const Rescue &rescue, int molecule, const float *noise,
+                    const double *positions);
     void add_bath_noise(int molecule, const float *noise, double *velocities) const;
 
     Model model;

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import XmlSerializer, app, unit
+from openmm import Context, XmlSerializer, app, unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import bindings
+from openmm_diffmd.integrator.guards import Refusal
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
@@ -142,6 +143,49 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         """
         super().setTemperature(temp)
         self._warn_if_hot(to_float(temp, unit.kelvin))
+
+    def setRescueContext(self, context: Context | None) -> None:
+        """
+        Set a Context that runs the lags which cannot be drawn.
+
+        What the guards would give up after `max_resamples` redraws is run there with
+        the reference force, from the state after the first half step of the heat bath,
+        and counted by ``getNumRescues``. XML does not hold it.
+
+        Parameters
+        ----------
+        context : openmm.Context or None
+            A Context of one molecule, the same atoms in the same order as each of the
+            integrator's; None for none. Its step divides the lag time. Its integrator
+            is a VerletIntegrator (or, where the model has learned its heat bath, a
+            LangevinMiddleIntegrator of that bath), or a CustomIntegrator that keeps
+            velocities at the time of positions.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If masses, step size, constraints or integrator do not fit.
+        """
+        super().setRescueContext(context)
+        # The C++ class holds a bare pointer.
+        self._rescue_context = context
+
+    def getLastRefusalDetails(self) -> Refusal | None:
+        """
+        Return what the guards found in the last draw they refused, as numbers.
+
+        Returns
+        -------
+        Refusal or None
+            Lag, molecule, atoms and values; None if nothing was refused.
+        """
+        lag, molecule, quantity, atoms, values, *expected = self.getLastRefusalTuple()
+        if lag < 0:
+            return None
+        low, high = expected
+        return Refusal(
+            lag, molecule, quantity, atoms, values, (low, high), self.getLastRefusal()
+        )
 
     def _warn_if_hot(self, temperature: float) -> None:
         hottest = self.getMaxTemperature().value_in_unit(unit.kelvin)

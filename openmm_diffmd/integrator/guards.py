@@ -1,9 +1,44 @@
 """What a drawn frame must not be."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.integrator.molecules import MoleculeSet
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """
+    What the guards found in a draw that they refused.
+
+    Attributes
+    ----------
+    lag : int
+        Lags done before it.
+    molecule : int
+        Index of the molecule.
+    quantity : {"finite", "bond_length", "kinetic_energy"}
+        What was looked at.
+    atoms : tuple of int
+        The particle that is not finite, the two of the bond, or all of the molecule.
+    values : tuple of float
+        Position (nm) and velocity (nm/ps) of the particle, 6 numbers; length of the
+        bond (nm); or kinetic energy (kJ/mol).
+    expected : tuple of float
+        Least and largest value expected, in its unit; both 0 for ``finite``.
+    message : str
+        All of it in words.
+    """
+
+    lag: int
+    molecule: int
+    quantity: str
+    atoms: tuple[int, ...]
+    values: tuple[float, ...]
+    expected: tuple[float, float]
+    message: str
 
 
 class LagRefusedError(RuntimeError):

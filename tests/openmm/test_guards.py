@@ -42,6 +42,31 @@ def test_giving_up_names_lag_molecule_atoms_and_values(simulate, broken):
     assert simulation.integrator.getNumResamples() == 3
 
 
+def test_the_last_refusal_can_be_read_as_numbers(simulate, broken):
+    simulation = simulate(broken)
+    integrator = simulation.integrator
+    assert integrator.getLastRefusalDetails() is None
+    with pytest.raises(openmm.OpenMMException) as raised:
+        simulation.step(1)
+    refusal = integrator.getLastRefusalDetails()
+    assert refusal.message == integrator.getLastRefusal()
+    assert refusal.message in str(raised.value)
+    assert (refusal.lag, refusal.molecule) == (0, 0)
+    low, high = refusal.expected
+    if broken.metadata.name == "nan":
+        assert (refusal.quantity, refusal.atoms) == ("finite", (1,))
+        assert np.isnan(refusal.values).any()
+        assert len(refusal.values) == 6
+    elif broken.metadata.name == "bond":
+        assert (refusal.quantity, refusal.atoms) == ("bond_length", (0, 1))
+        assert (low, high) == (0.0, 5.0)
+        assert refusal.values[0] > high
+    else:
+        assert (refusal.quantity, refusal.atoms) == ("kinetic_energy", tuple(range(9)))
+        assert low == 0.0
+        assert refusal.values[0] > high
+
+
 def test_only_the_failing_molecule_is_redrawn(tmp_path):
     # Spoils molecules with an atom beyond 1 nm: only the second replica has one.
     stub = FaultyModel("nan", min_displacement=1.0, friction=20.0)

@@ -4,6 +4,7 @@
 #include "openmm/Integrator.h"
 #include "openmm/Kernel.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -148,12 +149,50 @@ public:
     /** Set whether molecules keep their angular momentum, before the Context is made. */
     void setConserveAngularMomentum(bool conserve) { conserveAngularMomentum = conserve; }
 
+    /**
+     * Set a Context that runs the lags which cannot be drawn: what the guards would give up is run
+     * there with the reference force, and counted. It holds one molecule, the same for all of
+     * ours; its integrator's step divides the lag. Not written to XML.
+     *
+     * @param context  the Context, which must live as long as it is set: the integrator neither
+     *                 copies nor deletes it; null for none. Its integrator is a VerletIntegrator,
+     *                 a LangevinMiddleIntegrator of the bath that the model has learned, or a
+     *                 CustomIntegrator that keeps velocities at the time of positions.
+     */
+    void setRescueContext(OpenMM::Context *context);
+    /** Get the Context set by setRescueContext(), null if there is none. */
+    OpenMM::Context *getRescueContext() const { return rescueContext; }
+    /**
+     * Get what moves one molecule forward by a lag in the rescue Context, for kernels: (n_atoms, 3)
+     * positions, nm, and velocities, nm/ps, are replaced. Empty if there is none.
+     */
+    const std::function<void(std::vector<double> &, std::vector<double> &)> &getRescue() const {
+        return rescue;
+    }
+
     /** Get how many lags were redrawn since the Context was made, over all molecules. */
     long long getNumResamples() const;
     /** Get how many lags of one molecule were redrawn since the Context was made. */
     long long getNumResamples(int molecule) const;
+    /** Get how many lags were run in the rescue Context since ours was made. */
+    long long getNumRescues() const;
+    /** Get how many lags of one molecule were run in the rescue Context since ours was made. */
+    long long getNumRescues(int molecule) const;
     /** Get what the guards said about the last draw they refused; empty if there was none. */
     std::string getLastRefusal() const;
+    /**
+     * Get the numbers of what getLastRefusal() says.
+     *
+     * @param[out] lag, molecule       lags done before, and index; -1 if nothing was refused
+     * @param[out] quantity            what was refused: finite, bond_length or kinetic_energy
+     * @param[out] atoms               one particle, the two of a bond, or all of the molecule
+     * @param[out] values              its position (nm) and velocity (nm/ps); the length (nm); or
+     *                                 the kinetic energy (kJ/mol)
+     * @param[out] minValue, maxValue  what was expected; both 0 for finite
+     */
+    void getLastRefusalParameters(long long &lag, int &molecule, std::string &quantity,
+                                  std::vector<int> &atoms, std::vector<double> &values,
+                                  double &minValue, double &maxValue) const;
 
     /** Get how often the denoiser was evaluated since the Context was made, each for one batch. */
     long long getNumEvaluations() const;
@@ -188,6 +227,7 @@ private:
         double minLength, maxLength;
     };
     void checkSystem(const OpenMM::System &system) const;
+    void checkRescueContext(OpenMM::Context &rescueContext) const;
     IntegrateDiffusionStepKernel &getKernel();
     const IntegrateDiffusionStepKernel &getKernel() const;
     /** The bytes that tell whose checkpoint it is. */
@@ -206,6 +246,9 @@ private:
     std::vector<double> kineticEnergyQuantiles;
     std::vector<Particle> particles;
     std::vector<Bond> bonds;
+
+    OpenMM::Context *rescueContext = nullptr;
+    std::function<void(std::vector<double> &, std::vector<double> &)> rescue;
 
     OpenMM::Kernel kernel;
     bool isInitialized = false, hasSetPositions = false;

@@ -33,6 +33,10 @@ int findForceGroups(const System &system) {
     return groups;
 }
 
+long long sum(const std::vector<int64_t> &counts) {
+    return std::accumulate(counts.begin(), counts.end(), 0LL);
+}
+
 /** Sets a flag until it goes out of scope. */
 class Raised {
 public:
@@ -171,8 +175,7 @@ void DiffusionIntegrator::step(int steps) {
 }
 
 long long DiffusionIntegrator::getNumResamples() const {
-    const auto &counts = getKernel().getTally().num_resamples;
-    return std::accumulate(counts.begin(), counts.end(), 0LL);
+    return sum(getKernel().getTally().num_resamples);
 }
 
 long long DiffusionIntegrator::getNumResamples(int molecule) const {
@@ -181,8 +184,32 @@ long long DiffusionIntegrator::getNumResamples(int molecule) const {
     return counts[molecule];
 }
 
+long long DiffusionIntegrator::getNumRescues() const {
+    return sum(getKernel().getTally().num_rescues);
+}
+
+long long DiffusionIntegrator::getNumRescues(int molecule) const {
+    const auto &counts = getKernel().getTally().num_rescues;
+    ASSERT_VALID_INDEX(molecule, counts);
+    return counts[molecule];
+}
+
 std::string DiffusionIntegrator::getLastRefusal() const {
     return getKernel().getTally().last_refusal.describe();
+}
+
+void DiffusionIntegrator::getLastRefusalParameters(long long &lag, int &molecule,
+                                                   std::string &quantity, std::vector<int> &atoms,
+                                                   std::vector<double> &values, double &minValue,
+                                                   double &maxValue) const {
+    const diffmd::Refusal &refusal = getKernel().getTally().last_refusal;
+    lag = refusal.lag;
+    molecule = refusal.molecule;
+    quantity = diffmd::name_of(refusal.quantity);
+    atoms = refusal.atoms;
+    values = refusal.values;
+    minValue = refusal.min_value;
+    maxValue = refusal.max_value;
 }
 
 long long DiffusionIntegrator::getNumEvaluations() const { return getKernel().getNumEvaluations(); }

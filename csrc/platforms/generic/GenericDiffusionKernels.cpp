@@ -31,7 +31,7 @@ void GenericIntegrateDiffusionStepKernel::execute(ContextImpl &context,
         addImpulse();
     }
     static_assert(sizeof(Vec3) == 3 * sizeof(double));
-    propagator->step(&positions[0][0], &velocities[0][0]);
+    propagator->step(&positions[0][0], &velocities[0][0], integrator.getRescue());
     context.setPositions(positions);
     if (forceGroups != 0) {
         // If this fails, the Context holds the lag without its last impulse.

@@ -1,0 +1,229 @@
+"""A lag that cannot be drawn is run with the reference force, and counted."""
+
+import itertools
+
+import numpy as np
+import openmm
+import pytest
+from openmm import unit
+
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+from openmm_diffmd.integrator.molecules import describe_molecules
+from openmm_diffmd.integrator.propagator import Propagator
+from openmm_diffmd.integrator.settings import resolve_settings
+from openmm_diffmd.reference.dynamics import baoab_integrator
+from openmm_diffmd.testing import (
+    FaultyModel,
+    HarmonicModel,
+    read_frame,
+    save_stub_model,
+)
+
+STEP_SIZE = 1e-4
+MAX_RESAMPLES = 2
+# Velocity Verlet: (omega dt)^2/24 = 2e-7 of phase a step, 1000 steps; state of 0.05 nm
+# and 3 nm/ps. The model's own rounding to float32 is less.
+POSITION_TOLERANCE = 2e-6
+VELOCITY_TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory):
+    """Every draw is spoilt."""
+    path = tmp_path_factory.mktemp("rescue") / "hopeless.pt"
+    stub = FaultyModel("heat", below_level=2.0)
+    return load_model(save_stub_model(path, stub, max_resamples=MAX_RESAMPLES))
+
+
+def harmonic_system(topology):
+    """
+    The stub's own force, m_i omega^2 (x_c - x_i), as springs between all pairs.
+
+    sum_i m_i |x_i - x_c|^2 = sum_(i<j) m_i m_j/M |x_i - x_j|^2.
+    """
+    system = create_system(topology)
+    force = openmm.HarmonicBondForce()
+    masses = [system.getParticleMass(i)._value for i in range(9)]
+    omega_squared = HarmonicModel().angular_frequency ** 2
+    for i, j in itertools.combinations(range(9), 2):
+        force.addBond(i, j, 0, omega_squared * masses[i] * masses[j] / sum(masses))
+    system.addForce(force)
+    return system
+
+
+def make_rescue(model, integrator=None):
+    integrator = integrator or openmm.VerletIntegrator(STEP_SIZE)
+    return openmm.Context(
+        harmonic_system(model.example()[0]),
+        integrator,
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+
+
+@pytest.mark.parametrize(
+    "integrator",
+    [
+        lambda: openmm.VerletIntegrator(STEP_SIZE),
+        lambda: baoab_integrator(300.0, 0.0, STEP_SIZE, 1),
+    ],
+    ids=["leapfrog", "velocity_verlet"],
+)
+def test_rescued_lags_are_the_reference_dynamics(simulate, hopeless, integrator):
+    simulation = simulate(hopeless, friction=0.0)
+    simulation.integrator.setRescueContext(make_rescue(hopeless, integrator()))
+    masses = describe_molecules(simulation.topology, hopeless.metadata).masses
+    weights = masses / masses.sum()
+    start = np.array(read_frame(simulation.context))
+    simulation.step(10)
+    found = np.array(read_frame(simulation.context))
+    transition, _ = HarmonicModel(lag_time=0.1).exact_transition()
+    centre = (weights @ start)[:, None]
+    expected = np.einsum("pq,qac->pac", transition, start - centre) + centre
+    expected[0] += 0.1 * centre[1]
+    np.testing.assert_allclose(found[0], expected[0], atol=POSITION_TOLERANCE)
+    np.testing.assert_allclose(found[1], expected[1], atol=VELOCITY_TOLERANCE)
+    assert simulation.integrator.getNumRescues() == 10
+    assert simulation.integrator.getNumRescues(0) == 10
+    assert simulation.integrator.getNumResamples() == 10 * MAX_RESAMPLES
+    assert simulation.currentStep == 10
+
+
+def test_rescued_lags_are_in_the_bath(simulate, flow, hopeless):
+    simulation = simulate(hopeless, friction=5.0)
+    simulation.integrator.setRescueContext(make_rescue(hopeless))
+    reference = Propagator(
+        flow,
+        describe_molecules(simulation.topology, flow.metadata),
+        resolve_settings(flow.metadata, friction=5.0),
+        seed=5,
+    )
+    frame = read_frame(simulation.context)
+    simulation.step(4)
+    for _ in range(4):
+        # The bath's numbers are those of the last draw.
+        for _ in range(MAX_RESAMPLES):
+            reference.draw_noise(0)
+        frame = reference.step(*frame)
+    found = read_frame(simulation.context)
+    np.testing.assert_allclose(found[0], frame[0], atol=POSITION_TOLERANCE)
+    np.testing.assert_allclose(found[1], frame[1], atol=VELOCITY_TOLERANCE)
+
+
+def test_only_the_failing_molecule_is_rescued(tmp_path):
+    # Spoils molecules with an atom beyond 1 nm: only the second replica has one.
+    stub = FaultyModel("nan", below_level=2.0, min_displacement=1.0)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub))
+    topology, positions = model.example()
+    replicas = replicate(topology, positions, 3)
+    integrator = DiffusionIntegrator(
+        model, replicas.topology, molecules=replicas.molecules
+    )
+    integrator.setRandomNumberSeed(4)
+    integrator.setRescueContext(make_rescue(model))
+    context = openmm.Context(
+        replicas.system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    start = np.array(replicas.positions._value)
+    start[9 + 4] += 0.75
+    context.setPositions(start)
+    context.setVelocitiesToTemperature(0)
+    integrator.step(1)
+    assert [integrator.getNumRescues(i) for i in range(3)] == [0, 1, 0]
+    checkpoint = context.createCheckpoint()
+    context.setPositions(start)
+    integrator.step(1)
+    assert integrator.getNumRescues() == 2
+    context.loadCheckpoint(checkpoint)
+    assert [integrator.getNumRescues(i) for i in range(3)] == [0, 1, 0]
+
+
+def test_without_a_rescue_the_lag_is_given_up(simulate, hopeless):
+    simulation = simulate(hopeless)
+    simulation.integrator.setRescueContext(make_rescue(hopeless))
+    simulation.step(1)
+    simulation.integrator.setRescueContext(None)
+    with pytest.raises(openmm.OpenMMException, match="or set a rescue Context"):
+        simulation.step(1)
+
+
+def test_learned_bath_takes_a_langevin_rescue(simulate, tmp_path):
+    stub = FaultyModel("nan", below_level=2.0, friction=20.0)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub, max_resamples=1))
+    simulation = simulate(model)
+    langevin = openmm.LangevinMiddleIntegrator(300.0, 20.0, 0.0005)
+    simulation.integrator.setRescueContext(make_rescue(model, langevin))
+    simulation.step(3)
+    assert simulation.integrator.getNumRescues() == 3
+    for wrong in (
+        openmm.LangevinMiddleIntegrator(310.0, 20.0, 0.0005),
+        openmm.VerletIntegrator(0.0005),
+    ):
+        with pytest.raises(openmm.OpenMMException, match=r"300 K and 20 1/ps"):
+            simulation.integrator.setRescueContext(make_rescue(model, wrong))
+
+
+def test_a_rescue_that_explodes_is_named(simulate, hopeless):
+    simulation = simulate(hopeless)
+    before = read_frame(simulation.context)
+    topology = simulation.topology
+    system = create_system(topology)
+    force = openmm.CustomExternalForce("1e300*x^9")
+    for particle in range(9):
+        force.addParticle(particle)
+    system.addForce(force)
+    explosive = openmm.Context(
+        system,
+        openmm.VerletIntegrator(0.01),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    simulation.integrator.setRescueContext(explosive)
+    with pytest.raises(
+        openmm.OpenMMException, match=r"lag 0, molecule 0: .*after the rescue; use a sm"
+    ):
+        simulation.step(1)
+    np.testing.assert_array_equal(read_frame(simulation.context), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "integrator", "message"),
+    [
+        (
+            lambda s: s.addParticle(1.0),
+            None,
+            r"of 10 particles, expected 9 as in molecule 0; give a Context of one",
+        ),
+        (lambda s: s.setParticleMass(3, 2.0), None, r"mass 2 Da of particle 3, exp"),
+        (lambda s: s.addConstraint(0, 1, 0.1), None, r"1 constraints, expected none"),
+        (
+            None,
+            openmm.VerletIntegrator(0.0003),
+            r"step size 0\.0003 ps, expected one that divides the lag time 0\.01",
+        ),
+        (
+            None,
+            openmm.LangevinMiddleIntegrator(300, 1, 0.001),
+            r"expected no bath, since this integrator adds its own; use a Verlet",
+        ),
+        (None, openmm.BrownianIntegrator(300, 1, 0.001), r"of an unknown time, exp"),
+    ],
+    ids=["particles", "mass", "constraint", "step", "bath", "integrator"],
+)
+def test_contexts_that_do_not_fit_are_refused(flow, change, integrator, message):
+    topology, _ = flow.example()
+    system = create_system(topology)
+    if change is not None:
+        change(system)
+    integrator = integrator or openmm.VerletIntegrator(0.001 * unit.picosecond)
+    context = openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    learned = DiffusionIntegrator(flow, topology)
+    with pytest.raises(openmm.OpenMMException, match=f"found a rescue .*{message}"):
+        learned.setRescueContext(context)
+
+
+def test_its_own_context_is_refused(simulate, flow):
+    simulation = simulate(flow)
+    with pytest.raises(openmm.OpenMMException, match="of this integrator itself"):
+        simulation.integrator.setRescueContext(simulation.context)
