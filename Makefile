@@ -17,7 +17,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
-CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 2>/dev/null)
+CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 2>/dev/null)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
 .PHONY: setup rollout test lint ctest pytest clean

@@ -50,6 +50,17 @@ template <class T>
 void features_backward(const Features<T> &in, const T *grad, T *grad_out, void *stream);
 
 /**
+ * Derivatives along a direction, in double precision only.
+ *
+ * @param grad, direction  (E,(L+1)^2,M), (E,3)
+ * @param grad_features    (E,(L+1)^2,M) derivative of the features
+ * @param grad_vectors     (E,3) derivative of what the backward gives
+ */
+void features_double_backward(const Features<double> &in, const double *grad,
+                              const double *direction, double *grad_features, double *grad_vectors,
+                              void *stream);
+
+/**
  * @param scratch     (N,L+1,n_padded): the velocities' radial functions with their envelope
  * @param invariants  (E, M (1+2(L+1)))
  * @param envelope    (E)
@@ -80,6 +91,11 @@ void harmonics_forward(const T *vectors, int64_t num_edges, int l_max, T *out, v
 template <class T>
 void harmonics_backward(const T *vectors, const T *grad, int64_t num_edges, int l_max, T *grad_out,
                         void *stream);
+
+/** As features_double_backward; @param grad, grad_harmonics  (E,(L+1)^2) */
+void harmonics_double_backward(const double *vectors, const double *grad, const double *direction,
+                               int64_t num_edges, int l_max, double *grad_harmonics,
+                               double *grad_vectors, void *stream);
 
 } // namespace cuda
 } // namespace diffmd::ops

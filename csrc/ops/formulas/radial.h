@@ -58,7 +58,7 @@ template <int Degree, class C, class T>
 DIFFMD_HD void polynomial(const C *c, int stride, T t, T &value, T &derivative) {
     value = T{} + c[Degree * stride];
     derivative = T{};
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
 #pragma unroll
 #endif
     for (int k = Degree - 1; k >= 0; k--) {
