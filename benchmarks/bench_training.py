@@ -109,7 +109,7 @@ def main() -> None:
         optimizer=OptimizerConfig(num_noise_draws=arguments.noise_draws),
     )
     training = SilentTraining(config, ELEMENTS, [0.0] * len(ELEMENTS), seed=1)
-    optimizer = torch.optim.AdamW(training.parameters(), lr=1e-4)
+    optimizer = training.configure_optimizers()["optimizer"]
     batch = ethanol_like_batch(arguments.batch_size)
     residual = torch.randn(*batch.species.shape, 2, 3)
     sigma = torch.full((arguments.batch_size,), 0.5)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DYNAMICS = ("flow", "thermostatted")
 UNITS = {"length": "nm", "time": "ps", "mass": "Da", "energy": "kJ/mol"}
 
@@ -54,6 +54,9 @@ class ModelMetadata:
         Commit of the code that made the file.
     example : dict
         ``elements``, ``bonds`` and ``positions_nm`` of one molecule.
+    operators : list of str
+        Compiled operators the file calls, such as ``diffmd::solid_harmonics``; their
+        library is loaded before it.
     dtype : str
         Always ``float32``.
     units : dict
@@ -93,6 +96,7 @@ class ModelMetadata:
     example: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     acceptance: dict[str, Any] = field(default_factory=dict)
+    operators: list[str] = field(default_factory=list)
     dtype: str = "float32"
     units: dict[str, str] = field(default_factory=lambda: dict(UNITS))
     schema_version: int = SCHEMA_VERSION
@@ -117,6 +121,9 @@ class ModelMetadata:
         good = bool(elements) and all(isinstance(symbol, str) for symbol in elements)
         good = good and len(set(elements)) == len(elements)
         _expect("elements", elements, good, "a list of different symbols")
+        good = isinstance(self.operators, list)
+        good = good and all(str(name).startswith("diffmd::") for name in self.operators)
+        _expect("operators", self.operators, good, "names that begin with 'diffmd::'")
         self._check_sampling()
         self._check_guards()
 
@@ -214,6 +221,9 @@ class ModelMetadata:
                 f"found metadata that is not JSON ({error}); export the model again"
             ) from error
         _expect("metadata", type(values), isinstance(values, dict), "a JSON object")
+        if values.get("schema_version") == 1:
+            # Files of version 1 called no operator.
+            values |= {"operators": [], "schema_version": 2}
         if values.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(
                 f"found model schema version {values.get('schema_version')}, expected "

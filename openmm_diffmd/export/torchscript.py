@@ -3,8 +3,10 @@
 import hashlib
 import io
 import os
+import re
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.ops.library import REBUILD, load_library
 
 if TYPE_CHECKING:
     from openmm import app, unit
@@ -127,7 +130,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     FileNotFoundError
         If there is neither such a bundled model nor such a file.
     ValueError
-        If the file is no model, or its metadata do not fit.
+        If the file is no model, its metadata do not fit, or the operators that it calls
+        were not built.
     """
     path = PRETRAINED / f"{name_or_path}.pt"
     if not path.is_file():
@@ -139,42 +143,54 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
             f"bundled name ({', '.join(bundled) or 'none in this installation'})"
         )
     content = path.read_bytes()
-    extra = {METADATA_FILE: ""}
     try:
-        _check_archive(content)
-        module = torch.jit.load(
-            io.BytesIO(content), map_location="cpu", _extra_files=extra
-        )
+        text = _read_metadata(content)
     except DAMAGE as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(
-            f"found {path}, which is no readable TorchScript file ({reason}); "
-            "copy or export the model again"
-        ) from error
-    text = extra[METADATA_FILE]
-    if not text:
+        raise _unreadable(path, error) from error
+    if text is None:
         raise ValueError(
             f"found {path} without {METADATA_FILE}, expected a file that "
             "openmm_diffmd exported; export the model again"
         )
+    metadata = ModelMetadata.from_json(text)
+    if metadata.operators and not load_library():
+        raise ValueError(
+            f"found {path}, which calls {', '.join(metadata.operators)}, but no "
+            f"library of operators; build it: {REBUILD}, or export the model without it"
+        )
+    try:
+        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
     missing = [name for name in METHODS if not hasattr(module, name)]
     if missing:
         raise ValueError(
             f"found {path} without the methods {missing}, expected {METHODS}; "
             "export the model again"
         )
-    metadata = ModelMetadata.from_json(text if isinstance(text, str) else text.decode())
     module.eval()
     sha256 = hashlib.sha256(content).hexdigest()
     return DiffusionModel(path.resolve(), sha256, metadata, module)
 
 
-def _check_archive(content: bytes) -> None:
-    # TorchScript loads a file with flipped bits; the archive's checksums tell.
+def _read_metadata(content: bytes) -> str | None:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # TorchScript loads a file with flipped bits; the archive's checksums tell.
         damaged = archive.testzip()
-    if damaged:
-        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        if damaged:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        for name in archive.namelist():
+            if name.endswith(f"/extra/{METADATA_FILE}"):
+                return archive.read(name).decode()
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return ValueError(
+        f"found {path}, which is no readable TorchScript file ({reason}); "
+        "copy or export the model again"
+    )
 
 
 def save_model(
@@ -188,7 +204,7 @@ def save_model(
     module : nn.Module
         Has the methods ``encode``, ``denoise`` and ``decode``; put in evaluation mode.
     metadata : ModelMetadata
-        What the file is to say about itself.
+        What the file is to say about itself; the operators it calls are filled in.
     path : path-like
         The file; replaced if it exists.
 
@@ -204,6 +220,10 @@ def save_model(
     scripted = torch.jit.freeze(
         torch.jit.script(module.eval()), preserved_attrs=list(METHODS)
     )
+    called: set[str] = set()
+    for name in METHODS:
+        called |= set(re.findall(r"diffmd::\w+", str(getattr(scripted, name).graph)))
+    metadata = replace(metadata, operators=sorted(called))
     return _write(scripted, metadata, Path(path))
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
-from openmm_diffmd.models.geometry import EdgeGeometry, Geometry
-from openmm_diffmd.ops import FourierBessel, spherical_harmonics
+from openmm_diffmd.models.geometry import EdgeGeometry, Edges, Geometry, edges_of
+from openmm_diffmd.ops import spherical_fourier_bessel
 
 
 class Encoder(nn.Module):
@@ -74,13 +74,12 @@ class Encoder(nn.Module):
         self.kick = nn.ModuleList(
             nn.Linear(channels, 2, bias=False) for _ in range(n_layers)
         )
-        self.velocity_basis = FourierBessel(velocity_cutoff, 1, n_max)
         self.register_buffer("position_scale", torch.ones(n_elements + 1))
         self.register_buffer("velocity_scale", torch.ones(n_elements + 1))
         self.register_buffer("invariant_scale", torch.ones(self.geometry.n_invariants))
 
     def edge_features(
-        self, positions: Tensor, velocities: Tensor, masses: Tensor, pairs: Tensor
+        self, positions: Tensor, velocities: Tensor, masses: Tensor, edges: Edges
     ) -> Geometry:
         """
         Edge features at a state, invariants at unit scale.
@@ -91,8 +90,8 @@ class Encoder(nn.Module):
             State in the centre-of-mass frame.
         masses : Tensor, shape (B, A), Da
             Masses.
-        pairs : Tensor of bool, shape (B, A, A)
-            True for two different real atoms.
+        edges : Edges
+            Pairs of atoms.
 
         Returns
         -------
@@ -100,7 +99,7 @@ class Encoder(nn.Module):
             Edge features.
         """
         weighted = velocities * masses.sqrt()[..., None]
-        geometry = self.geometry(positions, weighted, pairs)
+        geometry = self.geometry(positions, weighted, edges)
         return Geometry(
             geometry.invariants / self.invariant_scale,
             geometry.envelope,
@@ -122,9 +121,9 @@ class Encoder(nn.Module):
         masses : Tensor, shape (B, A), Da
             Masses, 0 for padding.
         """
-        pairs = edges_of(species)
+        edges = edges_of(species)
         weighted = velocities * masses.sqrt()[..., None]
-        invariants = self.geometry(positions, weighted, pairs).invariants[pairs]
+        invariants = self.geometry(positions, weighted, edges).invariants[edges.pairs]
         self.invariant_scale.copy_(invariants.square().mean(0).sqrt() + 1e-6)
 
     def forward(
@@ -133,7 +132,7 @@ class Encoder(nn.Module):
         velocities: Tensor,
         species: Tensor,
         masses: Tensor,
-        pairs: Tensor,
+        edges: Edges,
         level: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """
@@ -147,8 +146,8 @@ class Encoder(nn.Module):
             Index of the element; n_elements for padding.
         masses : Tensor, shape (B, A), Da
             Masses, 0 for padding.
-        pairs : Tensor of bool, shape (B, A, A)
-            True for two different real atoms.
+        edges : Edges
+            Pairs of atoms.
         level : Tensor, shape (B,)
             Perturbation level of the state, 0 for a clean one.
 
@@ -161,15 +160,16 @@ class Encoder(nn.Module):
         """
         n_batch, n_atoms = species.shape
         weighted = velocities * masses.sqrt()[..., None]
-        radial, _ = self.velocity_basis((weighted * weighted).sum(-1))
-        harmonics = spherical_harmonics(weighted / self.velocity_cutoff, 1)
-        scalar, vector = self.velocity_in(radial * (1.0 / self.n_max)).chunk(2, dim=-1)
+        waves = spherical_fourier_bessel(
+            weighted.flatten(0, 1), self.velocity_cutoff, 1, self.n_max
+        ).view(n_batch, n_atoms, 4, self.n_max)
+        scalar, vector = self.velocity_in(waves * (1.0 / self.n_max)).chunk(2, dim=-1)
         scalars = (
             self.elements(species)
             + scalar[:, :, 0]
             + self.level(level[:, None])[:, None]
         )
-        vectors = harmonics[..., 1:, None] * vector[:, :, 1:2]
+        vectors = vector[:, :, 1:]
         rest = vectors.new_zeros(n_batch, n_atoms, self.dim - 4, scalars.shape[-1])
         features = torch.cat([scalars[:, :, None], vectors, rest], dim=2)
         x, v = positions, velocities
@@ -180,7 +180,7 @@ class Encoder(nn.Module):
         for attention, update, kick in zip(  # noqa: B905
             self.attention, self.update, self.kick
         ):
-            geometry = self.edge_features(x, v, masses, pairs)
+            geometry = self.edge_features(x, v, masses, edges)
             features = features + attention(features, geometry)
             features = features + update(features)
             change = kick(features[:, :, 1:4])
@@ -189,22 +189,3 @@ class Encoder(nn.Module):
             x = x + drift + position_scale * change[..., 0]
             v = kicked
         return features, x, v
-
-
-def edges_of(species: Tensor) -> Tensor:
-    """
-    Mark the pairs of different real atoms.
-
-    Parameters
-    ----------
-    species : Tensor of int, shape (B, A)
-        Index of the element, -1 for padding.
-
-    Returns
-    -------
-    Tensor of bool, shape (B, A, A)
-        True for two different atoms, neither of them padding.
-    """
-    real = species >= 0
-    others = ~torch.eye(species.shape[1], dtype=torch.bool, device=species.device)
-    return real[:, :, None] & real[:, None, :] & others

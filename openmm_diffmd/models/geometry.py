@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from openmm_diffmd.models.couplings import EdgeCouplings
-from openmm_diffmd.ops import FourierBessel, spherical_harmonics
+from openmm_diffmd.ops import fourier_bessel_invariants, solid_harmonics
 
 
 class Geometry(NamedTuple):
@@ -26,6 +26,47 @@ class Geometry(NamedTuple):
     invariants: Tensor
     envelope: Tensor
     couplings: list[Tensor]
+
+
+class Edges(NamedTuple):
+    """
+    Pairs of atoms of a batch, dense.
+
+    Attributes
+    ----------
+    pairs : Tensor of bool, shape (B, A, A)
+        True for two different atoms, neither of them padding.
+    edge_index : Tensor of int, shape (2, B * A * A)
+        Atoms i and j of each pair among the B * A of the batch.
+    """
+
+    pairs: Tensor
+    edge_index: Tensor
+
+
+def edges_of(species: Tensor) -> Edges:
+    """
+    List the pairs of atoms, and mark those of different real atoms.
+
+    Parameters
+    ----------
+    species : Tensor of int, shape (B, A)
+        Index of the element, -1 for padding.
+
+    Returns
+    -------
+    Edges
+        All pairs.
+    """
+    n_batch, n_atoms = species.shape
+    real = species >= 0
+    others = ~torch.eye(n_atoms, dtype=torch.bool, device=species.device)
+    pairs = real[:, :, None] & real[:, None, :] & others
+    atoms = torch.arange(n_batch * n_atoms, device=species.device)
+    atoms = atoms.view(n_batch, n_atoms)
+    i = atoms[:, :, None].expand(-1, -1, n_atoms).flatten()
+    j = atoms[:, None, :].expand(-1, n_atoms, -1).flatten()
+    return Edges(pairs, torch.stack([i, j]))
 
 
 class EdgeGeometry(nn.Module):
@@ -57,16 +98,14 @@ class EdgeGeometry(nn.Module):
         n_max: int,
     ) -> None:
         super().__init__()
-        self.l_max = l_max
+        self.cutoff = cutoff
         self.velocity_cutoff = velocity_cutoff
-        self.edge_basis = FourierBessel(cutoff, l_max, n_max)
-        self.velocity_basis = FourierBessel(velocity_cutoff, l_max, n_max)
+        self.l_max = l_max
+        self.n_max = n_max
         self.n_invariants = n_max * (1 + 2 * (l_max + 1))
         self.couplings = EdgeCouplings(l_max, l_max)
-        self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
-        self.cutoff = cutoff
 
-    def forward(self, positions: Tensor, velocities: Tensor, pairs: Tensor) -> Geometry:
+    def forward(self, positions: Tensor, velocities: Tensor, edges: Edges) -> Geometry:
         """
         Compute the edge features.
 
@@ -76,8 +115,8 @@ class EdgeGeometry(nn.Module):
             Positions.
         velocities : Tensor, shape (B, A, 3), sqrt(kJ/mol)
             Mass-weighted velocities.
-        pairs : Tensor of bool, shape (B, A, A)
-            True for two different atoms, neither of them padding.
+        edges : Edges
+            Pairs of atoms.
 
         Returns
         -------
@@ -85,32 +124,24 @@ class EdgeGeometry(nn.Module):
             Features of edge i <- j at [:, i, j].
         """
         vectors = positions[:, None, :, :] - positions[:, :, None, :]
-        squared = (vectors * vectors).sum(-1)
-        # 1 where there is no edge: no division by zero, no infinite gradient.
-        squared = torch.where(pairs, squared, torch.ones_like(squared))
-        radial, envelope = self.edge_basis(squared)
-        envelope = envelope * pairs
-        directions = vectors * squared.rsqrt()[..., None]
-        harmonics = spherical_harmonics(directions, self.l_max)
-        scaled = velocities / self.velocity_cutoff
-        solid = spherical_harmonics(scaled, self.l_max)
-        velocity_radial, _ = self.velocity_basis((velocities * velocities).sum(-1))
-        # s^l turns the edge's quotient j_l/s^l back into j_l.
-        s = squared.sqrt()[..., None] / self.cutoff
-        out = [radial[..., 0, :]]
-        power = torch.ones_like(s)
-        start = 0
-        for degree, size in enumerate(self.sizes):
-            at_edge = radial[..., degree, :] * power
-            to_i = torch.zeros_like(squared)
-            to_j = torch.zeros_like(squared)
-            for component in range(start, start + size):
-                along = harmonics[..., component]
-                to_i = to_i + along * solid[:, :, None, component]
-                to_j = to_j + along * solid[:, None, :, component]
-            of_velocity = velocity_radial[..., degree, :]
-            out.append(at_edge * (to_i[..., None] * of_velocity[:, :, None, :]))
-            out.append(at_edge * (to_j[..., None] * of_velocity[:, None, :, :]))
-            power = power * s
-            start += size
-        return Geometry(torch.cat(out, dim=-1), envelope, self.couplings(harmonics))
+        # Where there is no edge: beyond the cutoff, and no gradient.
+        absent = vectors.new_full([1], 2.0 * self.cutoff)
+        vectors = torch.where(edges.pairs[..., None], vectors, absent)
+        invariants, envelope = fourier_bessel_invariants(
+            vectors.flatten(0, 2),
+            velocities.flatten(0, 1),
+            edges.edge_index,
+            self.cutoff,
+            self.velocity_cutoff,
+            self.l_max,
+            self.n_max,
+        )
+        squared = (vectors * vectors).sum(-1, keepdim=True)
+        directions = vectors * squared.rsqrt()
+        harmonics = solid_harmonics(directions.flatten(0, 2), self.l_max)
+        shape = edges.pairs.shape
+        return Geometry(
+            invariants.view(shape[0], shape[1], shape[2], -1),
+            envelope.view(shape),
+            self.couplings(harmonics.view(shape[0], shape[1], shape[2], -1)),
+        )

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from openmm_diffmd.models.denoiser import Denoiser
-from openmm_diffmd.models.encoder import Encoder, edges_of
-from openmm_diffmd.models.geometry import Geometry
+from openmm_diffmd.models.encoder import Encoder
+from openmm_diffmd.models.geometry import Geometry, edges_of
 from openmm_diffmd.models.projection import (
     angular_momentum,
     match_angular_momentum,
@@ -187,11 +187,11 @@ class TransitionModel(nn.Module):
         """
         real = species >= 0
         padded = torch.where(real, species, torch.full_like(species, self.n_elements))
-        pairs = edges_of(species)
+        edges = edges_of(species)
         features, x, v = self.encoder(
-            positions, velocities, padded, masses, pairs, level
+            positions, velocities, padded, masses, edges, level
         )
-        geometry = self.encoder.edge_features(x, v, masses, pairs)
+        geometry = self.encoder.edge_features(x, v, masses, edges)
         position_scale = self.position_scale[padded][..., None]
         velocity_scale = self.velocity_scale[padded][..., None]
         prior_positions, prior_velocities = positions, velocities

@@ -5,8 +5,6 @@ The first import loads the library and so decides which; a warning says where it
 missing. The functions' signatures are the same, and TorchScript takes both.
 """
 
-from openmm_diffmd.ops.fourier_bessel import FourierBessel
-from openmm_diffmd.ops.harmonics import spherical_harmonics
 from openmm_diffmd.ops.library import is_loaded, load_library
 
 if load_library():
@@ -23,11 +21,9 @@ else:
     )
 
 __all__ = [
-    "FourierBessel",
     "fourier_bessel_invariants",
     "is_loaded",
     "load_library",
     "solid_harmonics",
     "spherical_fourier_bessel",
-    "spherical_harmonics",
 ]

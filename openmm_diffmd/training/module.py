@@ -91,7 +91,7 @@ class TransitionTraining(lightning.LightningModule):
         )
         real = batch.species >= 0
         error = self.model.error(batch.following, condition)
-        loss = torch.zeros(())
+        loss = error.new_zeros(())
         learned = self.config.model.prior == "learned"
         if learned:
             # The norm, not its square: a few hot pairs do not rule the gradient.
@@ -134,7 +134,7 @@ class TransitionTraining(lightning.LightningModule):
             batch.has_acceleration,
             batch.species,
             batch.masses,
-            torch.zeros(len(batch.species)),
+            batch.positions.new_zeros(len(batch.species)),
         )
         square = self.model.error(batch.following, condition).square().mean(-1)
         values: dict[str, Any] = {}
@@ -171,6 +171,7 @@ class TransitionTraining(lightning.LightningModule):
             [weight for weight in self.parameters() if weight.requires_grad],
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
+            fused=True,
         )
         decay = max(1, round(options.decay_fraction * options.num_steps))
 
@@ -207,15 +208,20 @@ class TransitionTraining(lightning.LightningModule):
         """
         self.generator.set_state(checkpoint["generator"])
 
+    # Drawn on the CPU, so that a seed means the same on every device.
     def _uniform(self, count: int) -> Tensor:
-        return torch.rand(count, generator=self.generator)
+        return torch.rand(count, generator=self.generator).to(self.device)
+
+    def _normal(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator).to(self.device)
 
     def _perturb(self, batch: PairBatch) -> tuple[Tensor, Tensor, Tensor]:
         options = self.config.data
         count = len(batch.species)
         chosen = self._uniform(count) < options.perturbed
-        level = torch.where(chosen, self._uniform(count), torch.zeros(count))
-        noise = torch.randn((*batch.species.shape, 2, 3), generator=self.generator)
+        level = torch.where(chosen, self._uniform(count), 0.0)
+        shape = torch.Size((*batch.species.shape, 2, 3))
+        noise = self._normal(shape, self.generator)
         noise = noise * level[:, None, None, None]
         noise[batch.species < 0] = 0.0
         scale = self.model.position_scale[batch.species][..., None]
@@ -236,7 +242,7 @@ class TransitionTraining(lightning.LightningModule):
                 found = residual_covariance(own, cholesky[index])
                 self.covariance[index].lerp_(found, WHITENING_MOMENTUM)
         # A floor, so that a mean that is exact in training can be whitened.
-        floor = 1e-10 * torch.eye(2)
+        floor = 1e-10 * torch.eye(2, device=self.device)
         cholesky[: len(self.elements)] = torch.linalg.cholesky(self.covariance + floor)
 
     def _denoising_loss(
@@ -247,12 +253,12 @@ class TransitionTraining(lightning.LightningModule):
         generator: torch.Generator,
     ) -> Tensor:
         options = self.config.optimizer
-        loss = torch.zeros(())
+        loss = residual.new_zeros(())
         for _ in range(options.num_noise_draws):
             sigma = log_uniform_noise_levels(
                 (len(residual),), options.sigma_min, options.sigma_max, generator
-            )
-            noise = torch.randn(residual.shape, generator=generator)
+            ).to(self.device)
+            noise = self._normal(residual.shape, generator)
             noisy = residual + sigma[:, None, None, None] * noise
             denoised = self.model.denoise(noisy, sigma, condition)
             square = (denoised - residual).square().mean((-2, -1))

@@ -22,6 +22,12 @@ def test_json_round_trip(metadata):
     assert ModelMetadata.from_json(metadata.to_json()) == metadata
 
 
+def test_metadata_of_version_1_are_read(metadata):
+    values = json.loads(metadata.to_json()) | {"schema_version": 1}
+    del values["operators"]
+    assert ModelMetadata.from_json(json.dumps(values)) == metadata
+
+
 def test_hottest_training_data_default_to_the_temperature(metadata):
     assert metadata.max_temperature_K == 500.0
 
@@ -37,7 +43,7 @@ def test_bond_ranges_do_not_depend_on_order(metadata):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "found model schema version 2, expected 1; export"),
+        ({"schema_version": 3}, "found model schema version 3, expected 2; export"),
         ({"schema_version": None}, "found model schema version None"),
         ({"dynamics": "magic"}, "found dynamics 'magic', expected .*flow"),
         ({"lag_time_fs": -1}, "found lag_time_fs -1, expected a positive number"),
@@ -46,6 +52,7 @@ def test_bond_ranges_do_not_depend_on_order(metadata):
         ({"friction_per_ps": -0.5}, "found friction_per_ps -0.5"),
         ({"elements": []}, "found elements"),
         ({"elements": ["H", "H"]}, "found elements .* different symbols"),
+        ({"operators": ["aten::add"]}, "found operators .* begin with 'diffmd::'"),
         ({"dtype": "float16"}, "found dtype 'float16'"),
         ({"units": {"length": "angstrom"}}, "found units"),
         ({"noise": {"sigma_min": 1.0}}, "found noise"),

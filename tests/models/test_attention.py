@@ -11,8 +11,8 @@ from openmm_diffmd.models.attention import (
     attention_weights,
 )
 from openmm_diffmd.models.couplings import coupling_paths
-from openmm_diffmd.models.geometry import EdgeGeometry
-from openmm_diffmd.ops import spherical_harmonics
+from openmm_diffmd.models.geometry import EdgeGeometry, edges_of
+from openmm_diffmd.ops import spherical_fourier_bessel
 
 CUTOFF = 0.5
 
@@ -67,14 +67,12 @@ def test_message_equals_explicit_loop_over_edges(l_max, make_state):
     # One pair beyond the cutoff, one padded atom.
     positions = state.positions.clone()
     positions[0, 3] = torch.tensor([0.6, 0.0, 0.0])
-    pairs = ~torch.eye(4, dtype=torch.bool).expand(2, 4, 4)
-    pairs = pairs & (torch.arange(4) < 3)[None, :, None] & (torch.arange(4) < 3)[None]
-    pairs[0] = ~torch.eye(4, dtype=torch.bool)
+    species = torch.tensor([[0, 0, 0, 0], [0, 0, 0, -1]])
     with torch.random.fork_rng():
         torch.manual_seed(l_max)
         geometry = EdgeGeometry(CUTOFF, 16.0, l_max, 3)
         layer = EquivariantAttention(l_max, l_max, 4, 2, geometry.n_invariants, 6)
-    edges = geometry(positions, state.velocities, pairs)
+    edges = geometry(positions, state.velocities, edges_of(species))
     assert (edges.envelope == 0).sum() > 4 + 7
     generator = torch.Generator().manual_seed(7)
     features = torch.randn(2, 4, (l_max + 1) ** 2, 4, generator=generator)
@@ -86,23 +84,19 @@ def test_invariants_are_the_contractions_of_fourier_bessel_features(make_state):
     state = make_state(1, 3)
     l_max, n_max, velocity_cutoff = 2, 3, 16.0
     geometry = EdgeGeometry(CUTOFF, velocity_cutoff, l_max, n_max)
-    pairs = ~torch.eye(3, dtype=torch.bool).expand(1, 3, 3)
-    found = geometry(state.positions, state.velocities, pairs).invariants
+    edges = edges_of(torch.zeros(1, 3, dtype=torch.int64))
+    found = geometry(state.positions, state.velocities, edges).invariants
 
-    def phi(basis, vector, cutoff):
+    def phi(vector, cutoff):
         """Phi_nlm: list over degrees of (2l + 1, n_max)."""
-        radial, _ = basis((vector * vector).sum())
-        solid = spherical_harmonics(vector / cutoff, l_max)
-        return [solid[d**2 : (d + 1) ** 2, None] * radial[d] for d in range(l_max + 1)]
+        features = spherical_fourier_bessel(vector[None], cutoff, l_max, n_max)[0]
+        return [features[d**2 : (d + 1) ** 2] for d in range(l_max + 1)]
 
     for i, j in itertools.permutations(range(3), 2):
-        edge = phi(
-            geometry.edge_basis, state.positions[0, j] - state.positions[0, i], CUTOFF
-        )
+        edge = phi(state.positions[0, j] - state.positions[0, i], CUTOFF)
         expected = [edge[0][0]]
         at_i, at_j = (
-            phi(geometry.velocity_basis, state.velocities[0, atom], velocity_cutoff)
-            for atom in (i, j)
+            phi(state.velocities[0, atom], velocity_cutoff) for atom in (i, j)
         )
         for degree in range(l_max + 1):
             expected += [(edge[degree] * at[degree]).sum(0) for at in (at_i, at_j)]
@@ -116,13 +110,12 @@ def test_edges_are_pairs_within_the_cutoff_only(cutoff, make_state):
     state = make_state(2, 4)
     positions = state.positions.clone()
     positions[:, 3] = torch.tensor([cutoff + 0.8, 0.0, 0.0])
-    pairs = ~torch.eye(4, dtype=torch.bool).expand(2, 4, 4)
-    pairs = pairs & (torch.arange(4) != 2)[None, None] & (torch.arange(4) != 2)[:, None]
+    edges = edges_of(torch.tensor([[0, 0, -1, 0]]).expand(2, -1))
     envelope = EdgeGeometry(cutoff, 16.0, 1, 3)(
-        positions, state.velocities, pairs
+        positions, state.velocities, edges
     ).envelope
     distances = torch.cdist(positions, positions)
-    assert torch.equal(envelope > 0, pairs & (distances < cutoff))
+    assert torch.equal(envelope > 0, edges.pairs & (distances < cutoff))
     assert (envelope > 0).any()
 
 

@@ -7,7 +7,7 @@ from openmm_diffmd.models.couplings import (
     coupling_paths,
     coupling_tensors,
 )
-from openmm_diffmd.ops import spherical_harmonics
+from openmm_diffmd.ops import solid_harmonics
 
 PATHS = coupling_paths(3, 3)
 
@@ -68,7 +68,8 @@ def test_dense_contraction_equals_e3nn_sum_over_neighbours(l_max):
     n_batch, n_atoms, channels = 2, 4, 3
     generator = torch.Generator().manual_seed(4)
     vectors = torch.randn(n_batch, n_atoms, n_atoms, 3, generator=generator)
-    harmonics = spherical_harmonics(vectors, l_max)
+    harmonics = solid_harmonics(vectors.flatten(0, 2), l_max)
+    harmonics = harmonics.unflatten(0, vectors.shape[:3])
     dim = (l_max + 1) ** 2
     features = torch.randn(n_batch, n_atoms, dim, channels, generator=generator)
     module = EdgeCouplings(l_max, l_max)

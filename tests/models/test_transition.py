@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.models.geometry import edges_of
 from openmm_diffmd.models.projection import remove_momentum
 from openmm_diffmd.models.transition import NOISE_CONDITIONINGS, PRIORS
 
@@ -68,13 +69,12 @@ def test_zero_residual_of_the_learned_prior_is_what_the_encoder_carries(
     state = make_state(2, 5)
     model = make_model(1)
     change = model.decode(torch.zeros(2, 5, 2, 3), model.encode(*state), False)
-    pairs = ~torch.eye(5, dtype=torch.bool).expand(2, 5, 5)
     _, x, v = model.encoder(
         state.positions,
         state.velocities,
         state.species,
         state.masses,
-        pairs,
+        edges_of(state.species),
         state.level,
     )
     torch.testing.assert_close(
@@ -217,10 +217,10 @@ def test_invariants_have_unit_root_mean_square_after_calibration(
     model.encoder.set_invariant_scale(
         state.positions, state.velocities, state.species, state.masses
     )
-    pairs = ~torch.eye(4, dtype=torch.bool).expand(50, 4, 4)
+    edges = edges_of(state.species)
     invariants = model.encoder.edge_features(
-        state.positions, state.velocities, state.masses, pairs
-    ).invariants[pairs]
+        state.positions, state.velocities, state.masses, edges
+    ).invariants[edges.pairs]
     rms = invariants.square().mean(0).sqrt()
     # 1e-6 keeps a feature that never appears from being divided by nothing.
     assert rms.max().item() == pytest.approx(1.0, abs=1e-3)
