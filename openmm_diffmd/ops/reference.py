@@ -37,8 +37,8 @@ def solid_harmonics(vectors: Tensor, l_max: int) -> Tensor:
 
     Raises
     ------
-    RuntimeError
-        For another shape, dtype or degree (`AssertionError` within TorchScript).
+    ValueError, TypeError
+        For another shape or degree, or dtype.
 
     Notes
     -----
@@ -76,8 +76,8 @@ def spherical_fourier_bessel(
 
     Raises
     ------
-    RuntimeError
-        For another shape, dtype or range (`AssertionError` within TorchScript).
+    ValueError, TypeError, RuntimeError
+        For another shape or size, dtype, or cutoff.
 
     Notes
     -----
@@ -129,9 +129,9 @@ def fourier_bessel_invariants(
 
     Raises
     ------
-    RuntimeError
-        For another shape, dtype or range, or a node that does not exist
-        (`AssertionError` within TorchScript).
+    ValueError, TypeError, RuntimeError, IndexError
+        For another shape or size, dtype, cutoff or device, or a node that does not
+        exist.
     """
     _check_vectors("vectors", vectors)
     _check_vectors("velocities", velocities)
@@ -158,14 +158,14 @@ def _parts(
     """Enveloped radial parts (E, l, n), envelope (E,), harmonics of vectors/cutoff."""
     scaled = vectors.double() / cutoff
     squared = (scaled * scaled).sum(1)
-    inside = squared < 1.0
     y = squared.clamp(max=1.0)
     # s^7 = y^3 s. The root's gradient is finite, and at zero length it is zero: below
     # s = 1e-4 the term does not count.
     s = y.clamp(min=1e-8).sqrt()
     cubed = y * y * y
     envelope = 1.0 - 28.0 * cubed + 48.0 * cubed * s - 21.0 * cubed * y
-    envelope = torch.where(inside, envelope, torch.zeros_like(envelope))
+    # What is not a number stays so.
+    envelope = torch.where(squared >= 1.0, torch.zeros_like(envelope), envelope)
     radial = _quotients(y, l_max, n_max) * envelope[:, None, None]
     return radial, envelope, _solid(scaled, l_max)
 
@@ -246,49 +246,47 @@ def _solid(vectors: Tensor, l_max: int) -> Tensor:
 
 def _check_vectors(name: str, vectors: Tensor) -> None:
     if vectors.dim() != 2 or vectors.size(1) != 3:
-        raise RuntimeError(f"found {name} of shape {vectors.shape}, expected (E, 3)")
+        raise ValueError(f"expected {name} of shape (*, 3), got {vectors.shape}")
     if vectors.dtype != torch.float32 and vectors.dtype != torch.float64:
-        raise RuntimeError(
-            f"found {name} of dtype {vectors.dtype}, expected float32 or float64"
-        )
+        raise TypeError(f"expected {name} of float32 or float64, got {vectors.dtype}")
 
 
 def _check_range(name: str, found: int, low: int, high: int) -> None:
     if found < low or found > high:
-        raise RuntimeError(f"found {name} {found}, expected {low} to {high}")
+        raise ValueError(f"expected {name} from {low} to {high}, got {found}")
 
 
 def _check_sizes(cutoff: float, l_max: int, n_max: int, name: str = "cutoff") -> None:
     _check_range("l_max", l_max, 0, bessel.MAX_DEGREE)
     _check_range("n_max", n_max, 1, bessel.MAX_RADIAL)
-    if cutoff <= 0.0 or not math.isfinite(cutoff):
-        raise RuntimeError(f"found {name} {cutoff}, expected a positive number")
+    if not (cutoff > 0.0 and math.isfinite(cutoff)):
+        raise RuntimeError(f"expected a positive {name}, got {cutoff}")
 
 
 def _check_edges(vectors: Tensor, velocities: Tensor, edge_index: Tensor) -> None:
-    if velocities.dtype != vectors.dtype or velocities.device != vectors.device:
-        raise RuntimeError(
-            f"found velocities of {velocities.dtype} on {velocities.device}, expected "
-            f"those of the vectors, {vectors.dtype} on {vectors.device}"
+    if velocities.dtype != vectors.dtype:
+        raise TypeError(
+            f"expected velocities of the vectors' dtype {vectors.dtype}, "
+            f"got {velocities.dtype}"
         )
-    if edge_index.dtype != torch.int64 or edge_index.device != vectors.device:
+    if velocities.device != vectors.device or edge_index.device != vectors.device:
         raise RuntimeError(
-            f"found edge_index of {edge_index.dtype} on {edge_index.device}, expected "
-            f"int64 on {vectors.device}"
+            f"expected velocities and edge_index on the vectors' device "
+            f"{vectors.device}, got {velocities.device} and {edge_index.device}"
         )
-    if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise RuntimeError(
-            f"found edge_index of shape {edge_index.shape}, expected (2, E)"
+    if edge_index.dim() != 2 or (
+        edge_index.size(0) != 2 or edge_index.size(1) != vectors.size(0)
+    ):
+        raise ValueError(
+            f"expected edge_index of shape (2, {vectors.size(0)}), "
+            f"got {edge_index.shape}"
         )
-    if edge_index.size(1) != vectors.size(0):
-        raise RuntimeError(
-            f"found {edge_index.size(1)} edges in edge_index, expected "
-            f"{vectors.size(0)}, the number of vectors"
-        )
+    if edge_index.dtype != torch.int64:
+        raise TypeError(f"expected edge_index of int64, got {edge_index.dtype}")
     if edge_index.numel() > 0:
         low, high = int(edge_index.min()), int(edge_index.max())
         if low < 0 or high >= velocities.size(0):
-            raise RuntimeError(
-                f"found node {low if low < 0 else high} in edge_index, expected 0 to "
-                f"{velocities.size(0) - 1}"
+            raise IndexError(
+                f"expected edge_index from 0 to {velocities.size(0) - 1}, "
+                f"got {low if low < 0 else high}"
             )
