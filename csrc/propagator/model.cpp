@@ -1,4 +1,4 @@
-#include "model.h"
+#include "batch_tensors.h"
 #include "sha256.h"
 
 #include <chrono>
@@ -16,27 +16,21 @@ namespace diffmd {
 
 using c10::IValue;
 
-struct Batch::Tensors {
-    at::Tensor positions, velocities, acceleration, has_acceleration, species, masses, level, sigma,
-        residual;
-    IValue condition, output;
-    torch::jit::Stack stack;
-};
-
-Batch::Batch(int64_t num_molecules, int64_t num_atoms)
+Batch::Batch(int64_t num_molecules, int64_t num_atoms, const std::string &device)
     : num_molecules(num_molecules), num_atoms(num_atoms), tensors(std::make_unique<Tensors>()) {
     const c10::InferenceMode guard;
     Tensors &t = *tensors;
     const int64_t b = num_molecules, a = num_atoms;
-    t.positions = at::zeros({b, a, 3});
-    t.velocities = at::zeros({b, a, 3});
-    t.acceleration = at::zeros({b, a, 3});
-    t.has_acceleration = at::zeros({b}, at::kBool);
-    t.species = at::full({b, a}, -1, at::kLong);
-    t.masses = at::zeros({b, a});
-    t.level = at::zeros({b});
-    t.sigma = at::zeros({b});
-    t.residual = at::zeros({b, a, 2, 3});
+    const at::TensorOptions options = at::TensorOptions().device(at::Device(device));
+    t.positions = at::zeros({b, a, 3}, options);
+    t.velocities = at::zeros({b, a, 3}, options);
+    t.acceleration = at::zeros({b, a, 3}, options);
+    t.has_acceleration = at::zeros({b}, options.dtype(at::kBool));
+    t.species = at::full({b, a}, -1, options.dtype(at::kLong));
+    t.masses = at::zeros({b, a}, options);
+    t.level = at::zeros({b}, options);
+    t.sigma = at::zeros({b}, options);
+    t.residual = at::zeros({b, a, 2, 3}, options);
     positions = t.positions.data_ptr<float>();
     velocities = t.velocities.data_ptr<float>();
     acceleration = t.acceleration.data_ptr<float>();
@@ -100,7 +94,8 @@ struct Model::Script {
 
     const float *result(Batch &batch, torch::jit::Stack &stack, IValue &output) {
         IValue value = std::move(stack.back());
-        const bool good = value.isTensor() && value.toTensor().is_cpu() &&
+        const bool good = value.isTensor() &&
+                          value.toTensor().device() == batch.get_tensors().residual.device() &&
                           value.toTensor().scalar_type() == at::kFloat &&
                           value.toTensor().sizes() ==
                               at::IntArrayRef({batch.num_molecules, batch.num_atoms, 2, 3});
@@ -115,13 +110,13 @@ struct Model::Script {
     }
 };
 
-Model::Model(const std::string &path, const std::string &expected_sha256)
+Model::Model(const std::string &path, const std::string &expected_sha256, const std::string &device)
     : script(std::make_unique<Script>()) {
     script->path = path;
     std::istringstream stream(read_model_file(path, expected_sha256));
     const c10::InferenceMode guard;
     try {
-        script->module = torch::jit::load(stream, at::kCPU);
+        script->module = torch::jit::load(stream, at::Device(device));
         script->module.eval();
     } catch (const std::exception &error) {
         throw std::runtime_error("found " + path + ", which is no readable TorchScript file (" +
@@ -137,7 +132,7 @@ Model::~Model() = default;
 
 void Model::encode(Batch &batch) {
     const c10::InferenceMode guard;
-    Batch::Tensors &t = *batch.tensors;
+    Batch::Tensors &t = batch.get_tensors();
     t.stack.assign({script->module._ivalue(), t.positions, t.velocities, t.acceleration,
                     t.has_acceleration, t.species, t.masses, t.level});
     seconds += script->run(*script->encode, t.stack);
@@ -146,7 +141,7 @@ void Model::encode(Batch &batch) {
 
 const float *Model::denoise(Batch &batch) {
     const c10::InferenceMode guard;
-    Batch::Tensors &t = *batch.tensors;
+    Batch::Tensors &t = batch.get_tensors();
     t.stack.assign({script->module._ivalue(), t.residual, t.sigma, t.condition});
     num_evaluations++;
     seconds += script->run(*script->denoise, t.stack);
@@ -155,7 +150,7 @@ const float *Model::denoise(Batch &batch) {
 
 const float *Model::decode(Batch &batch, bool conserve_angular_momentum) {
     const c10::InferenceMode guard;
-    Batch::Tensors &t = *batch.tensors;
+    Batch::Tensors &t = batch.get_tensors();
     t.stack.assign({script->module._ivalue(), t.residual, t.condition, conserve_angular_momentum});
     seconds += script->run(*script->decode, t.stack);
     return script->result(batch, t.stack, t.output);

@@ -16,8 +16,9 @@ public:
     /**
      * @param num_molecules  B
      * @param num_atoms      A
+     * @param device         where, as torch names it; the pointers are of its memory
      */
-    Batch(int64_t num_molecules, int64_t num_atoms);
+    Batch(int64_t num_molecules, int64_t num_atoms, const std::string &device = "cpu");
     ~Batch();
     Batch(Batch &&) noexcept;
     Batch &operator=(Batch &&) noexcept;
@@ -36,22 +37,26 @@ public:
     /** (B,A,2,3) the residual: position, velocity. */
     float *residual;
 
-private:
-    friend class Model;
+    /** The same as tensors, for those who include batch_tensors.h. */
     struct Tensors;
+    Tensors &get_tensors() { return *tensors; }
+
+private:
     std::unique_ptr<Tensors> tensors;
 };
 
-/** A TorchScript model file with the methods encode, denoise and decode, on the CPU. */
+/** A TorchScript model file with the methods encode, denoise and decode. */
 class Model {
 public:
     /**
      * @param path             the file
      * @param expected_sha256  its SHA-256, hexadecimal
+     * @param device           where it runs, as torch names it: its batches must be there too
      * @throws std::runtime_error if the file is not readable, is another one, is no TorchScript
      *         file or lacks a method
      */
-    Model(const std::string &path, const std::string &expected_sha256);
+    Model(const std::string &path, const std::string &expected_sha256,
+          const std::string &device = "cpu");
     ~Model();
 
     /** Encode the batch's state; the condition is kept in the batch. */
@@ -71,7 +76,10 @@ public:
      */
     const float *decode(Batch &batch, bool conserve_angular_momentum);
 
-    /** Seconds spent in TorchScript, calls of all methods together. */
+    /**
+     * Seconds spent in TorchScript, calls of all methods together; on a GPU until the last kernel
+     * is enqueued.
+     */
     double get_seconds() const { return seconds; }
     /** Calls of denoise(). */
     int64_t get_num_evaluations() const { return num_evaluations; }

@@ -46,18 +46,21 @@ Propagator::Workspace::Workspace(int64_t num_molecules, int64_t num_atoms, int n
 }
 
 Propagator::Propagator(const std::string &model_path, const std::string &model_sha256,
-                       const Molecules &molecules, const Options &options)
-    : model(model_path, model_sha256), options(options), species(molecules.species),
+                       const Molecules &molecules, const Options &options,
+                       const std::string &device)
+    : model(model_path, model_sha256, device), options(options), species(molecules.species),
       masses(molecules.masses), kinetic_energy_quantiles(molecules.kinetic_energy_quantiles),
       molecules(molecules.kinetic_energy_quantiles.size()),
       levels(karras_noise_levels(options.num_sampling_steps, options.sigma_min, options.sigma_max,
                                  options.rho)),
-      noise(options.seed, count_atoms(molecules), rows_per_draw(options)),
-      all(this->molecules.size(), std::ranges::max(count_atoms(molecules)),
-          num_extra_draws(options.sampler, options.num_sampling_steps)),
+      num_noise_rows(rows_per_draw(options)),
+      noise(options.seed, count_atoms(molecules), num_noise_rows),
       half_velocities(3 * species.size()), new_positions(3 * species.size()),
       new_velocities(3 * species.size()), centre_velocities(this->molecules.size()),
       new_acceleration(3 * species.size()), draws(this->molecules.size()),
+      // Elsewhere than on the CPU this memory is not used.
+      all(device == "cpu" ? this->molecules.size() : 0, std::ranges::max(count_atoms(molecules)),
+          num_extra_draws(options.sampler, options.num_sampling_steps)),
       acceleration(3 * species.size()) {
     for (size_t i = 0; i < species.size(); i++)
         this->molecules[molecules.molecule_of_particle[i]].particles.push_back(i);
@@ -67,7 +70,8 @@ Propagator::Propagator(const std::string &model_path, const std::string &model_s
         all_molecules.push_back(i);
     tally.num_resamples.resize(this->molecules.size());
     tally.num_rescues.resize(this->molecules.size());
-    fill_species(all, all_molecules);
+    if (all.batch.num_molecules > 0)
+        fill_species(all, all_molecules);
     set_bath(options.max_temperature, 0.0);
 }
 
@@ -100,7 +104,7 @@ void Propagator::fill_species(Workspace &work, const std::vector<int> &chosen) c
 }
 
 void Propagator::add_bath_noise(int molecule, const float *noise, double *velocities) const {
-    if (options.thermostatted || bath_damping == 1.0)
+    if (!has_bath())
         return;
     for (int particle : molecules[molecule].particles)
         for (int k = 0; k < 3; k++) {
@@ -226,38 +230,57 @@ void Propagator::run_rescue(const Rescue &rescue, int molecule, const float *noi
     tally.num_rescues[molecule]++;
 }
 
+void Propagator::draw(const std::vector<int> &chosen, int attempt, const double *positions,
+                      const double *velocities) {
+    // Redraws are rare; the batch of them is made anew.
+    Workspace *work = &all;
+    std::unique_ptr<Workspace> some;
+    if (attempt > 0) {
+        some = std::make_unique<Workspace>(
+            chosen.size(), all.batch.num_atoms,
+            num_extra_draws(options.sampler, options.num_sampling_steps));
+        work = some.get();
+        fill_species(*work, chosen);
+    }
+    const float level = level_of(attempt);
+    for (size_t slot = 0; slot < chosen.size(); slot++)
+        prepare(*work, slot, chosen[slot], level, draws[slot], positions, velocities);
+    const float *change = draw_change(*work);
+    for (size_t slot = 0; slot < chosen.size(); slot++)
+        accept(*work, slot, chosen[slot], draws[slot], positions, change);
+}
+
+bool Propagator::is_refused(int, int molecule) {
+    return find_fault(molecules[molecule], masses, new_positions.data(), new_velocities.data(),
+                      tally.last_refusal);
+}
+
+void Propagator::take_rescued(int) {}
+
+void Propagator::commit(double *positions, double *velocities) {
+    std::ranges::copy(new_positions, positions);
+    std::ranges::copy(new_velocities, velocities);
+    acceleration.swap(new_acceleration);
+}
+
 void Propagator::step(double *positions, double *velocities, const Rescue &rescue) {
     std::vector<int> refused;
     for (int attempt = 0; attempt == 0 || !refused.empty(); attempt++) {
         const std::vector<int> again = std::move(refused);
         const std::vector<int> &chosen = attempt == 0 ? all_molecules : again;
         refused.clear();
-        // Redraws are rare; the batch of them is made anew.
-        Workspace *work = &all;
-        std::unique_ptr<Workspace> some;
-        if (attempt > 0) {
-            some = std::make_unique<Workspace>(
-                chosen.size(), all.batch.num_atoms,
-                num_extra_draws(options.sampler, options.num_sampling_steps));
-            work = some.get();
-            fill_species(*work, chosen);
-        }
-        const float level = std::min(1.0f, 0.5f * attempt);
-        for (size_t slot = 0; slot < chosen.size(); slot++) {
+        for (size_t slot = 0; slot < chosen.size(); slot++)
             draws[slot] = noise.draw(chosen[slot]);
-            prepare(*work, slot, chosen[slot], level, draws[slot], positions, velocities);
-        }
-        const float *change = draw_change(*work);
+        draw(chosen, attempt, positions, velocities);
         for (size_t slot = 0; slot < chosen.size(); slot++) {
             const int molecule = chosen[slot];
-            accept(*work, slot, molecule, draws[slot], positions, change);
-            if (!find_fault(molecules[molecule], masses, new_positions.data(),
-                            new_velocities.data(), tally.last_refusal))
+            if (!is_refused(slot, molecule))
                 continue;
             tally.last_refusal.lag = tally.num_lags;
             tally.last_refusal.molecule = molecule;
             if (attempt == options.max_resamples && rescue) {
                 run_rescue(rescue, molecule, draws[slot], positions);
+                take_rescued(molecule);
                 continue;
             }
             if (attempt == options.max_resamples)
@@ -269,9 +292,7 @@ void Propagator::step(double *positions, double *velocities, const Rescue &rescu
             refused.push_back(molecule);
         }
     }
-    std::ranges::copy(new_positions, positions);
-    std::ranges::copy(new_velocities, velocities);
-    acceleration.swap(new_acceleration);
+    commit(positions, velocities);
     has_history = true;
     tally.num_lags++;
 }
@@ -281,7 +302,8 @@ void Propagator::save(std::ostream &stream) const {
     write(stream, header, 2);
     write(stream, tally.num_resamples.data(), molecules.size());
     write(stream, tally.num_rescues.data(), molecules.size());
-    write(stream, acceleration.data(), acceleration.size());
+    const std::vector<float> history = get_acceleration();
+    write(stream, history.data(), history.size());
     noise.save(stream);
 }
 
@@ -290,7 +312,7 @@ void Propagator::load(std::istream &stream) {
     Tally loaded;
     loaded.num_resamples.resize(molecules.size());
     loaded.num_rescues.resize(molecules.size());
-    std::vector<float> loaded_acceleration(acceleration.size());
+    std::vector<float> loaded_acceleration(3 * species.size());
     read(stream, header, 2);
     read(stream, loaded.num_resamples.data(), molecules.size());
     read(stream, loaded.num_rescues.data(), molecules.size());
@@ -299,7 +321,7 @@ void Propagator::load(std::istream &stream) {
     noise.load(stream);
     loaded.num_lags = header[0];
     tally = std::move(loaded);
-    acceleration = std::move(loaded_acceleration);
+    set_acceleration(std::move(loaded_acceleration));
     has_history = header[1] != 0;
 }
 

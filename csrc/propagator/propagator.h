@@ -64,9 +64,14 @@ public:
      * @param model_sha256  its SHA-256, hexadecimal
      * @param molecules     what to propagate
      * @param options       how
+     * @param device        where the network runs, as torch names it; other than "cpu" is for
+     *                      DevicePropagator
      */
     Propagator(const std::string &model_path, const std::string &model_sha256,
-               const Molecules &molecules, const Options &options);
+               const Molecules &molecules, const Options &options,
+               const std::string &device = "cpu");
+    virtual ~Propagator() = default;
+    Propagator(Propagator &&) = default;
 
     /**
      * Set the bath of the half steps around the model.
@@ -108,6 +113,57 @@ public:
      */
     void load(std::istream &stream);
 
+protected:
+    using Point = std::array<double, 3>;
+
+    /*
+     * The part of a step that works on all numbers, which a DevicePropagator does elsewhere.
+     */
+    /**
+     * Draw a lag for some molecules and keep the results aside.
+     *
+     * @param chosen   which; their noise is in draws, slot by slot
+     * @param attempt  0 for all molecules, then the redraws
+     */
+    virtual void draw(const std::vector<int> &chosen, int attempt, const double *positions,
+                      const double *velocities);
+    /** Whether the guards refuse what was drawn for a molecule; says why in last_refusal. */
+    virtual bool is_refused(int slot, int molecule);
+    /** A rescue has replaced what was drawn for a molecule. */
+    virtual void take_rescued(int molecule);
+    /** Make what was drawn the state. */
+    virtual void commit(double *positions, double *velocities);
+    /** The history: for each particle's components nm/ps^2. */
+    virtual std::vector<float> get_acceleration() const { return acceleration; }
+    virtual void set_acceleration(std::vector<float> values) { acceleration = std::move(values); }
+
+    /** Perturbation level that the network is told: a redraw asks for a more corrected lag. */
+    static float level_of(int attempt) { return attempt < 2 ? 0.5f * attempt : 1.0f; }
+    bool has_bath() const { return !options.thermostatted && bath_damping != 1.0; }
+
+    Model model;
+    Options options;
+    std::vector<int> species;
+    std::vector<double> masses;
+    std::vector<double> kinetic_energy_quantiles;
+    std::vector<GuardedMolecule> molecules;
+    std::vector<double> levels;
+    /** Rows of one draw of noise: two for the bath, two to start from, the sampler's. */
+    int num_noise_rows;
+    NoiseStreams noise;
+
+    double bath_temperature = -1.0, bath_friction = -1.0, bath_damping = 1.0;
+    /** For each particle: spread of a half step's noise, nm/ps. */
+    std::vector<double> bath_spread;
+
+    /** The lag being drawn: velocities after the first half step, and the result. */
+    std::vector<double> half_velocities, new_positions, new_velocities;
+    std::vector<Point> centre_velocities;
+    std::vector<float> new_acceleration;
+    std::vector<const float *> draws;
+    bool has_history = false;
+    Tally tally;
+
 private:
     /** A batch and the sampler's memory for it. */
     struct Workspace {
@@ -116,7 +172,6 @@ private:
         std::vector<float> extra;
         SamplerWork sampler;
     };
-    using Point = std::array<double, 3>;
 
     void fill_species(Workspace &work, const std::vector<int> &chosen) const;
     void prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
@@ -128,31 +183,9 @@ private:
                     const double *positions);
     void add_bath_noise(int molecule, const float *noise, double *velocities) const;
 
-    Model model;
-    Options options;
-    std::vector<int> species;
-    std::vector<double> masses;
-    std::vector<double> kinetic_energy_quantiles;
-    std::vector<GuardedMolecule> molecules;
-    std::vector<double> levels;
-    NoiseStreams noise;
     Workspace all;
     std::vector<int> all_molecules;
-
-    double bath_temperature = -1.0, bath_friction = -1.0, bath_damping = 1.0;
-    /** For each particle: spread of a half step's noise, nm/ps. */
-    std::vector<double> bath_spread;
-
-    /** The lag being drawn: velocities after the first half step, and the result. */
-    std::vector<double> half_velocities, new_positions, new_velocities;
-    std::vector<Point> centre_velocities;
-    std::vector<float> new_acceleration;
-    std::vector<const float *> draws;
-
-    /** The history: for each particle nm/ps^2; for each molecule whether there is one. */
     std::vector<float> acceleration;
-    bool has_history = false;
-    Tally tally;
 };
 
 } // namespace diffmd

@@ -1,0 +1,201 @@
+// The step on tensors, on the CPU: equal to Propagator's with the same noise, through redraws,
+// rescues and checkpoints. Plain checks; the first that fails ends the program.
+
+#include "device_propagator.h"
+#include "sha256.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            std::cerr << __FILE__ << ":" << __LINE__ << ": " #condition " is false\n";             \
+            std::exit(1);                                                                          \
+        }                                                                                          \
+    } while (false)
+
+namespace {
+
+using namespace diffmd;
+
+constexpr int NUM_LAGS = 4;
+// As in test_propagator.cpp: rounding to float32 over some lags.
+constexpr double POSITION_TOLERANCE = 1e-7, VELOCITY_TOLERANCE = 1e-5;
+
+struct Frame {
+    std::vector<double> positions, velocities;
+};
+
+/** Ethanol, water and a lone carbon, so that there is padding; the particles are interleaved. */
+Molecules make_molecules() {
+    Molecules molecules;
+    const std::string symbols = "CCHOHHOHHHCHH";
+    const std::vector<int> molecule = {0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0};
+    for (size_t i = 0; i < symbols.size(); i++) {
+        const char symbol = symbols[i];
+        molecules.species.push_back(symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2);
+        molecules.masses.push_back(symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943);
+        molecules.molecule_of_particle.push_back(molecule[i]);
+    }
+    molecules.kinetic_energy_quantiles = {1e6, 1e6, 1e6};
+    molecules.bonds = {{0, 1, 0.0, 5.0}, {1, 3, 0.0, 5.0}, {6, 11, 0.0, 5.0}};
+    return molecules;
+}
+
+Options make_options() {
+    Options options;
+    options.lag_time = 0.01;
+    options.thermostatted = false;
+    options.max_temperature = 300.0;
+    options.sampler = Sampler::exponential;
+    options.num_sampling_steps = 3;
+    options.sigma_min = 0.02;
+    options.sigma_max = 3.0;
+    options.rho = 7.0;
+    options.max_resamples = 3;
+    options.conserve_angular_momentum = false;
+    options.seed = 11;
+    return options;
+}
+
+Frame make_frame(const Molecules &molecules) {
+    Frame frame;
+    for (size_t i = 0; i < 3 * molecules.species.size(); i++) {
+        frame.positions.push_back(0.1 * std::sin(1.7 * i));
+        frame.velocities.push_back(0.8 * std::cos(2.3 * i));
+    }
+    return frame;
+}
+
+class Pair {
+public:
+    Pair(const std::string &folder, const std::string &stub, const Molecules &molecules,
+         const Options &options)
+        : plain(folder + "/" + stub + ".pt", read_file(folder + "/" + stub + ".sha256"), molecules,
+                options),
+          device(folder + "/" + stub + ".pt", read_file(folder + "/" + stub + ".sha256"), molecules,
+                 options, "cpu"),
+          frame(make_frame(molecules)) {
+        plain.set_bath(300.0, 5.0);
+        device.set_bath(300.0, 5.0);
+        std::ranges::copy(frame.positions, device.get_positions());
+        std::ranges::copy(frame.velocities, device.get_velocities());
+    }
+    void step(const Rescue &rescue = {}) {
+        plain.step(frame.positions.data(), frame.velocities.data(), rescue);
+        device.step_state(rescue);
+    }
+    void check_equal() {
+        for (size_t i = 0; i < frame.positions.size(); i++) {
+            const double dx = device.get_positions()[i] - frame.positions[i];
+            const double dv = device.get_velocities()[i] - frame.velocities[i];
+            CHECK(std::abs(dx) <= POSITION_TOLERANCE);
+            CHECK(std::abs(dv) <= VELOCITY_TOLERANCE);
+        }
+        CHECK(device.get_tally().num_lags == plain.get_tally().num_lags);
+        CHECK(device.get_tally().num_resamples == plain.get_tally().num_resamples);
+        CHECK(device.get_tally().num_rescues == plain.get_tally().num_rescues);
+        CHECK(device.get_tally().last_refusal.describe().empty() ==
+              plain.get_tally().last_refusal.describe().empty());
+        CHECK(device.get_num_evaluations() == plain.get_num_evaluations());
+    }
+
+    Propagator plain;
+    DevicePropagator device;
+    Frame frame;
+};
+
+void test_equal_to_propagator(const std::string &folder) {
+    for (const char *stub : {"harmonic", "faulty"})
+        for (const Sampler sampler :
+             {Sampler::exponential, Sampler::euler, Sampler::heun, Sampler::predictor_corrector})
+            for (const int num_steps : {0, 1, 3}) {
+                Options options = make_options();
+                options.sampler = sampler;
+                options.num_sampling_steps = num_steps;
+                Pair pair(folder, stub, make_molecules(), options);
+                for (int lag = 0; lag < NUM_LAGS; lag++) {
+                    pair.step();
+                    pair.check_equal();
+                }
+                const auto &resamples = pair.device.get_tally().num_resamples;
+                CHECK((resamples[0] > 0) == (std::string(stub) == "faulty"));
+                // A changed bath and a lost history.
+                pair.plain.set_bath(200.0, 1.0);
+                pair.device.set_bath(200.0, 1.0);
+                pair.plain.forget_history();
+                pair.device.forget_history();
+                pair.step();
+                pair.check_equal();
+            }
+}
+
+void test_guards_refuse_the_same(const std::string &folder) {
+    Molecules hot = make_molecules();
+    hot.kinetic_energy_quantiles[1] = 1e-6;
+    Pair too_hot(folder, "harmonic", hot, make_options());
+    Pair broken(folder, "broken", make_molecules(), make_options());
+    for (Pair *pair : {&too_hot, &broken}) {
+        std::string plain_says, device_says;
+        const std::vector<double> before(pair->device.get_positions(),
+                                         pair->device.get_positions() +
+                                             pair->frame.positions.size());
+        try {
+            pair->plain.step(pair->frame.positions.data(), pair->frame.velocities.data());
+        } catch (const std::runtime_error &error) {
+            plain_says = error.what();
+        }
+        try {
+            pair->device.step_state();
+        } catch (const std::runtime_error &error) {
+            device_says = error.what();
+        }
+        CHECK(!plain_says.empty());
+        CHECK(plain_says == device_says);
+        CHECK(std::equal(before.begin(), before.end(), pair->device.get_positions()));
+    }
+}
+
+void test_rescue(const std::string &folder) {
+    Pair pair(folder, "broken", make_molecules(), make_options());
+    // A free flight stands for the reference force.
+    const Rescue rescue = [](std::vector<double> &positions, std::vector<double> &velocities) {
+        for (size_t i = 0; i < positions.size(); i++)
+            positions[i] += 0.01 * velocities[i];
+        velocities[0] *= 0.5;
+    };
+    for (int lag = 0; lag < 2; lag++) {
+        pair.step(rescue);
+        pair.check_equal();
+    }
+    CHECK(pair.device.get_tally().num_rescues[0] == 2);
+}
+
+void test_checkpoint_is_the_same_file(const std::string &folder) {
+    Pair pair(folder, "harmonic", make_molecules(), make_options());
+    pair.step();
+    std::stringstream plain, device;
+    pair.plain.save(plain);
+    pair.device.save(device);
+    CHECK(plain.str().size() == device.str().size());
+    // What either wrote is read by the other; then they go on as one.
+    pair.device.load(plain);
+    pair.plain.load(device);
+    pair.step();
+    pair.check_equal();
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    CHECK(argc == 2);
+    test_equal_to_propagator(argv[1]);
+    test_guards_refuse_the_same(argv[1]);
+    test_rescue(argv[1]);
+    test_checkpoint_is_the_same_file(argv[1]);
+    std::cout << "the step on tensors agrees with the plain one\n";
+    return 0;
+}
