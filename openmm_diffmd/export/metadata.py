@@ -126,6 +126,7 @@ class ModelMetadata:
         _expect("operators", self.operators, good, "names that begin with 'diffmd::'")
         self._check_sampling()
         self._check_guards()
+        self._check_example()
 
     def _check_sampling(self) -> None:
         keys = {"sigma_min", "sigma_max", "rho"}
@@ -152,6 +153,27 @@ class ModelMetadata:
             _expect("bond", pair, good, "two symbols, sorted and joined by a dash")
             good = len(bounds) == 2 and 0 <= bounds[0] < bounds[1]
             _expect(f"range of {pair}", bounds, good, "0 <= low < high, nm")
+
+    def _check_example(self) -> None:
+        if not self.example:
+            return
+        keys = {"elements", "bonds", "positions_nm"}
+        found = set(self.example)
+        _expect("example", found, found == keys, f"the keys {keys}")
+        symbols, bonds = self.example["elements"], self.example["bonds"]
+        good = isinstance(symbols, list) and bool(symbols)
+        good = good and all(symbol in self.elements for symbol in symbols)
+        _expect("elements of the example", symbols, good, f"some of {self.elements}")
+        atoms = range(len(symbols))
+        good = all(len(bond) == 2 and bond[0] != bond[1] for bond in bonds)
+        good = good and all(
+            type(i) is int and i in atoms for bond in bonds for i in bond
+        )
+        _expect("bonds of the example", bonds, good, f"pairs of atoms in {atoms}")
+        positions = self.example["positions_nm"]
+        good = len(positions) == len(symbols) and all(len(x) == 3 for x in positions)
+        good = good and all(_is_number(number) for x in positions for number in x)
+        _expect("positions of the example", positions, good, "three numbers an atom")
 
     def bond_range(self, symbol1: str, symbol2: str) -> tuple[float, float]:
         """
@@ -247,9 +269,14 @@ def _expect(name: str, found: object, good: bool, expected: str) -> None:
         )
 
 
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < math.inf
+
+
 def _expect_number(name: str, value: object, *, positive: bool = False) -> None:
-    good = isinstance(value, int | float) and math.isfinite(value)
-    good = good and not isinstance(value, bool)
+    good = _is_number(value)
     if good and isinstance(value, int | float):
         good = value > 0 if positive else value >= 0
     kind = "a positive number" if positive else "a number of at least 0"

@@ -79,6 +79,40 @@ def test_what_does_not_fit_is_refused(metadata, change, message):
         ModelMetadata.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"elements": ["H", "X"]}, "found elements of the example .*'X'"),
+        ({"elements": None}, "found elements of the example None"),
+        ({"unheard_of": 1}, "found example .*unheard_of"),
+        (
+            {"bonds": [[0, 2]]},
+            r"found bonds of the example \[\[0, 2\]\], expected pairs",
+        ),
+        ({"bonds": [[0, 0]]}, "found bonds of the example"),
+        ({"bonds": [[0, 1.0]]}, "found bonds of the example"),
+        ({"bonds": [None]}, "found metadata of the wrong types"),
+        ({"positions_nm": [[0.0, 0.0, 0.0]]}, "found positions of the example"),
+        ({"positions_nm": [[0.0, 0.0], [0.0, 0.0]]}, "expected three numbers an atom"),
+        (
+            {"positions_nm": [[0.0, 0.0, float("nan")], [0.0, 0.0, 0.0]]},
+            "found positions of the example",
+        ),
+    ],
+)
+def test_example_that_is_no_molecule_is_refused(metadata, change, message):
+    example = {
+        "elements": ["H", "H"],
+        "bonds": [[0, 1]],
+        "positions_nm": [[0.0, 0.0, 0.0], [0.07, 0.0, 0.0]],
+    }
+    values = json.loads(metadata.to_json()) | {"example": example}
+    ModelMetadata.from_json(json.dumps(values))
+    values["example"] = example | change
+    with pytest.raises(ValueError, match=message):
+        ModelMetadata.from_json(json.dumps(values))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_what_is_no_json_object_is_refused(text):
     with pytest.raises(ValueError, match="found metadata"):
