@@ -258,6 +258,8 @@ def main(words: Sequence[str] | None = None) -> int:
             place = folder / f"damage_{index}"
             place.mkdir()
             count = arguments.mutations // len(models)
+            if not count:
+                continue
             found = damage_and_use(place, model, count, arguments.seed)
             damage.append(found)
             print(f"{count} damaged files of {Path(model).stem}")

@@ -1,0 +1,317 @@
+"""Dynamics under an umbrella: of the reference's force, and of the model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import unit
+from tqdm import tqdm
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.export.torchscript import DiffusionModel
+from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
+from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+
+Array = NDArray[np.float64]
+FRICTION = 1.0
+STEP_FS = 0.5
+
+
+@dataclass(frozen=True)
+class Umbrella:
+    """
+    Two biases at once, on a distance r and on a torsion phi of each molecule.
+
+    U = k (r - r0)^2/2 + A (1 + cos phi): the first a `openmm.CustomBondForce`, the
+    second a `openmm.CustomTorsionForce` that favours the trans form.
+
+    Attributes
+    ----------
+    bond : tuple of int
+        Atoms of the distance.
+    spring_constant : float
+        k, kJ/mol/nm^2.
+    centre : float
+        r0, nm.
+    torsion : tuple of int
+        Atoms of the torsion.
+    amplitude : float
+        A, kJ/mol.
+    """
+
+    bond: tuple[int, int]
+    spring_constant: float
+    centre: float
+    torsion: tuple[int, int, int, int]
+    amplitude: float
+
+    def forces(self, atoms_per_molecule: int, num_molecules: int) -> list[openmm.Force]:
+        """
+        Make the forces that bias each molecule of a System.
+
+        Parameters
+        ----------
+        atoms_per_molecule, num_molecules : int
+            How the System's particles are molecules.
+
+        Returns
+        -------
+        list of openmm.Force
+            The two forces, with a term for each molecule.
+        """
+        bond = openmm.CustomBondForce("0.5*k*(r-r0)^2")
+        bond.addGlobalParameter("k", self.spring_constant)
+        bond.addGlobalParameter("r0", self.centre)
+        torsion = openmm.CustomTorsionForce("amplitude*(1+cos(theta))")
+        torsion.addGlobalParameter("amplitude", self.amplitude)
+        for molecule in range(num_molecules):
+            first = molecule * atoms_per_molecule
+            bond.addBond(*(first + atom for atom in self.bond))
+            torsion.addTorsion(*(first + atom for atom in self.torsion))
+        return [bond, torsion]
+
+    def coordinates(self, positions: NDArray[np.floating]) -> Array:
+        """
+        Measure what is biased.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (..., n_atoms, 3), nm
+            Molecules.
+
+        Returns
+        -------
+        ndarray, shape (..., 2), nm and rad
+            r, and phi from 0 to pi: a molecule and its mirror image count alike.
+        """
+        x = np.asarray(positions, np.float64)
+        distance = np.linalg.norm(
+            x[..., self.bond[0], :] - x[..., self.bond[1], :], axis=-1
+        )
+        first, second, third, fourth = (x[..., atom, :] for atom in self.torsion)
+        axis = third - second
+        normal1 = np.cross(second - first, axis)
+        normal2 = np.cross(axis, fourth - third)
+        sine = np.linalg.norm(np.cross(normal1, normal2), axis=-1)
+        return np.stack((distance, np.arctan2(sine, (normal1 * normal2).sum(-1))), -1)
+
+    def exponent(self, coordinates: Array, temperature: float) -> Array:
+        """
+        U/kT.
+
+        Parameters
+        ----------
+        coordinates : ndarray, shape (..., 2)
+            From `coordinates`.
+        temperature : float
+            T, K.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            U/kT.
+        """
+        r, phi = coordinates[..., 0], coordinates[..., 1]
+        energy = 0.5 * self.spring_constant * (r - self.centre) ** 2
+        energy += self.amplitude * (1.0 + np.cos(phi))
+        return energy / (BOLTZMANN * temperature)
+
+
+def spread_frames(ensemble: Ensemble, count: int) -> Array:
+    """
+    Take evenly spaced frames of a reference to start from.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The reference.
+    count : int
+        How many.
+
+    Returns
+    -------
+    ndarray, shape (count, n_atoms, 3), nm
+        Positions.
+    """
+    frames = np.concatenate(ensemble.positions)
+    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    return frames[chosen].astype(np.float64)
+
+
+def run_reference(
+    umbrella: Umbrella,
+    potential: str,
+    ensemble: Ensemble,
+    temperature: float,
+    *,
+    num_segments: int,
+    segment_ps: float,
+    equilibration_ps: float,
+    seed: int,
+) -> Array:
+    """
+    Run independent segments of reference dynamics under the umbrella.
+
+    Parameters
+    ----------
+    umbrella : Umbrella
+        The bias.
+    potential : str
+        What `create_reference_system` takes.
+    ensemble : Ensemble
+        Unbiased frames to start from.
+    temperature : float
+        Heat bath, K.
+    num_segments : int
+        Segments, each with velocities of its own.
+    segment_ps, equilibration_ps : float
+        Length of a segment that is kept, and before it, ps.
+    seed : int
+        Seed of velocities and random forces.
+
+    Returns
+    -------
+    ndarray, shape (num_segments, n_frames, 2)
+        The biased coordinates, each 10 fs.
+    """
+    topology = ensemble.topology.to_openmm()
+    system = create_reference_system(topology, potential)
+    for force in umbrella.forces(ensemble.topology.n_atoms, 1):
+        system.addForce(force)
+    step = STEP_FS / FEMTOSECONDS_PER_PICOSECOND
+    every = round(10.0 / STEP_FS)
+    skipped, kept = (round(ps / step / every) for ps in (equilibration_ps, segment_ps))
+    result = []
+    for index, start in enumerate(
+        tqdm(spread_frames(ensemble, num_segments), "reference", unit="segment")
+    ):
+        integrator = baoab_integrator(temperature, FRICTION, step, seed + index)
+        context = openmm.Context(
+            system, integrator, openmm.Platform.getPlatformByName("Reference")
+        )
+        context.setPositions(start * unit.nanometer)
+        context.setVelocitiesToTemperature(temperature * unit.kelvin, seed + index)
+        frames = run_segment(context, integrator, skipped + kept, every)
+        measured = [umbrella.coordinates(frame.positions) for frame in frames]
+        result.append(measured[skipped:])
+    return np.array(result)
+
+
+def run_model(
+    umbrella: Umbrella,
+    model: DiffusionModel,
+    ensemble: Ensemble,
+    *,
+    biased: bool,
+    num_replicas: int,
+    length_ps: float,
+    equilibration_ps: float,
+    seed: int,
+) -> tuple[Array, int]:
+    """
+    Run replicas of the model, under the umbrella or without.
+
+    Parameters
+    ----------
+    umbrella : Umbrella
+        The bias.
+    model : DiffusionModel
+        The model.
+    ensemble : Ensemble
+        Unbiased frames to start from.
+    biased : bool
+        Whether the umbrella acts, or is measured only.
+    num_replicas : int
+        Replicas.
+    length_ps, equilibration_ps : float
+        Length of a replica that is kept, and before it, ps.
+    seed : int
+        Seed of velocities and noise.
+
+    Returns
+    -------
+    coordinates : ndarray, shape (num_replicas, n_frames, 2)
+        The coordinates, each lag.
+    resamples : int
+        Lags that the guards drew again.
+    """
+    topology = ensemble.topology.to_openmm()
+    start = spread_frames(ensemble, num_replicas)
+    replicas = replicate(topology, start[0] * unit.nanometer, num_replicas)
+    if biased:
+        for force in umbrella.forces(ensemble.topology.n_atoms, num_replicas):
+            replicas.system.addForce(force)
+    integrator = DiffusionIntegrator(
+        model, replicas.topology, molecules=replicas.molecules, friction=FRICTION
+    )
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(
+        replicas.system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setPositions(start.reshape(-1, 3) * unit.nanometer)
+    context.setVelocitiesToTemperature(model.temperature, seed)
+    lag = integrator.getStepSize().value_in_unit(unit.picosecond)
+    integrator.step(round(equilibration_ps / lag))
+
+    def frames() -> Iterator[Array]:
+        label = "model, biased" if biased else "model"
+        for _ in tqdm(range(round(length_ps / lag)), label, unit="lag"):
+            integrator.step(1)
+            x = context.getState(positions=True).getPositions(asNumpy=True)
+            yield x.value_in_unit(unit.nanometer).reshape(num_replicas, -1, 3)
+
+    measured = np.array([umbrella.coordinates(frame) for frame in frames()])
+    return measured.swapaxes(0, 1), integrator.getNumResamples()
+
+
+def save_coordinates(path: Path, umbrella: Umbrella, coordinates: Array) -> None:
+    """
+    Keep the reference's coordinates, which take minutes to make.
+
+    Parameters
+    ----------
+    path : Path
+        npz file.
+    umbrella : Umbrella
+        The bias they were made under.
+    coordinates : ndarray, shape (n_segments, n_frames, 2)
+        The coordinates.
+    """
+    np.savez_compressed(
+        path, umbrella=str(umbrella), coordinates=coordinates.astype(np.float32)
+    )
+
+
+def load_coordinates(path: Path, umbrella: Umbrella) -> Array:
+    """
+    Read what `save_coordinates` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        npz file.
+    umbrella : Umbrella
+        The bias that is asked for.
+
+    Returns
+    -------
+    ndarray, shape (n_segments, n_frames, 2)
+        The coordinates.
+
+    Raises
+    ------
+    ValueError
+        If they were made under another bias.
+    """
+    with np.load(path) as content:
+        found = str(content["umbrella"])
+        if found != str(umbrella):
+            raise ValueError(
+                f"found {path} of {found}, expected {umbrella}; remove the file"
+            )
+        return np.array(content["coordinates"], np.float64)
