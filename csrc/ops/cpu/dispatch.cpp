@@ -1,0 +1,89 @@
+#include "kernels.h"
+
+#include <type_traits>
+
+namespace diffmd::ops {
+
+// Each in an object of kernels.cpp, see CMakeLists.txt.
+namespace baseline {
+const CpuKernels<float> &kernels_float();
+const CpuKernels<double> &kernels_double();
+} // namespace baseline
+#ifdef DIFFMD_X86
+namespace avx2 {
+const CpuKernels<float> &kernels_float();
+const CpuKernels<double> &kernels_double();
+} // namespace avx2
+namespace avx512 {
+const CpuKernels<float> &kernels_float();
+const CpuKernels<double> &kernels_double();
+} // namespace avx512
+#endif
+
+namespace {
+
+enum class Isa { baseline, avx2, avx512 };
+
+Isa best_isa() {
+#ifdef DIFFMD_X86
+    static const Isa isa = [] {
+        __builtin_cpu_init();
+        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+            return Isa::avx512;
+        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+            return Isa::avx2;
+        return Isa::baseline;
+    }();
+    return isa;
+#else
+    return Isa::baseline;
+#endif
+}
+
+} // namespace
+
+template <class T> const CpuKernels<T> &cpu_kernels() {
+    constexpr bool single = std::is_same_v<T, float>;
+    if constexpr (single) {
+#ifdef DIFFMD_X86
+        switch (best_isa()) {
+        case Isa::avx512:
+            return avx512::kernels_float();
+        case Isa::avx2:
+            return avx2::kernels_float();
+        case Isa::baseline:
+            break;
+        }
+#endif
+        return baseline::kernels_float();
+    } else {
+#ifdef DIFFMD_X86
+        switch (best_isa()) {
+        case Isa::avx512:
+            return avx512::kernels_double();
+        case Isa::avx2:
+            return avx2::kernels_double();
+        case Isa::baseline:
+            break;
+        }
+#endif
+        return baseline::kernels_double();
+    }
+}
+
+const char *cpu_kernels_name() {
+    switch (best_isa()) {
+    case Isa::avx512:
+        return "avx512";
+    case Isa::avx2:
+        return "avx2";
+    default:
+        return "baseline";
+    }
+}
+
+template const CpuKernels<float> &cpu_kernels<float>();
+template const CpuKernels<double> &cpu_kernels<double>();
+
+} // namespace diffmd::ops
