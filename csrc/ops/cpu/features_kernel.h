@@ -43,10 +43,10 @@ void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool, T
         for (int e = 0; e < count; e++) {
             const T *const s = reinterpret_cast<const T *>(harmonics.value) + e;
             T *const to = out + (first + e) * size;
-            if (N == in.table.n_max || first + e + 1 < end) {
+            if ((first + e + 1) * size + N - in.table.n_max <= end * size) {
                 write_features<T, N>(in.table, block.interval[e], block.t[e], s, to);
             } else {
-                // What lies behind the last edge is not ours.
+                // What lies behind the last edges is not ours.
                 alignas(64) T rows[max_components * N];
                 write_features<T, N>(in.table, block.interval[e], block.t[e], s, rows);
                 std::memcpy(to, rows, size * sizeof(T));
@@ -114,8 +114,8 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
         for (int e = 0; e < count; e++) {
             const T *g = grad + (first + e) * size;
             alignas(64) T rows[max_components * N];
-            // Rows are read N wide; behind the last edge there is nothing to read.
-            if (N != in.table.n_max && first + e + 1 == in.num_edges) {
+            // Rows are read N wide; behind the last edges there is nothing to read.
+            if ((first + e + 1) * size + N - in.table.n_max > in.num_edges * size) {
                 std::memset(rows, 0, sizeof(rows));
                 std::memcpy(rows, g, size * sizeof(T));
                 g = rows;

@@ -85,7 +85,7 @@ void invariants_forward(const Invariants<T> &in, const T *scaled, const T *radia
             const T *const c = interval_start(table, block.interval[e]);
             const T *const radial_i = radial + node_i[first + e] * layer;
             const T *const radial_j = radial + node_j[first + e] * layer;
-            const bool last = N != n_max && first + e + 1 == end;
+            const bool last = (first + e + 1) * size + N - n_max > end * size;
             alignas(64) T rows[(1 + 2 * (max_degree + 1)) * N];
             T *const to = invariants + (first + e) * size;
             T *row = last ? rows : to;
@@ -156,8 +156,8 @@ void invariants_backward(const Invariants<T> &in, const T *scaled, const T *radi
             const int64_t at_i = node_i[first + e] * layer, at_j = node_j[first + e] * layer;
             const T *g = grad_invariants + (first + e) * size;
             alignas(64) T rows[(1 + 2 * (max_degree + 1)) * N];
-            // Rows are read N wide; behind the last edge there is nothing to read.
-            if (N != n_max && first + e + 1 == in.edges.num_edges) {
+            // Rows are read N wide; behind the last edges there is nothing to read.
+            if ((first + e + 1) * size + N - n_max > in.edges.num_edges * size) {
                 std::memset(rows, 0, sizeof(rows));
                 std::memcpy(rows, g, size * sizeof(T));
                 g = rows;
