@@ -52,8 +52,8 @@ class DiffusionReporter:
     - ``Largest Bond Deviation``: the largest abs(l - middle)/(half the width) of the
       range that the guards allow each bond: 0 in the middle, beyond 1 is refused; and
       ``Bond``, the atoms that it joins; ``nan`` and nothing where there are no bonds;
-    - ``Redrawn Lags``, of all molecules since the Context was made, and
-      ``Rescued Lags`` where the integrator knows rescues;
+    - ``Redrawn Lags`` and ``Rescued Lags``, of all molecules since the Context was
+      made;
     - ``Network Evaluations``: calls of the denoising head, each for a batch of
       molecules, since the Context was made; each lag has one call of the encoder too;
     - ``Speed (ns/day)`` of each trajectory: simulated over wall time since the report
@@ -167,7 +167,7 @@ class DiffusionReporter:
         if self._particles is None:
             self._particles = _read_particles(simulation, integrator)
             elements = self._particles.elements
-            self._begin(elements, simulation.currentStep, integrator)
+            self._begin(elements, simulation.currentStep)
         particles = self._particles
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
@@ -178,19 +178,17 @@ class DiffusionReporter:
         row = [simulation.currentStep, f"{now:.12g}"]
         row += [f"{t:.6g}" for t in _temperatures(particles, velocities)]
         row += [f"{deviation:.6g}", bond, integrator.getNumResamples()]
-        if hasattr(integrator, "getNumRescues"):
-            row.append(integrator.getNumRescues())
+        row.append(integrator.getNumRescues())
         row += [integrator.getNumEvaluations(), f"{self._measure_speed(now):.4g}"]
         row.append(self._read_refusal(integrator))
         line = io.StringIO()
         csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(row)
         self._write(line.getvalue())
 
-    def _begin(self, elements: Sequence[str], step: int, integrator: Any) -> None:
+    def _begin(self, elements: Sequence[str], step: int) -> None:
         columns = ["Step", "Time (ps)", "Temperature (K)"]
         columns += [f"Temperature of {e} (K)" for e in elements]
-        columns += ["Largest Bond Deviation", "Bond", "Redrawn Lags"]
-        columns += ["Rescued Lags"] * hasattr(integrator, "getNumRescues")
+        columns += ["Largest Bond Deviation", "Bond", "Redrawn Lags", "Rescued Lags"]
         columns += ["Network Evaluations", "Speed (ns/day)", "Last Refusal"]
         header = "#" + self._separator.join(f'"{column}"' for column in columns)
         if self._append and self._path is not None:
@@ -217,7 +215,8 @@ class DiffusionReporter:
         return nanoseconds * SECONDS_PER_DAY / elapsed if elapsed > 0 else NO_NUMBER
 
     def _read_refusal(self, integrator: Any) -> str:
-        count = integrator.getNumResamples()
+        # A rescue follows a refusal, also where no lag is drawn again.
+        count = integrator.getNumResamples() + integrator.getNumRescues()
         if count == self._num_refused:
             return ""
         self._num_refused = count

@@ -142,6 +142,25 @@ def test_a_refusal_is_told_once(tmp_path: Path):
     assert [bool(row["Last Refusal"]) for row in rows] == [True, False, False]
 
 
+def test_rescues_are_counted_and_name_the_refusal(tmp_path: Path):
+    stub = FaultyModel("nan", below_level=2.0)
+    path = save_stub_model(tmp_path / "m.pt", stub, max_resamples=0)
+    simulation = make_simulation(load_model(path))
+    # Free flight will do: no force is asked for here.
+    rescue = openmm.Context(
+        replicate(*load_model(path).example(), 1).system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatform("Reference"),
+    )
+    simulation.integrator.setRescueContext(rescue)
+    simulation.reporters.append(DiffusionReporter(tmp_path / "run.csv", 2))
+    simulation.step(4)
+    rows = read_table((tmp_path / "run.csv").read_text())
+    assert [row["Rescued Lags"] for row in rows] == ["2", "4"]
+    assert [row["Redrawn Lags"] for row in rows] == ["0", "0"]
+    assert rows[1]["Last Refusal"].startswith("lag 3, molecule 0: atom 1 has position")
+
+
 def test_rows_are_on_disk_at_each_report(harmonic: DiffusionModel, tmp_path: Path):
     path = tmp_path / "run.csv"
     simulation = make_simulation(harmonic)
