@@ -1,0 +1,83 @@
+import importlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from openmm_diffmd.ops import reference
+
+CUTOFF = 0.5
+
+
+@pytest.fixture(scope="module")
+def modules():
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        names = ("bench_fourier_bessel", "fourier_bessel_baselines")
+        return [importlib.import_module(name) for name in names]
+
+
+@pytest.mark.parametrize(("l_max", "n_max"), [(0, 2), (3, 4)])
+def test_baselines_compute_the_same_features(modules, l_max, n_max):
+    # Not at small s, where their formulas lose digits: at s >= 0.5 an error of 1e-15 in
+    # j_0 grows by less than (7/x)^3 for x >= 0.5 pi.
+    _, baselines = modules
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    lengths = torch.linspace(0.5, 1.1, 60, dtype=torch.float64)[:, None] * CUTOFF
+    vectors *= lengths / vectors.norm(dim=1, keepdim=True)
+    expected = reference.spherical_fourier_bessel(vectors, CUTOFF, l_max, n_max)
+    made = baselines.make_baselines(l_max, n_max, CUTOFF, torch.float64, "cpu")
+    assert len(made) == 3 if baselines.SPHERICART else 2
+    for function in made.values():
+        torch.testing.assert_close(function(vectors), expected, rtol=0, atol=1e-11)
+
+
+def test_composed_invariants_are_the_fused_ones(modules):
+    bench, _ = modules
+    vectors = bench.make_vectors(50, torch.float64, "cpu")
+    velocities = 2.0 * bench.make_vectors(9, torch.float64, "cpu")
+    index = torch.randint(9, (2, 50), generator=torch.Generator().manual_seed(3))
+    sizes = (CUTOFF, bench.VELOCITY_CUTOFF, 3, 4)
+    expected, _ = reference.fourier_bessel_invariants(
+        vectors, velocities, index, *sizes
+    )
+    found = bench.composed(vectors, velocities, index, 3, 4)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_benchmark_prints_tables_and_goals_and_writes_json(
+    modules, tmp_path, capsys, monkeypatch
+):
+    bench, _ = modules
+    # Set already: the process is not to be started again.
+    monkeypatch.setattr(os, "environ", os.environ | bench.REUSE)
+    path = tmp_path / "results.json"
+    words = ["--edges=100", "--sizes=1,2", "--dtypes=float32", "--threads=1"]
+    before = torch.get_num_threads()
+    try:
+        bench.main([*words, "--seconds=0.001", f"--output={path}"])
+    finally:
+        torch.set_num_threads(before)
+    printed = capsys.readouterr().out
+    assert "cpu, 1 threads, float32, l_max 1, n_max 2; ns per edge" in printed
+    found = json.loads(path.read_text())
+    assert found["machine"]["torch"] == torch.__version__
+    rows = [row for row in found["rows"] if row["case"]["device"] == "cpu"]
+    tasks = [row["case"]["task"] for row in rows]
+    assert tasks == [
+        "forward",
+        "forward+backward",
+        "backward",
+        "invariants forward",
+        "invariants forward+backward",
+    ]
+    assert all(ns > 0 for row in rows for ns in row["ns_per_edge"].values())
+    assert all(row["floor"] > 0 for row in rows[:3])
+    assert len(found["goals"]) == 4
+    for goal in found["goals"]:
+        assert goal["met"] == (goal["found"] >= float(goal["goal"].split()[2]))
+    assert printed.count("times the best other") >= 4
