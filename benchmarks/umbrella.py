@@ -7,11 +7,11 @@ C-C-O-H. Compared are the histograms under the umbrellas, and those reweighted b
 none, of:
 
 - the model's replicas with the umbrellas in their System;
-- the reference force with the same umbrellas, steps of 0.5 fs (minutes; kept in
-  ``umbrella_reference.npz``, and read from there the next time);
+- the reference force with the same umbrellas, steps of 0.5 fs;
 - the bundled unbiased reference, reweighted.
 
-Prints a table, writes a picture and JSON:
+Coordinates are kept in ``umbrella_*.npz``, which are read the next time: making them
+takes minutes. Prints a table, writes a picture and JSON:
 
     OMP_NUM_THREADS=1 python benchmarks/umbrella.py
 """
@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 from umbrella_histograms import Sample, difference, permutation_test
 from umbrella_runs import (
     Umbrella,
-    load_coordinates,
+    keep,
     run_model,
     run_reference,
-    save_coordinates,
 )
 
+from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 
 REFERENCE = (
     Path(__file__).parent.parent / "openmm_diffmd/pretrained/ethanol_reference.h5"
@@ -134,6 +134,11 @@ def draw(samples: dict[str, Sample], path: Path, title: str) -> None:
                 panel.fill_between(
                     middle, density - error, density + error, color=color, alpha=0.25
                 )
+            if state == "umbrella":
+                free = samples["unbiased reference, no umbrella"]
+                density, _ = free.histogram(axis, EDGES[axis])
+                label_free = "reference without umbrellas"
+                panel.plot(middle, density / scale, "k:", lw=1.0, label=label_free)
             panel.set_title(f"{'under' if row == 0 else 'without'} the umbrellas")
             panel.set_xlabel(label)
             panel.set_yticks([])
@@ -151,13 +156,57 @@ def print_comparison(result: dict[str, Any], goals: dict[str, bool]) -> None:
         print(f"{name:34}{r:12.5f} +- {r_error:.5f}{t:9.3f} +- {t_error:.3f}")
     print()
     for name, found in result["comparisons"].items():
-        text = f"p = {found:.3f}"
         if isinstance(found, dict):
             text = ", ".join(f"{key} {z:+.2f}" for key, z in found.items())
+        else:
+            text = f"p = {found:.3f}"
         print(f"{name}: {text}")
     print()
     for name, met in goals.items():
         print(f"{'met' if met else 'MISSED':8}{name}")
+
+
+def make_runs(
+    arguments: argparse.Namespace,
+    ensemble: Ensemble,
+    provenance: dict[str, Any],
+    model: DiffusionModel,
+) -> dict[str, NDArray[np.float64]]:
+    """Run reference and model, or read what an earlier call kept."""
+
+    def reference() -> NDArray[np.float64]:
+        return run_reference(
+            UMBRELLA,
+            str(provenance["potential"]),
+            ensemble,
+            float(provenance["temperature_K"]),
+            num_segments=arguments.segments,
+            segment_ps=GROUP_PS,
+            equilibration_ps=arguments.equilibration_ps,
+            seed=arguments.seed,
+        )
+
+    def replicas() -> NDArray[np.float64]:
+        return run_model(
+            UMBRELLA,
+            model,
+            ensemble,
+            num_replicas=arguments.replicas,
+            length_ps=arguments.length_ps,
+            equilibration_ps=arguments.equilibration_ps,
+            seed=arguments.seed,
+        )
+
+    common = f"{UMBRELLA}, equilibration {arguments.equilibration_ps} ps"
+    common += f", seed {arguments.seed}"
+    of_reference = f"{common}, {arguments.segments} segments"
+    of_model = f"{common}, {arguments.replicas} x {arguments.length_ps} ps"
+    of_model += f", model {model.sha256}"
+    output = arguments.output
+    return {
+        "reference": keep(output / "umbrella_reference.npz", of_reference, reference),
+        "model": keep(output / "umbrella_model.npz", of_model, replicas),
+    }
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -179,32 +228,8 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     ensemble, provenance = load_reference(REFERENCE)
     temperature = float(provenance["temperature_K"])
-    kept = arguments.output / "umbrella_reference.npz"
-    if not kept.is_file():
-        made = run_reference(
-            UMBRELLA,
-            str(provenance["potential"]),
-            ensemble,
-            temperature,
-            num_segments=arguments.segments,
-            segment_ps=GROUP_PS,
-            equilibration_ps=arguments.equilibration_ps,
-            seed=arguments.seed,
-        )
-        save_coordinates(kept, UMBRELLA, made)
     model = load_model("ethanol")
-    runs, resamples = {}, {}
-    for biased in (True, False):
-        runs[biased], resamples[str(biased)] = run_model(
-            UMBRELLA,
-            model,
-            ensemble,
-            biased=biased,
-            num_replicas=arguments.replicas,
-            length_ps=arguments.length_ps,
-            equilibration_ps=arguments.equilibration_ps,
-            seed=arguments.seed,
-        )
+    runs = make_runs(arguments, ensemble, dict(provenance), model)
     group = round(GROUP_PS / ensemble.frame_interval)
     unbiased = np.concatenate(
         [
@@ -212,19 +237,13 @@ def main(words: Sequence[str] | None = None) -> None:
             for x in ensemble.positions
         ]
     )
-    biased = {
-        "model": runs[True].reshape(-1, group, 2),
-        "reference": load_coordinates(kept, UMBRELLA),
-    }
+    biased = {name: run.reshape(-1, group, 2) for name, run in runs.items()}
     samples = {}
     for name, coordinates in biased.items():
         samples[f"{name}, umbrella"] = reweight(coordinates, 0, temperature)
         samples[f"{name}, no umbrella"] = reweight(coordinates, 1, temperature)
     samples["unbiased reference, umbrella"] = reweight(unbiased, -1, temperature)
     samples["unbiased reference, no umbrella"] = reweight(unbiased, 0, temperature)
-    samples["unbiased model, no umbrella"] = reweight(
-        runs[False].reshape(-1, group, 2), 0, temperature
-    )
     result, goals = compare(samples, biased, arguments.seed)
     print_comparison(result, goals)
     lengths = {name: len(c) * GROUP_PS for name, c in biased.items()}
@@ -240,7 +259,6 @@ def main(words: Sequence[str] | None = None) -> None:
         "umbrella": str(UMBRELLA),
         "temperature_K": temperature,
         "lengths_ps": lengths | {"unbiased reference": len(unbiased) * GROUP_PS},
-        "resamples": resamples,
         **result,
         "goals": goals,
     }

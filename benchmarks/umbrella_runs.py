@@ -1,6 +1,6 @@
 """Dynamics under an umbrella: of the reference's force, and of the model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,14 +207,13 @@ def run_model(
     model: DiffusionModel,
     ensemble: Ensemble,
     *,
-    biased: bool,
     num_replicas: int,
     length_ps: float,
     equilibration_ps: float,
     seed: int,
-) -> tuple[Array, int]:
+) -> Array:
     """
-    Run replicas of the model, under the umbrella or without.
+    Run replicas of the model under the umbrella.
 
     Parameters
     ----------
@@ -224,8 +223,6 @@ def run_model(
         The model.
     ensemble : Ensemble
         Unbiased frames to start from.
-    biased : bool
-        Whether the umbrella acts, or is measured only.
     num_replicas : int
         Replicas.
     length_ps, equilibration_ps : float
@@ -235,17 +232,14 @@ def run_model(
 
     Returns
     -------
-    coordinates : ndarray, shape (num_replicas, n_frames, 2)
+    ndarray, shape (num_replicas, n_frames, 2)
         The coordinates, each lag.
-    resamples : int
-        Lags that the guards drew again.
     """
     topology = ensemble.topology.to_openmm()
     start = spread_frames(ensemble, num_replicas)
     replicas = replicate(topology, start[0] * unit.nanometer, num_replicas)
-    if biased:
-        for force in umbrella.forces(ensemble.topology.n_atoms, num_replicas):
-            replicas.system.addForce(force)
+    for force in umbrella.forces(ensemble.topology.n_atoms, num_replicas):
+        replicas.system.addForce(force)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules, friction=FRICTION
     )
@@ -259,59 +253,47 @@ def run_model(
     integrator.step(round(equilibration_ps / lag))
 
     def frames() -> Iterator[Array]:
-        label = "model, biased" if biased else "model"
-        for _ in tqdm(range(round(length_ps / lag)), label, unit="lag"):
+        for _ in tqdm(range(round(length_ps / lag)), "model", unit="lag"):
             integrator.step(1)
             x = context.getState(positions=True).getPositions(asNumpy=True)
             yield x.value_in_unit(unit.nanometer).reshape(num_replicas, -1, 3)
 
     measured = np.array([umbrella.coordinates(frame) for frame in frames()])
-    return measured.swapaxes(0, 1), integrator.getNumResamples()
+    print(f"model: {integrator.getNumResamples()} lags drawn again")
+    return measured.swapaxes(0, 1)
 
 
-def save_coordinates(path: Path, umbrella: Umbrella, coordinates: Array) -> None:
+def keep(path: Path, made_of: str, make: Callable[[], Array]) -> Array:
     """
-    Keep the reference's coordinates, which take minutes to make.
+    Read coordinates that were made before, or make and keep them.
 
     Parameters
     ----------
     path : Path
         npz file.
-    umbrella : Umbrella
-        The bias they were made under.
-    coordinates : ndarray, shape (n_segments, n_frames, 2)
-        The coordinates.
-    """
-    np.savez_compressed(
-        path, umbrella=str(umbrella), coordinates=coordinates.astype(np.float32)
-    )
-
-
-def load_coordinates(path: Path, umbrella: Umbrella) -> Array:
-    """
-    Read what `save_coordinates` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        npz file.
-    umbrella : Umbrella
-        The bias that is asked for.
+    made_of : str
+        What the coordinates depend on.
+    make : callable
+        Makes them, shape (n_groups, n_frames, 2).
 
     Returns
     -------
-    ndarray, shape (n_segments, n_frames, 2)
+    ndarray, shape (n_groups, n_frames, 2)
         The coordinates.
 
     Raises
     ------
     ValueError
-        If they were made under another bias.
+        If the file was made of something else.
     """
+    if not path.is_file():
+        np.savez_compressed(
+            path, made_of=made_of, coordinates=make().astype(np.float32)
+        )
     with np.load(path) as content:
-        found = str(content["umbrella"])
-        if found != str(umbrella):
+        found = str(content["made_of"])
+        if found != made_of:
             raise ValueError(
-                f"found {path} of {found}, expected {umbrella}; remove the file"
+                f"found {path} of {found}, expected {made_of}; remove the file"
             )
         return np.array(content["coordinates"], np.float64)
