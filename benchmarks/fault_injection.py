@@ -227,7 +227,7 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", nargs="*", default=["ethanol"], help="beside a stub")
-    parser.add_argument("--kills", type=int, default=50, help="of each model's run")
+    parser.add_argument("--kills", type=int, default=50, help="in all")
     # Some ten kills a run: stub 0.5 ms a lag with its files, network 8 ms.
     parser.add_argument(
         "--lags", type=int, nargs=2, default=[10_000, 600], help="of a run: stub, model"
@@ -247,10 +247,8 @@ def main(words: Sequence[str] | None = None) -> int:
             lags = arguments.lags[min(index, 1)]
             place = folder / f"kills_{index}"
             place.mkdir()
-            if arguments.kills:
-                found = kill_and_restart(
-                    place, model, lags, arguments.kills, arguments.seed
-                )
+            if count := arguments.kills // len(models):
+                found = kill_and_restart(place, model, lags, count, arguments.seed)
                 kills.append(found)
                 print({key: found[key] for key in found if key != "problems"})
                 print(*(f"  PROBLEM {text}" for text in found["problems"]), sep="\n")
