@@ -12,7 +12,12 @@ from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
+from openmm_diffmd.testing import (
+    FaultyModel,
+    HarmonicModel,
+    RememberingModel,
+    save_stub_model,
+)
 
 SAMPLERS = ["exponential", "euler", "heun", "predictor_corrector"]
 SEED = 11
@@ -21,7 +26,7 @@ NUM_LAGS = 4
 
 def main(folder: Path) -> None:
     """
-    Write ``<stub>.pt`` and, for each sampler, ``<stub>_<sampler>.txt``.
+    Write ``<stub>.pt`` and, for two of them and each sampler, ``<stub>_<sampler>.txt``.
 
     Parameters
     ----------
@@ -34,11 +39,14 @@ def main(folder: Path) -> None:
         "harmonic": HarmonicModel(friction=20.0),
         "faulty": FaultyModel("nan", friction=20.0),
         "broken": FaultyModel("bond", below_level=2.0, friction=20.0),
+        "remembering": RememberingModel(friction=20.0),
+        "flow": HarmonicModel(),
+        "hopeless": FaultyModel("bond", below_level=2.0),
     }
     for name, stub in stubs.items():
         model = load_model(save_stub_model(folder / f"{name}.pt", stub))
         (folder / f"{name}.sha256").write_text(model.sha256)
-        if name == "broken":
+        if name not in ("harmonic", "faulty"):
             continue
         topology, positions = model.example()
         # With few steps samplers run hot; here only spoilt draws are to be redrawn.

@@ -1,0 +1,538 @@
+// What a DiffusionIntegrator does on every platform. A file for each platform includes this and
+// calls runTests(); models are those of make_stub_models.py, whose answers are known.
+
+#include "DiffusionIntegrator.h"
+#include "propagator.h"
+#include "sha256.h"
+
+#include "openmm/CMMotionRemover.h"
+#include "openmm/CompoundIntegrator.h"
+#include "openmm/Context.h"
+#include "openmm/CustomExternalForce.h"
+#include "openmm/HarmonicBondForce.h"
+#include "openmm/MonteCarloBarostat.h"
+#include "openmm/OpenMMException.h"
+#include "openmm/Platform.h"
+#include "openmm/System.h"
+#include "openmm/VerletIntegrator.h"
+#include "openmm/internal/AssertionUtilities.h"
+#include "openmm/internal/ContextImpl.h"
+#include "openmm/internal/ForceImpl.h"
+#include "openmm/serialization/XmlSerializer.h"
+
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace OpenMM;
+using OpenMMDiffMD::DiffusionIntegrator;
+
+/** Where models are, what runs them, and how well it computes. */
+struct Setup {
+    std::string folder;
+    Platform *platform;
+    /** nm and nm/ps, over some lags. */
+    double positionTolerance, velocityTolerance;
+};
+
+constexpr int NUM_PARTICLES = 9;
+constexpr double LAG_TIME = 0.01;
+/** 1/ps, of the stub models. */
+constexpr double ANGULAR_FREQUENCY = 20.0;
+const std::string ELEMENTS = "CCOHHHHHH";
+
+double massOf(int particle) {
+    const char symbol = ELEMENTS[particle];
+    return symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943;
+}
+
+struct Frame {
+    std::vector<Vec3> positions, velocities;
+    bool operator==(const Frame &) const = default;
+};
+
+Frame startFrame() {
+    Frame frame;
+    for (int i = 0; i < NUM_PARTICLES; i++) {
+        frame.positions.push_back(Vec3(std::sin(i), std::cos(2 * i), std::sin(3 * i)) * 0.03);
+        frame.velocities.push_back(Vec3(std::cos(i), std::sin(5 * i), std::cos(7 * i)));
+    }
+    return frame;
+}
+
+Frame frameOf(const Context &context) {
+    const State state = context.getState(State::Positions | State::Velocities);
+    return {state.getPositions(), state.getVelocities()};
+}
+
+void setFrame(Context &context, const Frame &frame) {
+    context.setPositions(frame.positions);
+    context.setVelocities(frame.velocities);
+}
+
+System makeSystem() {
+    System system;
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        system.addParticle(massOf(i));
+    return system;
+}
+
+/** An integrator of one molecule; the thermostatted models have learned 300 K and 20/ps. */
+std::unique_ptr<DiffusionIntegrator> makeIntegrator(const Setup &setup, const std::string &model,
+                                                    double friction = 0.0) {
+    const std::string file = setup.folder + "/" + model + ".pt";
+    const bool thermostatted = model != "flow" && model != "hopeless";
+    auto integrator = std::make_unique<DiffusionIntegrator>(
+        file, diffmd::sha256(diffmd::read_file(file)), LAG_TIME, 300.0,
+        thermostatted ? 20.0 : friction, thermostatted);
+    integrator->setRandomNumberSeed(11);
+    integrator->setNumSamplingSteps(3);
+    integrator->setMaxResamples(3);
+    integrator->addMolecule(1e6);
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        integrator->addParticle(ELEMENTS[i] == 'H' ? 0 : ELEMENTS[i] == 'C' ? 1 : 2, massOf(i), 0);
+    integrator->addBond(0, 1, 0.0, 5.0);
+    return integrator;
+}
+
+void assertFramesEqual(const Setup &setup, const Frame &expected, const Frame &found) {
+    for (int i = 0; i < NUM_PARTICLES; i++) {
+        ASSERT_EQUAL_VEC(expected.positions[i], found.positions[i], setup.positionTolerance);
+        ASSERT_EQUAL_VEC(expected.velocities[i], found.velocities[i], setup.velocityTolerance);
+    }
+}
+
+bool differ(const Frame &one, const Frame &other) {
+    double largest = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++) {
+        const Vec3 difference = one.positions[i] - other.positions[i];
+        largest = std::max(largest, difference.dot(difference));
+    }
+    return largest > 1e-8;
+}
+
+void assertThrows(const std::function<void()> &action, const std::string &part) {
+    std::string found = "nothing was thrown";
+    try {
+        action();
+    } catch (const OpenMMException &error) {
+        found = error.what();
+    }
+    if (found.find(part) == std::string::npos)
+        throw OpenMMException("Expected '" + part + "' in '" + found + "'");
+}
+
+/** Apply one 2 x 2 matrix to (position, velocity) about the centre of mass, another to its own. */
+Frame applyMatrices(const Frame &frame, const double (&inner)[2][2], const double (&outer)[2][2]) {
+    Vec3 x, v;
+    double mass = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++) {
+        mass += massOf(i);
+        x += frame.positions[i] * massOf(i);
+        v += frame.velocities[i] * massOf(i);
+    }
+    x /= mass;
+    v /= mass;
+    Frame result = frame;
+    for (int i = 0; i < NUM_PARTICLES; i++) {
+        const Vec3 dx = frame.positions[i] - x, dv = frame.velocities[i] - v;
+        result.positions[i] =
+            dx * inner[0][0] + dv * inner[0][1] + x * outer[0][0] + v * outer[0][1];
+        result.velocities[i] =
+            dx * inner[1][0] + dv * inner[1][1] + x * outer[1][0] + v * outer[1][1];
+    }
+    return result;
+}
+
+/** The exact flow of the harmonic stub. */
+Frame flow(const Frame &frame, double time) {
+    const double w = ANGULAR_FREQUENCY, c = std::cos(w * time), s = std::sin(w * time);
+    return applyMatrices(frame, {{c, s / w}, {-w * s, c}}, {{1.0, time}, {0.0, 1.0}});
+}
+
+void testStepIsALag(const Setup &setup) {
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "flow");
+    Context context(system, *integrator, *setup.platform);
+    assertThrows([&] { integrator->step(1); }, "positions have not been set");
+    setFrame(context, startFrame());
+    integrator->step(7);
+    const State state = context.getState(State::Velocities | State::Energy);
+    ASSERT_EQUAL_TOL(7 * LAG_TIME, state.getTime(), 1e-10);
+    ASSERT_EQUAL(7, state.getStepCount());
+    double energy = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        energy += 0.5 * massOf(i) * state.getVelocities()[i].dot(state.getVelocities()[i]);
+    ASSERT_EQUAL_TOL(energy, state.getKineticEnergy(), 1e-5);
+    assertFramesEqual(setup, flow(startFrame(), 7 * LAG_TIME), frameOf(context));
+}
+
+void testEqualsThePropagator(const Setup &setup) {
+    for (const std::string model : {"harmonic", "faulty"}) {
+        System system = makeSystem();
+        auto integrator = makeIntegrator(setup, model);
+        Context context(system, *integrator, *setup.platform);
+        setFrame(context, startFrame());
+        integrator->step(4);
+        diffmd::Molecules molecules;
+        for (int i = 0; i < NUM_PARTICLES; i++) {
+            molecules.species.push_back(ELEMENTS[i] == 'H' ? 0 : ELEMENTS[i] == 'C' ? 1 : 2);
+            molecules.masses.push_back(massOf(i));
+            molecules.molecule_of_particle.push_back(0);
+        }
+        molecules.kinetic_energy_quantiles = {1e6};
+        diffmd::Propagator propagator(
+            integrator->getModelFile(), integrator->getModelHash(), molecules,
+            {LAG_TIME, true, 300.0, diffmd::Sampler::exponential, 3, 0.02, 3.0, 7.0, 3, false, 11});
+        Frame frame = startFrame();
+        for (int lag = 0; lag < 4; lag++)
+            propagator.step(&frame.positions[0][0], &frame.velocities[0][0]);
+        assertFramesEqual(setup, frame, frameOf(context));
+        ASSERT_EQUAL(model == "faulty" ? 4 : 0, integrator->getNumResamples());
+        ASSERT_EQUAL(4 * 3 * (model == "faulty" ? 2 : 1), integrator->getNumEvaluations());
+    }
+}
+
+void testBathAndAnnealing(const Setup &setup) {
+    System system = makeSystem();
+    system.addForce(new CMMotionRemover(1));
+    auto integrator = makeIntegrator(setup, "flow");
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    integrator->step(2);
+    integrator->setFriction(1000.0);
+    integrator->setTemperature(0.0);
+    integrator->step(20);
+    for (const Vec3 &velocity : frameOf(context).velocities)
+        ASSERT(std::sqrt(velocity.dot(velocity)) < 0.1);
+}
+
+void testImpulses(const Setup &setup) {
+    // As stiff as the atoms are heavy, so that the answer is a matrix power.
+    const double squaredFrequency = 100.0, kick = 0.5 * LAG_TIME * squaredFrequency;
+    System system = makeSystem();
+    auto *force = new CustomExternalForce("0.5*scale*k*(x^2+y^2+z^2)");
+    force->addGlobalParameter("scale", 1.0);
+    force->addPerParticleParameter("k");
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        force->addParticle(i, {squaredFrequency * massOf(i)});
+    force->setForceGroup(2);
+    system.addForce(force);
+    auto integrator = makeIntegrator(setup, "flow");
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    integrator->step(5);
+    context.setParameter("scale", 2.0);
+    integrator->step(5);
+    const auto impulse = [](const Frame &frame, double k) {
+        return applyMatrices(frame, {{1.0, 0.0}, {-k, 1.0}}, {{1.0, 0.0}, {-k, 1.0}});
+    };
+    Frame expected = startFrame();
+    for (double k : {kick, 2 * kick})
+        for (int lag = 0; lag < 5; lag++)
+            expected = impulse(flow(impulse(expected, k), LAG_TIME), k);
+    assertFramesEqual(setup, expected, frameOf(context));
+    integrator->setIntegrationForceGroups(1 << 3);
+    integrator->step(3);
+    assertFramesEqual(setup, flow(expected, 3 * LAG_TIME), frameOf(context));
+}
+
+/** A force that is 0 and counts its evaluations. */
+class CountingForce : public Force {
+public:
+    explicit CountingForce(int &count) : count(count) {}
+
+protected:
+    ForceImpl *createImpl() const override;
+
+private:
+    int &count;
+};
+
+class CountingForceImpl : public ForceImpl {
+public:
+    CountingForceImpl(const CountingForce &owner, int &count) : owner(owner), count(count) {}
+    void initialize(ContextImpl &) override {}
+    const Force &getOwner() const override { return owner; }
+    using ForceImpl::updateContextState;
+    void updateContextState(ContextImpl &, bool &) override {}
+    double calcForcesAndEnergy(ContextImpl &, bool, bool, int groups) override {
+        count += (groups & (1 << owner.getForceGroup())) != 0;
+        return 0.0;
+    }
+    std::map<std::string, double> getDefaultParameters() override { return {}; }
+    std::vector<std::string> getKernelNames() override { return {}; }
+
+private:
+    const CountingForce &owner;
+    int &count;
+};
+
+ForceImpl *CountingForce::createImpl() const { return new CountingForceImpl(*this, count); }
+
+void testForcesAreEvaluatedOnceALag(const Setup &setup) {
+    int count = 0;
+    System system = makeSystem();
+    system.addForce(new CountingForce(count));
+    auto integrator = makeIntegrator(setup, "flow");
+    integrator->setIntegrationForceGroups(0);
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    integrator->step(5);
+    ASSERT_EQUAL(0, count);
+    integrator->setIntegrationForceGroups(1);
+    integrator->step(5);
+    ASSERT_EQUAL(6, count);
+    integrator->step(2);
+    ASSERT_EQUAL(8, count);
+    context.setPositions(startFrame().positions);
+    integrator->step(1);
+    ASSERT_EQUAL(10, count);
+}
+
+void testSeeds(const Setup &setup) {
+    const auto run = [&](int seed) {
+        System system = makeSystem();
+        auto integrator = makeIntegrator(setup, "harmonic");
+        integrator->setRandomNumberSeed(seed);
+        Context context(system, *integrator, *setup.platform);
+        setFrame(context, startFrame());
+        integrator->step(3);
+        return frameOf(context);
+    };
+    ASSERT(run(5) == run(5));
+    ASSERT(differ(run(5), run(6)));
+    ASSERT(differ(run(0), run(0)));
+}
+
+void testCheckpoint(const Setup &setup) {
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "remembering");
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    integrator->step(3);
+    std::stringstream checkpoint;
+    context.createCheckpoint(checkpoint);
+    integrator->step(3);
+    const Frame expected = frameOf(context);
+    auto other = makeIntegrator(setup, "remembering");
+    other->setRandomNumberSeed(99);
+    Context otherContext(system, *other, *setup.platform);
+    otherContext.loadCheckpoint(checkpoint);
+    other->step(3);
+    ASSERT(frameOf(otherContext) == expected);
+    ASSERT_EQUAL(6, otherContext.getStepCount());
+
+    // Any byte of ours, and any length that cuts it.
+    const std::string whole = checkpoint.str();
+    for (size_t i = whole.find("diffmd"); i < whole.size(); i += i < 1000 ? 7 : 211) {
+        std::string changed = whole;
+        changed[i] ^= 4;
+        std::istringstream stream(changed), cut(whole.substr(0, i));
+        assertThrows([&] { otherContext.loadCheckpoint(stream); }, "heckpoint");
+        assertThrows([&] { otherContext.loadCheckpoint(cut); }, "heckpoint");
+    }
+    std::istringstream undamaged(whole);
+    otherContext.loadCheckpoint(undamaged);
+    other->step(3);
+    ASSERT(frameOf(otherContext) == expected);
+}
+
+void testReinitialize(const Setup &setup) {
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "remembering");
+    auto untouched = makeIntegrator(setup, "remembering");
+    Context context(system, *integrator, *setup.platform);
+    Context untouchedContext(system, *untouched, *setup.platform);
+    setFrame(context, startFrame());
+    setFrame(untouchedContext, startFrame());
+    integrator->step(3);
+    context.reinitialize(true);
+    integrator->step(3);
+    untouched->step(6);
+    ASSERT(frameOf(context) == frameOf(untouchedContext));
+}
+
+void testHistoryIsVoidAfterAChange(const Setup &setup) {
+    const auto run = [&](const std::function<void(Context &)> &change) {
+        System system = makeSystem();
+        auto integrator = makeIntegrator(setup, "remembering");
+        Context context(system, *integrator, *setup.platform);
+        setFrame(context, startFrame());
+        integrator->step(3);
+        change(context);
+        integrator->step(3);
+        return frameOf(context);
+    };
+    const Frame kept = run([](Context &context) { context.getState(State::Positions); });
+    const Frame positions = run([](Context &c) { c.setPositions(frameOf(c).positions); });
+    const Frame velocities = run([](Context &c) { c.setVelocities(frameOf(c).velocities); });
+    ASSERT(differ(kept, positions));
+    ASSERT(velocities == positions);
+}
+
+void testCompoundIntegrator(const Setup &setup) {
+    const auto run = [&](bool touchPositions) {
+        System system = makeSystem();
+        CompoundIntegrator compound;
+        compound.addIntegrator(makeIntegrator(setup, "remembering").release());
+        compound.addIntegrator(new VerletIntegrator(0.0005));
+        Context context(system, compound, *setup.platform);
+        setFrame(context, startFrame());
+        compound.step(3);
+        compound.setCurrentIntegrator(1);
+        compound.step(2);
+        compound.setCurrentIntegrator(0);
+        if (touchPositions)
+            context.setPositions(frameOf(context).positions);
+        compound.step(3);
+        ASSERT_EQUAL_TOL(6 * LAG_TIME + 2 * 0.0005, context.getTime(), 1e-6);
+        return frameOf(context);
+    };
+    // A step of another integrator voids the history, as setting positions does.
+    assertFramesEqual(setup, run(true), run(false));
+}
+
+void testSerialization(const Setup &setup) {
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "harmonic");
+    std::stringstream xml;
+    XmlSerializer::serialize<Integrator>(integrator.get(), "Integrator", xml);
+    std::unique_ptr<Integrator> copy(XmlSerializer::deserialize<Integrator>(xml));
+    Context context(system, *integrator, *setup.platform);
+    Context copyContext(system, *copy, *setup.platform);
+    setFrame(context, startFrame());
+    setFrame(copyContext, startFrame());
+    integrator->step(3);
+    copy->step(3);
+    ASSERT(frameOf(context) == frameOf(copyContext));
+}
+
+void testGuards(const Setup &setup) {
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "broken");
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    const Frame before = frameOf(context);
+    assertThrows([&] { integrator->step(1); },
+                 "lag 0, molecule 0: the bond between atoms 0 and 1 is ");
+    ASSERT(frameOf(context) == before);
+    ASSERT_EQUAL(3, integrator->getNumResamples(0));
+    long long lag;
+    int molecule;
+    std::string quantity;
+    std::vector<int> atoms;
+    std::vector<double> values;
+    double low, high;
+    integrator->getLastRefusalParameters(lag, molecule, quantity, atoms, values, low, high);
+    ASSERT_EQUAL("bond_length", quantity);
+    ASSERT(lag == 0 && molecule == 0 && low == 0.0 && high == 5.0);
+    ASSERT_EQUAL_CONTAINERS(std::vector<int>({0, 1}), atoms);
+    ASSERT(values.size() == 1 && values[0] > high);
+}
+
+void testRescue(const Setup &setup) {
+    // The stub's own force, as springs between all pairs.
+    System system = makeSystem(), reference = makeSystem();
+    double mass = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        mass += massOf(i);
+    auto *force = new HarmonicBondForce();
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        for (int j = 0; j < i; j++)
+            force->addBond(i, j, 0.0,
+                           ANGULAR_FREQUENCY * ANGULAR_FREQUENCY * massOf(i) * massOf(j) / mass);
+    reference.addForce(force);
+    VerletIntegrator verlet(0.0001);
+    Context rescue(reference, verlet, Platform::getPlatformByName("Reference"));
+    auto integrator = makeIntegrator(setup, "hopeless");
+    integrator->setRescueContext(&rescue);
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, startFrame());
+    integrator->step(3);
+    ASSERT_EQUAL(3, integrator->getNumRescues());
+    ASSERT_EQUAL(3, integrator->getNumRescues(0));
+    Setup coarse = setup;
+    coarse.positionTolerance += 1e-6;
+    coarse.velocityTolerance += 1e-4;
+    assertFramesEqual(coarse, flow(startFrame(), 3 * LAG_TIME), frameOf(context));
+    verlet.setStepSize(0.003);
+    assertThrows([&] { integrator->setRescueContext(&rescue); }, "divides the lag time 0.01 ps");
+}
+
+void testThreads(const Setup &setup) {
+    const auto run = [&](Frame *result) {
+        System system = makeSystem();
+        auto integrator = makeIntegrator(setup, "harmonic");
+        Context context(system, *integrator, *setup.platform);
+        setFrame(context, startFrame());
+        integrator->step(20);
+        *result = frameOf(context);
+    };
+    std::vector<Frame> results(4);
+    run(&results[0]);
+    std::vector<std::thread> threads;
+    for (int i = 1; i < 4; i++)
+        threads.emplace_back(run, &results[i]);
+    for (std::thread &thread : threads)
+        thread.join();
+    for (int i = 1; i < 4; i++)
+        ASSERT(results[i] == results[0]);
+}
+
+void testRefusals(const Setup &setup) {
+    const auto refuse = [&](const std::function<void(System &)> &change, const std::string &part) {
+        System system = makeSystem();
+        change(system);
+        auto integrator = makeIntegrator(setup, "flow");
+        assertThrows([&] { Context(system, *integrator, *setup.platform); }, part);
+    };
+    refuse([](System &s) { s.addParticle(1.0); }, "found 10 particles in the System, expected 9");
+    refuse([](System &s) { s.addConstraint(0, 1, 0.1); }, "1 constraints, expected none");
+    refuse([](System &s) { s.setParticleMass(3, 0.0); }, "massless particle 3");
+    refuse([](System &s) { s.setParticleMass(3, 3.0); }, "mass 3 Da of particle 3");
+    refuse(
+        [](System &s) {
+            auto *periodic = new HarmonicBondForce();
+            periodic->setUsesPeriodicBoundaryConditions(true);
+            s.addForce(periodic);
+            s.addForce(new MonteCarloBarostat(1.0, 300.0));
+        },
+        "found a barostat");
+    auto integrator = makeIntegrator(setup, "flow");
+    assertThrows([&] { integrator->step(1); }, "not bound to a context");
+    assertThrows([&] { integrator->setStepSize(0.002); }, "step size 0.002 ps, expected 0.01 ps");
+    assertThrows([&] { integrator->setFriction(-1.0); }, "found friction -1");
+    assertThrows([&] { makeIntegrator(setup, "harmonic")->setTemperature(310.0); },
+                 "expected 300 K");
+}
+
+/** Run all of them; what is not as it should be ends the program with a message. */
+int runTests(const Setup &setup) {
+    try {
+        testStepIsALag(setup);
+        testEqualsThePropagator(setup);
+        testBathAndAnnealing(setup);
+        testImpulses(setup);
+        testForcesAreEvaluatedOnceALag(setup);
+        testSeeds(setup);
+        testCheckpoint(setup);
+        testReinitialize(setup);
+        testHistoryIsVoidAfterAChange(setup);
+        testCompoundIntegrator(setup);
+        testSerialization(setup);
+        testGuards(setup);
+        testRescue(setup);
+        testThreads(setup);
+        testRefusals(setup);
+    } catch (const std::exception &error) {
+        std::cerr << "exception: " << error.what() << '\n';
+        return 1;
+    }
+    std::cout << "Done\n";
+    return 0;
+}
