@@ -14,13 +14,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+SANITIZERS := address undefined
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 2>/dev/null)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup rollout test lint ctest pytest clean
+.PHONY: setup rollout test lint ctest pytest sanitize clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -75,6 +76,18 @@ ctest: setup
 pytest: setup
 	@echo "== pytest"
 	@$(BIN)/python -m pytest tests
+
+# The C++ tests under AddressSanitizer, with leaks, and under UBSan; build/ stays as it is.
+sanitize: $(SANITIZERS:%=sanitize-%)
+
+sanitize-%: setup
+	@echo "== sanitize: $*"
+	@$(BIN)/cmake -G Ninja -S . -B build/sanitize-$* -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+		-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+		-DDIFFMD_ENABLE_CUDA=OFF -DDIFFMD_SANITIZE=$* >/dev/null
+	@$(BIN)/cmake --build build/sanitize-$* --target cpp_tests
+	@LSAN_OPTIONS=suppressions=$(CURDIR)/csrc/tests/leaks.supp:print_suppressions=0 $(BIN)/ctest \
+		--test-dir build/sanitize-$* --output-on-failure
 
 clean:
 	rm -rf $(VENV) build dist rollout .mypy_cache .pytest_cache .ruff_cache

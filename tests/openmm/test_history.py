@@ -1,0 +1,130 @@
+"""The acceleration history is of the lag before, or void."""
+
+import numpy as np
+import openmm
+import pytest
+from openmm import unit
+
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.integrator.molecules import describe_molecules
+from openmm_diffmd.integrator.propagator import Propagator
+from openmm_diffmd.integrator.settings import resolve_settings
+from openmm_diffmd.testing import read_frame
+
+
+def assert_same_bits(found, expected):
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def differ(found, expected):
+    return np.abs(found[0] - expected[0]).max() > 1e-4
+
+
+def test_setting_positions_voids_the_history(simulate, remembering):
+    simulation = simulate(remembering)
+    reference = Propagator(
+        remembering,
+        describe_molecules(simulation.topology, remembering.metadata),
+        resolve_settings(remembering.metadata),
+        seed=5,
+    )
+    frame = read_frame(simulation.context)
+    simulation.step(3)
+    for _ in range(3):
+        frame = reference.step(*frame)
+    with_history = simulate(remembering)
+    with_history.step(6)
+    simulation.context.setPositions(frame[0])
+    reference.forget_history()
+    simulation.step(3)
+    for _ in range(3):
+        frame = reference.step(*frame)
+    found = read_frame(simulation.context)
+    np.testing.assert_allclose(found[0], frame[0], atol=1e-7)
+    assert differ(found, read_frame(with_history.context))
+
+
+def test_setting_positions_after_a_checkpoint_voids_the_history(simulate, remembering):
+    simulation = simulate(remembering)
+    simulation.step(3)
+    positions, _ = read_frame(simulation.context)
+    checkpoint = simulation.context.createCheckpoint()
+    simulation.step(3)
+    with_history = read_frame(simulation.context)
+    simulation.context.loadCheckpoint(checkpoint)
+    simulation.context.setPositions(positions)
+    simulation.step(3)
+    assert differ(read_frame(simulation.context), with_history)
+
+
+def test_compound_integrator_takes_turns(flow):
+    topology, positions = flow.example()
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(DiffusionIntegrator(flow, topology))
+    compound.addIntegrator(openmm.LangevinMiddleIntegrator(300, 1, 0.0005))
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(flow.temperature, 1)
+    for _ in range(2):
+        compound.setCurrentIntegrator(0)
+        compound.step(3)
+        compound.setCurrentIntegrator(1)
+        compound.step(10)
+    time = context.getState().getTime().value_in_unit(unit.picosecond)
+    assert time == pytest.approx(2 * (3 * 0.01 + 10 * 0.0005))
+
+
+def test_steps_of_another_integrator_void_the_history(remembering):
+    topology, positions = remembering.example()
+
+    def run(touch_positions):
+        compound = openmm.CompoundIntegrator()
+        learned = DiffusionIntegrator(remembering, topology)
+        learned.setRandomNumberSeed(1)
+        compound.addIntegrator(learned)
+        compound.addIntegrator(openmm.VerletIntegrator(0.0005))
+        context = openmm.Context(
+            create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+        )
+        context.setPositions(positions)
+        context.setVelocitiesToTemperature(remembering.temperature, 1)
+        compound.step(3)
+        compound.setCurrentIntegrator(1)
+        compound.step(2)
+        compound.setCurrentIntegrator(0)
+        if touch_positions:
+            context.setPositions(read_frame(context)[0])
+        compound.step(3)
+        return read_frame(context)
+
+    assert_same_bits(run(touch_positions=False), run(touch_positions=True))
+
+
+def test_setting_velocities_voids_the_history(simulate, remembering):
+    frames = []
+    for change in ("velocities", "positions", "none"):
+        simulation = simulate(remembering)
+        simulation.step(3)
+        positions, velocities = read_frame(simulation.context)
+        if change == "velocities":
+            simulation.context.setVelocities(velocities)
+        elif change == "positions":
+            simulation.context.setPositions(positions)
+        simulation.step(3)
+        frames.append(read_frame(simulation.context))
+    assert_same_bits(frames[0], frames[1])
+    assert differ(frames[0], frames[2])
+
+
+def test_a_step_that_is_looked_at_keeps_the_history(simulate, remembering):
+    simulation, untouched = simulate(remembering), simulate(remembering)
+    untouched.step(6)
+    for _ in range(6):
+        simulation.step(1)
+        simulation.context.getState(
+            positions=True, velocities=True, forces=True, energy=True
+        )
+    assert_same_bits(read_frame(simulation.context), read_frame(untouched.context))
