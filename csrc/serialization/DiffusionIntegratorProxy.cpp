@@ -5,6 +5,7 @@
 #include "openmm/OpenMMException.h"
 #include "openmm/serialization/SerializationNode.h"
 
+#include <charconv>
 #include <memory>
 #include <string>
 
@@ -18,6 +19,18 @@ constexpr int VERSION = 1;
 // Runs when the library is loaded, as in OpenMM's own plugins.
 [[gnu::constructor]] void registerDiffusionIntegratorProxy() {
     SerializationProxy::registerProxy(typeid(DiffusionIntegrator), new DiffusionIntegratorProxy());
+}
+
+// OpenMM reads what is no number as 0.
+template <class T> T read(const SerializationNode &node, const std::string &name) {
+    const std::string &text = node.getStringProperty(name);
+    T value{};
+    const char *end = text.data() + text.size();
+    const auto [stopped, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || stopped != end)
+        throw OpenMMException("DiffusionIntegrator: found " + name + " '" + text +
+                              "' in the XML, expected a number; write the XML again");
+    return value;
 }
 
 } // namespace
@@ -74,7 +87,7 @@ void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &
 }
 
 void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const {
-    const int version = node.getIntProperty("version");
+    const int version = read<int>(node, "version");
     if (version != VERSION)
         throw OpenMMException("DiffusionIntegrator: found XML of version " +
                               std::to_string(version) + ", expected " + std::to_string(VERSION) +
@@ -87,28 +100,26 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
         throw OpenMMException(std::string("DiffusionIntegrator: ") + error.what());
     }
     auto integrator = std::make_unique<DiffusionIntegrator>(
-        modelFile, modelHash, node.getDoubleProperty("stepSize"),
-        node.getDoubleProperty("temperature"), node.getDoubleProperty("friction"),
-        node.getBoolProperty("thermostatted"));
-    integrator->setMaxTemperature(node.getDoubleProperty("maxTemperature"));
-    integrator->setRandomNumberSeed(node.getIntProperty("randomSeed"));
+        modelFile, modelHash, read<double>(node, "stepSize"), read<double>(node, "temperature"),
+        read<double>(node, "friction"), read<int>(node, "thermostatted") != 0);
+    integrator->setMaxTemperature(read<double>(node, "maxTemperature"));
+    integrator->setRandomNumberSeed(read<int>(node, "randomSeed"));
     integrator->setSampler(node.getStringProperty("sampler"));
-    integrator->setNumSamplingSteps(node.getIntProperty("numSamplingSteps"));
-    integrator->setNoiseLevels(node.getDoubleProperty("sigmaMin"),
-                               node.getDoubleProperty("sigmaMax"), node.getDoubleProperty("rho"));
-    integrator->setMaxResamples(node.getIntProperty("maxResamples"));
-    integrator->setConserveAngularMomentum(node.getBoolProperty("conserveAngularMomentum"));
-    integrator->setConstraintTolerance(node.getDoubleProperty("constraintTolerance"));
-    integrator->setIntegrationForceGroups(node.getIntProperty("forceGroups"));
+    integrator->setNumSamplingSteps(read<int>(node, "numSamplingSteps"));
+    integrator->setNoiseLevels(read<double>(node, "sigmaMin"), read<double>(node, "sigmaMax"),
+                               read<double>(node, "rho"));
+    integrator->setMaxResamples(read<int>(node, "maxResamples"));
+    integrator->setConserveAngularMomentum(read<int>(node, "conserveAngularMomentum") != 0);
+    integrator->setConstraintTolerance(read<double>(node, "constraintTolerance"));
+    integrator->setIntegrationForceGroups(read<int>(node, "forceGroups"));
     for (const SerializationNode &molecule : node.getChildNode("Molecules").getChildren())
-        integrator->addMolecule(molecule.getDoubleProperty("kineticEnergyQuantile"));
+        integrator->addMolecule(read<double>(molecule, "kineticEnergyQuantile"));
     for (const SerializationNode &particle : node.getChildNode("Particles").getChildren())
-        integrator->addParticle(particle.getIntProperty("species"),
-                                particle.getDoubleProperty("mass"),
-                                particle.getIntProperty("molecule"));
+        integrator->addParticle(read<int>(particle, "species"), read<double>(particle, "mass"),
+                                read<int>(particle, "molecule"));
     for (const SerializationNode &bond : node.getChildNode("Bonds").getChildren())
-        integrator->addBond(bond.getIntProperty("p1"), bond.getIntProperty("p2"),
-                            bond.getDoubleProperty("min"), bond.getDoubleProperty("max"));
+        integrator->addBond(read<int>(bond, "p1"), read<int>(bond, "p2"), read<double>(bond, "min"),
+                            read<double>(bond, "max"));
     // The compiler cannot see that OpenMM reads this pointer as an Integrator: convert it here.
     return static_cast<Integrator *>(integrator.release());
 }

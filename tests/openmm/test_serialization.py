@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import openmm
 import pytest
@@ -132,4 +133,48 @@ def test_xml_of_another_version_is_refused(integrator):
     )
     assert changed != xml
     with pytest.raises(openmm.OpenMMException, match="version 9, expected 1"):
+        DiffusionIntegrator.from_xml(changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("stepSize", "0.02", r"lag time 0\.02 in the XML, expected 0\.01 as model"),
+        ("maxTemperature", "900", r"hottest training data 900\.0 .* expected 300"),
+        ("sigmaMax", "7", r"sigma_max 7\.0 in the XML, expected"),
+        ("thermostatted", "1", r"learned heat bath: True in the XML, expected False"),
+        ("species", "3", r"species 3 of particle 0 .* one below 3"),
+        ("mass", "14", r"mass of particle 0 14\.0 in the XML, expected 12\.0"),
+        ("max", "9", r"range of bond 0-1 \(0\.0, 9\.0\) in the XML, expected \(0"),
+    ],
+)
+def test_xml_that_contradicts_the_model_is_refused(integrator, name, value, message):
+    xml = openmm.XmlSerializer.serialize(integrator)
+    changed = re.sub(rf'\b{name}="[^"]*"', f'{name}="{value}"', xml, count=1)
+    assert changed != xml
+    with pytest.raises(ValueError, match=message):
+        DiffusionIntegrator.from_xml(changed)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "message"),
+    [
+        (r'temperature="[^"]*"', 'temperature="-5"', "found temperature -5"),
+        (r'friction="[^"]*"', 'friction="x"', "friction 'x' in the XML, expected a n"),
+        (r'p1="0"', 'p1="0z"', "p1 '0z' in the XML, expected a number"),
+        (r'numSamplingSteps="3"', 'numSamplingSteps="20000"', "expected at most 10000"),
+        (r'sampler="heun"', 'sampler="magic"', "found sampler 'magic', expected"),
+        (r'molecule="1"', 'molecule="7"', "in molecule 7, expected"),
+        (r'p2="1"', 'p2="99"', "between particles 0 and 99"),
+        (r'numSamplingSteps="3"', 'numSamplingSteps="-1"', "sampling steps -1"),
+        (r'modelHash="', 'modelHash="0', "found SHA-256"),
+        (r'randomSeed="77"', "", "randomSeed"),
+        (r"(?s)<Particles>.*", "", "Particles"),
+    ],
+)
+def test_xml_that_is_nonsense_is_refused(integrator, pattern, replacement, message):
+    xml = openmm.XmlSerializer.serialize(integrator)
+    changed = re.sub(pattern, replacement, xml, count=1)
+    assert changed != xml
+    with pytest.raises(openmm.OpenMMException, match=message):
         DiffusionIntegrator.from_xml(changed)

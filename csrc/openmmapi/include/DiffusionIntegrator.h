@@ -121,7 +121,7 @@ public:
     /** Get the temperature of the hottest training data, in Kelvin. */
     double getMaxTemperature() const { return maxTemperature; }
     /** Set the temperature of the hottest training data, in Kelvin, before the Context is made. */
-    void setMaxTemperature(double temp) { maxTemperature = temp; }
+    void setMaxTemperature(double temp);
     /** Get the name of the sampler. */
     const std::string &getSampler() const { return sampler; }
     /** Set the sampler, before the Context is made: exponential, euler, heun, predictor_corrector.

@@ -15,6 +15,8 @@ namespace {
 
 /** Relative difference of step sizes that rounding of units explains. */
 constexpr double STEP_TOLERANCE = 1e-6;
+/** More than any sampler needs; memory grows with it. */
+constexpr int MAX_SAMPLING_STEPS = 10000;
 
 } // namespace
 
@@ -121,6 +123,11 @@ void DiffusionIntegrator::setStepSize(double size) {
                                    "trained for another lag time"));
 }
 
+void DiffusionIntegrator::setMaxTemperature(double temp) {
+    requireNumber("temperature of the hottest training data", temp, true);
+    maxTemperature = temp;
+}
+
 void DiffusionIntegrator::setSampler(const std::string &name) {
     try {
         diffmd::sampler_from_name(name);
@@ -132,6 +139,9 @@ void DiffusionIntegrator::setSampler(const std::string &name) {
 
 void DiffusionIntegrator::setNumSamplingSteps(int steps) {
     requireNumber("number of sampling steps", steps, true);
+    if (steps > MAX_SAMPLING_STEPS)
+        throw OpenMMException(join("DiffusionIntegrator: found number of sampling steps ", steps,
+                                   ", expected at most ", MAX_SAMPLING_STEPS));
     numSamplingSteps = steps;
 }
 
