@@ -23,6 +23,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,6 @@ def make_vectors(edges: int, dtype: torch.dtype, device: str) -> Tensor:
     return vectors.to(device)
 
 
-def forward(function: Callable[[Tensor], Tensor], vectors: Tensor) -> Run:
-    """Make a call without gradients."""
-
-    @torch.inference_mode()
-    def run() -> Tensor:
-        return function(vectors)
-
-    return run
-
-
 def both(function: Callable[[Tensor], Tensor], vectors: Tensor, grad: Tensor) -> Run:
     """Make a call and its gradient by the vectors."""
     leaf = vectors.clone().requires_grad_(True)
@@ -144,7 +135,7 @@ def measure_features(
             fit = contenders if enough else {OURS: ours}
             tasks = {
                 "forward": (
-                    {n: forward(f, vectors) for n, f in fit.items()},
+                    {n: partial(f, vectors) for n, f in fit.items()},
                     write + small,
                 ),
                 "forward+backward": (
@@ -157,7 +148,8 @@ def measure_features(
                 ),
             }
             for task, (runs, floor) in tasks.items():
-                least = quickest(runs, device, seconds)
+                with torch.inference_mode(task == "forward"):
+                    least = quickest(runs, device, seconds)
                 case = Case(device, threads, name, l_max, n_max, edges, task)
                 yield Row(
                     case,
@@ -209,14 +201,13 @@ def measure_invariants(
             runs: dict[str, Run] = {}
             for name, function in ((OURS, fused), ("composed", by_parts)):
                 if task == "forward":
-                    runs[name] = torch.inference_mode()(
-                        lambda f=function, r=vectors, v=velocities: f(r, v)
-                    )
+                    runs[name] = partial(function, vectors, velocities)
                 else:
                     runs[name] = lambda f=function, x=leaves, g=grad: (
                         torch.autograd.grad(f(*x), x, g)
                     )
-            least = quickest(runs, device, arguments.seconds)
+            with torch.inference_mode(task == "forward"):
+                least = quickest(runs, device, arguments.seconds)
             case = Case(
                 device, threads, "float32", l_max, n_max, edges, f"invariants {task}"
             )

@@ -16,7 +16,7 @@ LAYERS = {
     "ops": set(),
     "models": {"diffusion", "ops"},
     "training": {"data", "diffusion", "models", "ops"},
-    "export": {"data", "diffusion", "models", "training"},
+    "export": {"data", "diffusion", "models", "ops", "training"},
     "integrator": {"diffusion", "export"},
     "analysis": {"data"},
 }
