@@ -1,5 +1,8 @@
 #include "kernels.h"
 
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 namespace diffmd::ops {
@@ -24,14 +27,33 @@ namespace {
 
 enum class Isa { baseline, avx2, avx512 };
 
+#ifdef DIFFMD_X86
+/** The most that DIFFMD_CPU_KERNELS allows, so that tests can run every set that there is. */
+Isa allowed_isa() {
+    const char *const set = std::getenv("DIFFMD_CPU_KERNELS");
+    const std::string name = set ? set : "avx512";
+    if (name == "avx512")
+        return Isa::avx512;
+    if (name == "avx2")
+        return Isa::avx2;
+    if (name == "baseline")
+        return Isa::baseline;
+    throw std::invalid_argument("DIFFMD_CPU_KERNELS: expected baseline, avx2 or avx512, got " +
+                                name);
+}
+#endif
+
 Isa best_isa() {
 #ifdef DIFFMD_X86
     static const Isa isa = [] {
+        const Isa most = allowed_isa();
         __builtin_cpu_init();
-        if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        if (most == Isa::avx512 && __builtin_cpu_supports("avx512f") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw"))
             return Isa::avx512;
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        if (most != Isa::baseline && __builtin_cpu_supports("avx2") &&
+            __builtin_cpu_supports("fma"))
             return Isa::avx2;
         return Isa::baseline;
     }();
