@@ -29,9 +29,11 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     learned: restraints and biases, not the forces that the model has learned. They are
     impulses at the ends of each lag tau, v <- v + F tau/(2m), as in multiple time
     stepping; with none, no force is evaluated. A bias is too strong for that where it
-    changes much within a lag: its own period 2 pi sqrt(m/k) must be long against tau
-    (for (tau/2)^2 k/m = 0.0025 the spread of a harmonic coordinate is 0.1 % off), and
-    the energy of one impulse, (F tau)^2/(8m), small against kT.
+    changes much within a lag: a spring k on a mass m widens the variance of its
+    coordinate by once to twice (tau/2)^2 k/m (and is unstable where that nears 1); the
+    velocities stay at the bath's temperature. Above all, keep the energy of one
+    impulse, (F tau)^2/(8m), well below kT: beyond, the model meets states that it was
+    not trained on.
 
     Parameters
     ----------

@@ -1,15 +1,18 @@
 """The acceleration history is of the lag before, or void."""
 
+import itertools
+
 import numpy as np
 import openmm
 import pytest
 from openmm import unit
 
-from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.testing import read_frame
+from openmm_diffmd.testing import HarmonicModel, read_frame
+from openmm_diffmd.units import BOLTZMANN
 
 
 def assert_same_bits(found, expected):
@@ -128,3 +131,75 @@ def test_a_step_that_is_looked_at_keeps_the_history(simulate, remembering):
             positions=True, velocities=True, forces=True, energy=True
         )
     assert_same_bits(read_frame(simulation.context), read_frame(untouched.context))
+
+
+@pytest.mark.statistical
+def test_lags_and_langevin_steps_in_turn_keep_the_ensemble(flow):
+    # The stub's own force, for the other integrator: springs between all pairs.
+    topology, positions = flow.example()
+    replicas = replicate(topology, positions, 32)
+    masses = describe_molecules(topology, flow.metadata).masses
+    omega = HarmonicModel().angular_frequency
+    force = openmm.HarmonicBondForce()
+    force.setForceGroup(1)
+    for replica, (i, j) in itertools.product(
+        range(32), itertools.combinations(range(9), 2)
+    ):
+        stiffness = omega**2 * masses[i] * masses[j] / masses.sum()
+        force.addBond(9 * replica + i, 9 * replica + j, 0, stiffness)
+    replicas.system.addForce(force)
+    compound = openmm.CompoundIntegrator()
+    learned = DiffusionIntegrator(
+        flow, replicas.topology, molecules=replicas.molecules, friction=5.0
+    )
+    learned.setRandomNumberSeed(1)
+    learned.setIntegrationForceGroups({0})
+    langevin = openmm.LangevinMiddleIntegrator(300.0, 5.0, 0.0005)
+    langevin.setRandomNumberSeed(2)
+    compound.addIntegrator(learned)
+    compound.addIntegrator(langevin)
+    context = openmm.Context(
+        replicas.system, compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(replicas.positions)
+    context.setVelocitiesToTemperature(flow.temperature, 3)
+    samples = []
+    for round_ in range(220):
+        compound.setCurrentIntegrator(0)
+        compound.step(3)
+        compound.setCurrentIntegrator(1)
+        compound.step(20)
+        if round_ >= 20:
+            frame = np.array(read_frame(context)).reshape(2, 32, 9, 3)
+            centre = np.einsum("a,prac->prc", masses / masses.sum(), frame)
+            samples.append(frame - centre[:, :, None])
+    # In units of its expectation: kT/(m omega^2) and kT/m, less the centre's share.
+    scale = masses / (1 - masses / masses.sum()) / (BOLTZMANN * 300.0)
+    squared = np.square(samples).mean((0, 4)) * scale
+    squared[0] *= omega**2
+    error = squared.std(1, ddof=1) / np.sqrt(32)
+    z = (squared.mean(1) - 1.0) / error
+    assert np.abs(z).max() < 4.5
+
+
+def test_each_integrator_of_two_keeps_its_own_history(remembering):
+    topology, positions = remembering.example()
+    compound = openmm.CompoundIntegrator()
+    for seed in (1, 2):
+        learned = DiffusionIntegrator(remembering, topology)
+        learned.setRandomNumberSeed(seed)
+        compound.addIntegrator(learned)
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(remembering.temperature, 1)
+    compound.step(2)
+    compound.setCurrentIntegrator(1)
+    compound.step(2)
+    checkpoint = context.createCheckpoint()
+    compound.step(2)
+    expected = read_frame(context)
+    context.loadCheckpoint(checkpoint)
+    compound.step(2)
+    assert_same_bits(read_frame(context), expected)
