@@ -43,6 +43,8 @@ from openmm_diffmd.testing import save_stub_model
 
 SECONDS_PER_DAY = 86400.0
 OVERHEAD_GOAL_US = 20.0
+RISE_OF_NOISE = 0.05
+"""Beyond some tens of replicas cost per replica is flat, and rounds differ."""
 LINEAR_GOAL = 0.05
 """Largest distance from the straight line, of the growth over all replicas."""
 EXTRA_FOR_MEMORY = (128, 256, 384)
@@ -165,8 +167,11 @@ def judge(
     }
     for threads in sorted({cost.threads for cost in throughput}):
         of = [c.us_per_replica for c in throughput if c.threads == threads]
-        goals[f"cost per replica falls with replicas, {threads} threads"] = all(
-            later < earlier for earlier, later in pairwise(of)
+        goals[f"cost per replica falls with replicas, {threads} threads"] = (
+            all(
+                later < (1 + RISE_OF_NOISE) * earlier for earlier, later in pairwise(of)
+            )
+            and of[-1] < of[0]
         )
     goals[f"memory on a straight line to {100 * LINEAR_GOAL:g} % of its growth"] = (
         line["farthest_of_growth"] <= LINEAR_GOAL
