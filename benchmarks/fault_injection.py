@@ -203,7 +203,7 @@ def damage_and_use(
         record = {"index": index, **case, "outcome": outcome, "text": found["text"]}
         (messages if outcome in GOOD else problems).append(record)
     return {
-        "model": model_path,
+        "model": Path(model_path).stem,
         "cases": count,
         "seed": seed,
         "outcomes": {kind: dict(counts) for kind, counts in outcomes.items()},

@@ -144,7 +144,12 @@ def kill_and_restart(
             break
         killed = folder / f"killed_{counts['runs_compared']}"
         killed.mkdir()
-    return {"model": model_path, "lags": num_lags, **counts, "problems": problems}
+    return {
+        "model": Path(model_path).stem,
+        "lags": num_lags,
+        **counts,
+        "problems": problems,
+    }
 
 
 def _start(
