@@ -69,7 +69,8 @@ def use(folder: Path, through: str) -> str:
         integrator.setRandomNumberSeed(5)
         temperature = model.temperature
     else:
-        integrator = openmm.XmlSerializer.deserialize(xml.decode(errors="replace"))
+        # What openmm.XmlSerializer does, and a comparison with the model's metadata.
+        integrator = DiffusionIntegrator.from_xml(xml.decode(errors="replace"))
         model = load_model(folder.parent / "originals" / "model.pt")
         topology, positions = model.example()
         temperature = model.temperature

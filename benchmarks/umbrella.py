@@ -143,8 +143,8 @@ def draw(samples: dict[str, Sample], path: Path, title: str) -> None:
             panel.set_xlabel(label)
             panel.set_yticks([])
             panel.spines[["top", "left", "right"]].set_visible(False)
-    for panel in panels[:, 1]:
-        panel.legend(frameon=False, fontsize=8)
+    for panel in panels[:, 0]:
+        panel.legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=130)
 
 
