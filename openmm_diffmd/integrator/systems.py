@@ -84,7 +84,9 @@ def replicate(
     Returns
     -------
     Replicas
-        What `Simulation` and `DiffusionIntegrator` need; set different velocities.
+        What `Simulation` and `DiffusionIntegrator` need; set different velocities. Add
+        forces, restraints say, to its System: each to the atoms of one copy, since all
+        copies lie on top of each other.
 
     Raises
     ------

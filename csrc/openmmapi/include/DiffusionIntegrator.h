@@ -22,6 +22,10 @@ class IntegrateDiffusionStepKernel;
  * biases, that is, and not the forces that the model has learned. With none, no force is
  * evaluated.
  *
+ * The noise of a lag depends on the change of velocities over the lag before. That history is void
+ * at first and whenever someone else has set positions or velocities or taken a step; a checkpoint
+ * holds it, a State does not.
+ *
  * Molecules, particles and bonds are added in the order of the System's particles, before the
  * Context is made. Molecules do not see each other.
  */
