@@ -3,6 +3,7 @@
 import importlib.util
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import sympy
@@ -58,34 +59,50 @@ class Features(nn.Module):
         return radial[:, self.degrees] * self.harmonics(vectors)[:, :, None]
 
 
-class ClosedForms(nn.Module):
+@cache
+def closed_forms(l_max: int, n_max: int) -> tuple[Callable[[Tensor], Tensor], ...]:
     """
-    N_ln j_l(z_ln s) by closed forms in sines and cosines, one for each l and n.
+    Write a function for each l and n: N_ln j_l(z_ln s) in sines and cosines.
 
-    Sympy derives them and writes a function of each, as PyG's DimeNet does. Source of
-    the formulas: Gasteiger, Gross and Guennemann, arXiv 2003.03123, and
-    j_l(x) = (-x)^l (d/(x dx))^l sin(x)/x.
+    Sympy derives them, as in PyG's DimeNet. Source of the formulas: Gasteiger, Gross
+    and Guennemann, arXiv 2003.03123, and j_l(x) = (-x)^l (d/(x dx))^l sin(x)/x.
+
+    Parameters
+    ----------
+    l_max, n_max : int
+        Highest degree, functions a degree.
+
+    Returns
+    -------
+    tuple of Callable
+        (E,) lengths over the cutoff to (E,) values; n runs quicker than l.
     """
+    roots = bessel_roots(l_max, n_max)
+    norms = bessel_norms(roots)
+    functions = []
+    x = sympy.symbols("x")
+    derived = sympy.sin(x) / x
+    for degree in range(l_max + 1):
+        form = sympy.simplify((-x) ** degree * derived)
+        for index in range(n_max):
+            scaled = float(norms[degree, index]) * form
+            scaled = scaled.subs(x, float(roots[degree, index]) * x)
+            names = {"sin": torch.sin, "cos": torch.cos}
+            functions.append(sympy.lambdify(x, scaled, modules=names))
+        derived = sympy.diff(derived, x) / x
+    return tuple(functions)
+
+
+class ClosedForms(nn.Module):
+    """The closed forms, one evaluated after the other."""
 
     def __init__(self, l_max: int, n_max: int) -> None:
         super().__init__()
-        roots = bessel_roots(l_max, n_max)
-        norms = bessel_norms(roots)
         self.shape = (-1, l_max + 1, n_max)
-        self.functions = []
-        x = sympy.symbols("x")
-        derived = sympy.sin(x) / x
-        for degree in range(l_max + 1):
-            form = sympy.simplify((-x) ** degree * derived)
-            for index in range(n_max):
-                scaled = float(norms[degree, index]) * form
-                scaled = scaled.subs(x, float(roots[degree, index]) * x)
-                names = {"sin": torch.sin, "cos": torch.cos}
-                self.functions.append(sympy.lambdify(x, scaled, modules=names))
-            derived = sympy.diff(derived, x) / x
+        self.functions = closed_forms(l_max, n_max)
 
     def forward(self, s: Tensor) -> Tensor:
-        """Evaluate one formula after the other."""
+        """Compute (E, l_max + 1, n_max) values of (E,) lengths over the cutoff."""
         values = [function(s) for function in self.functions]
         return torch.stack(values, dim=1).view(self.shape)
 
