@@ -158,13 +158,12 @@ def judge(
     overhead: Sequence[Cost], throughput: Sequence[Cost], line: dict[str, float]
 ) -> dict[str, bool]:
     """Say which goals are met."""
-    goals = {
-        f"overhead of one molecule at most {OVERHEAD_GOAL_US:g} us": all(
-            cost.overhead_us <= OVERHEAD_GOAL_US
-            for cost in overhead
-            if cost.replicas == 1
-        )
-    }
+    goals = {}
+    # A network that fills the caches leaves the rest of the lag to start cold.
+    for what, costs in (("the stub", overhead), ("the model", throughput[:1])):
+        of = [cost.overhead_us for cost in costs if cost.replicas == 1]
+        name = f"overhead of one molecule of {what} at most {OVERHEAD_GOAL_US:g} us"
+        goals[name] = all(us <= OVERHEAD_GOAL_US for us in of)
     for threads in sorted({cost.threads for cost in throughput}):
         of = [c.us_per_replica for c in throughput if c.threads == threads]
         goals[f"cost per replica falls with replicas, {threads} threads"] = (
