@@ -82,7 +82,7 @@ void DiffusionIntegrator::initialize(ContextImpl &contextRef) {
     const std::string name = IntegrateDiffusionStepKernel::Name();
     kernel = platform.supportsKernels({name})
                  ? platform.createKernel(name, contextRef)
-                 : Kernel(new GenericIntegrateDiffusionStepKernel(platform));
+                 : Kernel(new GenericIntegrateDiffusionStepKernel(platform, contextRef));
     try {
         kernel.getAs<IntegrateDiffusionStepKernel>().initialize(*this, molecules, options);
     } catch (const std::exception &error) {

@@ -2,6 +2,9 @@
 #include "DiffusionIntegrator.h"
 
 #include "openmm/OpenMMException.h"
+#include "openmm/VerletIntegrator.h"
+#include "openmm/internal/ContextImpl.h"
+#include "openmm/kernels.h"
 
 #include <cmath>
 #include <string>
@@ -9,6 +12,16 @@
 using namespace OpenMM;
 
 namespace OpenMMDiffMD {
+
+GenericIntegrateDiffusionStepKernel::GenericIntegrateDiffusionStepKernel(const Platform &platform,
+                                                                         ContextImpl &context)
+    : IntegrateDiffusionStepKernel(Name(), platform),
+      verletKernel(platform.createKernel(IntegrateVerletStepKernel::Name(), context)) {
+    // The GPU platforms make a Context's arrays when an integrator's kernel of theirs is
+    // initialized; without one, the Context would be used without them.
+    verletKernel.getAs<IntegrateVerletStepKernel>().initialize(context.getSystem(),
+                                                               VerletIntegrator(0.001));
+}
 
 void GenericIntegrateDiffusionStepKernel::initialize(const DiffusionIntegrator &integrator,
                                                      const diffmd::Molecules &molecules,

@@ -18,8 +18,8 @@ namespace OpenMMDiffMD {
  */
 class GenericIntegrateDiffusionStepKernel : public IntegrateDiffusionStepKernel {
 public:
-    explicit GenericIntegrateDiffusionStepKernel(const OpenMM::Platform &platform)
-        : IntegrateDiffusionStepKernel(Name(), platform) {}
+    GenericIntegrateDiffusionStepKernel(const OpenMM::Platform &platform,
+                                        OpenMM::ContextImpl &context);
     void initialize(const DiffusionIntegrator &integrator, const diffmd::Molecules &molecules,
                     const diffmd::Options &options) override;
     void execute(OpenMM::ContextImpl &context, const DiffusionIntegrator &integrator,
@@ -35,6 +35,8 @@ private:
     void evaluateForces(OpenMM::ContextImpl &context, int forceGroups);
     void addImpulse();
 
+    /** Not used but for having been initialized. */
+    OpenMM::Kernel verletKernel;
     std::unique_ptr<diffmd::Propagator> propagator;
     /** For each particle: half a lag over its mass, ps/Da. */
     std::vector<double> impulseFactors;
