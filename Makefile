@@ -17,6 +17,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 SANITIZERS := address undefined
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
+# Linked against where nvcc is; what it needs itself, gigabytes, only where there is a GPU.
+OPENMM_CUDA := openmm-cuda-13==8.6.1
+
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 2>/dev/null)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
@@ -46,6 +49,10 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
+	@if command -v nvcc >/dev/null; then \
+		echo "== setup: $(OPENMM_CUDA)"; \
+		$(PIP) install -c constraints.txt "$(OPENMM_CUDA)" \
+			$$(command -v nvidia-smi >/dev/null || echo --no-deps); fi
 	@echo "== setup: openmm_diffmd, its dependencies and csrc (minutes the first time)"
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@

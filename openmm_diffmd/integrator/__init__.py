@@ -12,6 +12,7 @@ from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
 from openmm_diffmd.integrator.diffusion_reporter import (  # noqa: E402
     DiffusionReporter,
 )
+from openmm_diffmd.integrator.plugins import load_plugins  # noqa: E402
 from openmm_diffmd.integrator.replica_dcd_reporter import (  # noqa: E402
     ReplicaDCDReporter,
 )
@@ -20,6 +21,9 @@ from openmm_diffmd.integrator.systems import (  # noqa: E402
     create_system,
     replicate,
 )
+
+# Before the first Context is made.
+load_plugins()
 
 __all__ = [
     "DiffusionIntegrator",

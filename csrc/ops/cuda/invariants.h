@@ -4,6 +4,8 @@
 
 #include "../formulas/legendre.h"
 
+#include <cmath>
+
 /*
  * Block code of fourier_bessel_invariants. The velocities' radial functions are evaluated once
  * for each node; an edge's numbers are products of two radial functions and the contraction of
@@ -48,6 +50,12 @@ template <class T> DIFFMD_HD T dot(const formulas::Vector<T> &a, const formulas:
     return a.x * b.x + a.y * b.y + a.z * b.z;
 }
 
+/**
+ * Where there is no such node: a GPU cannot refuse an argument without being waited for, so the
+ * edge gets NaN, and no memory that is not the tensors' is touched.
+ */
+constexpr int64_t NO_NODE = -1;
+
 /** What the two edge kernels keep in shared memory of a tile of edges. */
 template <class T> struct EdgeTile {
     Places<T> places;
@@ -62,17 +70,31 @@ template <class T> struct EdgeTile {
     DIFFMD_HD void load(int row, int64_t edge, const Invariants<T> &in) const {
         places.load(row, in.edges.vectors + 3 * edge, in.edges.cutoff,
                     in.edges.table.num_intervals);
-        for (int side = 0; side < 2; side++)
-            nodes[2 * row + side] = in.edge_index[side * in.edges.num_edges + edge];
+        for (int side = 0; side < 2; side++) {
+            const int64_t node = in.edge_index[side * in.edges.num_edges + edge];
+            nodes[2 * row + side] = node >= 0 && node < in.num_nodes ? node : NO_NODE;
+        }
     }
     /** Scaled velocity of an edge's node, 0 beyond the cutoff. */
     DIFFMD_HD formulas::Vector<T> velocity(int row, int side, const Invariants<T> &in) const {
-        const T *const v = in.velocities + 3 * nodes[2 * row + side];
+        const int64_t node = nodes[2 * row + side];
+        if (node == NO_NODE)
+            return {T(NAN), T(NAN), T(NAN)};
+        const T *const v = in.velocities + 3 * node;
         const formulas::Vector<double> b{v[0] / in.velocity_cutoff, v[1] / in.velocity_cutoff,
                                          v[2] / in.velocity_cutoff};
         if (dot(b, b) >= 1.0)
             return {T{}, T{}, T{}};
         return {T(b.x), T(b.y), T(b.z)};
+    }
+    /** Where a node's radial functions begin, and the contraction that multiplies them. */
+    DIFFMD_HD int64_t radial_of_node(int row, int side, int layer, int first) const {
+        const int64_t node = nodes[2 * row + side];
+        return (node == NO_NODE ? 0 : node) * layer + first;
+    }
+    DIFFMD_HD T contraction(int row, int side, int l_max, int l) const {
+        return nodes[2 * row + side] == NO_NODE ? T(NAN)
+                                                : contractions[(2 * row + side) * (l_max + 1) + l];
     }
     DIFFMD_HD formulas::Vector<T> vector(int row) const {
         return {places.x[row], places.y[row], places.z[row]};
@@ -143,9 +165,9 @@ template <class T> struct InvariantsForward {
             const int l = group == 0 ? 0 : (group - 1) / 2, side = (group - 1) & 1;
             Factors f{shared.radial + row * layer + l * table.n_padded, nullptr, T(1)};
             if (group > 0) {
-                f.node =
-                    nodes_radial + shared.edges.nodes[2 * row + side] * layer + l * table.n_padded;
-                f.contraction = shared.edges.contractions[(2 * row + side) * (table.l_max + 1) + l];
+                f.node = nodes_radial +
+                         shared.edges.radial_of_node(row, side, layer, l * table.n_padded);
+                f.contraction = shared.edges.contraction(row, side, table.l_max, l);
             }
             return f;
         };
@@ -257,7 +279,7 @@ template <class T> struct InvariantsBackward {
                     edge_slope += grad[n] * shared.radial_derivatives[from + n];
             } else {
                 const int64_t node =
-                    shared.edges.nodes[2 * row + side] * layer + l * table.n_padded;
+                    shared.edges.radial_of_node(row, side, layer, l * table.n_padded);
                 for (int n = 0; n < table.n_max; n++) {
                     const T of_node = nodes_radial[node + n];
                     const T weighted = grad[n] * shared.radial[from + n];
@@ -265,8 +287,7 @@ template <class T> struct InvariantsBackward {
                     node_slope += weighted * nodes_derivatives[node + n];
                     contraction_slope += weighted * of_node;
                 }
-                const T contraction =
-                    shared.edges.contractions[(2 * row + side) * (table.l_max + 1) + l];
+                const T contraction = shared.edges.contraction(row, side, table.l_max, l);
                 edge_slope *= contraction;
                 node_slope *= contraction;
             }

@@ -1,0 +1,130 @@
+"""The CUDA platform: lags on the device equal the Reference platform's."""
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import unit
+
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+
+pytestmark = pytest.mark.gpu
+
+NUM_LAGS = 20
+NUM_REPLICAS = 3
+# nm and nm/ps after 20 lags: rounding of float32 in the network; of positions too
+# in single precision.
+TOLERANCES = {"double": (2e-6, 2e-4), "mixed": (2e-6, 2e-4), "single": (1e-4, 1e-2)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cuda() -> None:
+    names = [
+        openmm.Platform.getPlatform(index).getName()
+        for index in range(openmm.Platform.getNumPlatforms())
+    ]
+    if "CUDA" not in names:
+        pytest.skip("no CUDA platform: no GPU, or no openmm-cuda-13")
+    if not torch.cuda.is_available():
+        pytest.skip("a torch without CUDA: the generic path is used")
+
+
+def run(model, platform, properties, force=None):
+    topology, positions = model.example()
+    replicas = replicate(topology, positions, NUM_REPLICAS)
+    if force is not None:
+        force(replicas.system)
+    integrator = DiffusionIntegrator(
+        model,
+        replicas.topology,
+        molecules=replicas.molecules,
+        friction=1 / unit.picosecond,
+    )
+    integrator.setRandomNumberSeed(5)
+    context = openmm.Context(
+        replicas.system,
+        integrator,
+        openmm.Platform.getPlatformByName(platform),
+        properties,
+    )
+    context.setPositions(replicas.positions)
+    velocities = np.random.default_rng(5).normal(0.0, 0.3, (len(replicas.positions), 3))
+    context.setVelocities(velocities)
+    return context, integrator
+
+
+def state_of(context):
+    state = context.getState(positions=True, velocities=True)
+    return (
+        state.getPositions(asNumpy=True).value_in_unit(unit.nanometer),
+        state.getVelocities(asNumpy=True).value_in_unit(
+            unit.nanometer / unit.picosecond
+        ),
+    )
+
+
+def add_tethers(system):
+    tethers = openmm.CustomExternalForce("20*(x^2+y^2+z^2)")
+    for particle in range(system.getNumParticles()):
+        tethers.addParticle(particle)
+    system.addForce(tethers)
+
+
+def test_the_platform_has_its_own_kernel():
+    cuda = openmm.Platform.getPlatformByName("CUDA")
+    assert cuda.supportsKernels(["IntegrateDiffusionStep"])
+
+
+@pytest.mark.parametrize("precision", list(TOLERANCES))
+@pytest.mark.parametrize("force", [None, add_tethers])
+def test_lags_equal_the_reference_platform(flow, precision, force):
+    reference, reference_integrator = run(flow, "Reference", {}, force)
+    cuda, cuda_integrator = run(flow, "CUDA", {"Precision": precision}, force)
+    reference_integrator.step(NUM_LAGS)
+    cuda_integrator.step(NUM_LAGS)
+    for found, expected, tolerance in zip(
+        state_of(cuda), state_of(reference), TOLERANCES[precision], strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    assert cuda_integrator.getNumResamples() == reference_integrator.getNumResamples()
+
+
+def test_a_checkpoint_restarts(flow):
+    context, integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    integrator.step(3)
+    checkpoint = context.createCheckpoint()
+    integrator.step(3)
+    expected = state_of(context)
+    other, other_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    other.loadCheckpoint(checkpoint)
+    other_integrator.step(3)
+    for found, wanted in zip(state_of(other), expected, strict=True):
+        # Sums on the device may have another order from run to run.
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+
+
+def test_an_external_stream_and_another_context_do_not_disturb(flow):
+    """Torch works on a stream of its own between two steps of two Contexts."""
+    alone, alone_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    alone_integrator.step(6)
+    contexts = [run(flow, "CUDA", {"Precision": "mixed"}) for _ in range(2)]
+    stream = torch.cuda.Stream()
+    for _ in range(6):
+        for _, integrator in contexts:
+            with torch.cuda.stream(stream):
+                integrator.step(1)
+    for context, _ in contexts:
+        for found, wanted in zip(state_of(context), state_of(alone), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+
+
+def test_an_example_system_runs(flow):
+    topology, positions = flow.example()
+    integrator = DiffusionIntegrator(flow, topology)
+    context = openmm.Context(
+        create_system(topology), integrator, openmm.Platform.getPlatformByName("CUDA")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(300.0, 1)
+    integrator.step(5)
+    assert np.isfinite(state_of(context)[0]).all()
