@@ -12,6 +12,8 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <sys/mman.h>
 #include <unistd.h>
 
 namespace diffmd::ops::on_cpu {
@@ -29,6 +31,25 @@ bool past_caches(const Tensor &out) {
     return int64_t(out.nbytes()) > last_level / 2;
 }
 
+/**
+ * Ask for large pages under a large output, which malloc has just mapped for it: the first touch
+ * of small ones takes several times as long as the kernel.
+ */
+void ask_for_large_pages([[maybe_unused]] void *start, [[maybe_unused]] std::size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    constexpr std::size_t page = 2 << 20;
+    // glibc serves requests of at least this size by a mapping of their own.
+    constexpr std::size_t always_mapped = 32 << 20;
+    if (bytes < always_mapped)
+        return;
+    const auto address = reinterpret_cast<std::uintptr_t>(start);
+    const std::uintptr_t begin = (address + page - 1) / page * page;
+    const std::uintptr_t end = (address + bytes) / page * page;
+    // Advice: nothing is lost where it is not taken.
+    (void)madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 template <class T>
 Features<T> arguments(const Tensor &vectors, double cutoff, int64_t l_max, int64_t n_max) {
     return {vectors.const_data_ptr<T>(), vectors.size(0), cutoff,
@@ -42,6 +63,7 @@ Tensor features(const Tensor &any_vectors, double cutoff, int64_t l_max, int64_t
         const auto in = arguments<scalar_t>(*vectors, cutoff, l_max, n_max);
         const bool stream = past_caches(out);
         scalar_t *const to = out.mutable_data_ptr<scalar_t>();
+        ask_for_large_pages(to, out.nbytes());
         at::parallel_for(0, in.num_edges, grain, [&](int64_t begin, int64_t end) {
             cpu_kernels<scalar_t>().features_forward(in, begin, end, stream, to);
         });

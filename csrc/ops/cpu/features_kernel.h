@@ -1,6 +1,7 @@
 #pragma once
 
 #include "block.h"
+#include "stream.h"
 
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
@@ -27,12 +28,17 @@ DIFFMD_HD void write_features(const RadialTable<T> &table, int interval, T t, co
 }
 
 template <class T, int N>
-void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool, T *out) {
+void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool stream, T *out) {
     using V = EdgeVector<T>;
     const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
     const int64_t size = components * in.table.n_max;
     Block<T> block;
     BlockHarmonics<T> harmonics;
+    // Whole edges, written here first where they are not written in place.
+    constexpr int capacity = 16384 / int(sizeof(T));
+    static_assert(capacity >= max_components * formulas::max_radial);
+    alignas(64) T rows[capacity + N];
+    const int64_t held = stream ? capacity / size : 1;
     for (int64_t first = begin; first < end; first += block.size) {
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
@@ -40,19 +46,23 @@ void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool, T
         const V u = load<V>(block.envelope);
         for (int i = 0; i < components; i++)
             harmonics.value[i] = harmonics.value[i] * u;
+        int64_t waiting = 0;
         for (int e = 0; e < count; e++) {
             const T *const s = reinterpret_cast<const T *>(harmonics.value) + e;
             T *const to = out + (first + e) * size;
-            if ((first + e + 1) * size + N - in.table.n_max <= end * size) {
+            // What lies behind the last edges is not ours.
+            if (!stream && (first + e + 1) * size + N - in.table.n_max <= end * size) {
                 write_features<T, N>(in.table, block.interval[e], block.t[e], s, to);
-            } else {
-                // What lies behind the last edges is not ours.
-                alignas(64) T rows[max_components * N];
-                write_features<T, N>(in.table, block.interval[e], block.t[e], s, rows);
-                std::memcpy(to, rows, size * sizeof(T));
+                continue;
+            }
+            write_features<T, N>(in.table, block.interval[e], block.t[e], s, rows + waiting * size);
+            if (++waiting == held || e + 1 == count) {
+                stream_copy(to + (1 - waiting) * size, rows, waiting * size);
+                waiting = 0;
             }
         }
     }
+    stream_end();
 }
 
 /**
