@@ -1,4 +1,4 @@
-"""Write a TorchScript model that calls the operators, with inputs, result and gradients."""
+"""Write a TorchScript model that calls the operators, and what Python finds."""
 
 import sys
 import warnings
