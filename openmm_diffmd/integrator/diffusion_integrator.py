@@ -32,8 +32,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     changes much within a lag: a spring k on a mass m widens the variance of its
     coordinate by once to twice (tau/2)^2 k/m (and is unstable where that nears 1); the
     velocities stay at the bath's temperature. A bias must not pull on a bond to
-    hydrogen: its period, 9 to 11 fs, is about the lag, and the impulses resonate with
-    it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well below kT:
+    hydrogen: its period, 9 to 11 fs, may be about the lag, and the impulses then
+    resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well below kT:
     beyond, the model meets states that it was not trained on.
 
     Parameters
