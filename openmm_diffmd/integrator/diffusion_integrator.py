@@ -33,8 +33,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     coordinate by once to twice (tau/2)^2 k/m (and is unstable where that nears 1); the
     velocities stay at the bath's temperature. A bias must not pull on a bond to
     hydrogen: its period, 9 to 11 fs, may be about the lag, and the impulses then
-    resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well below kT:
-    beyond, the model meets states that it was not trained on.
+    resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well
+    below kT: beyond, the model meets states that it was not trained on.
 
     Parameters
     ----------
