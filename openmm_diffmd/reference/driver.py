@@ -8,7 +8,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_diffmd.reference.dynamics import baoab_integrator
+from openmm_diffmd.reference.dynamics import VelocityBath, baoab_integrator
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.reference.provenance import describe_run
@@ -16,6 +16,7 @@ from openmm_diffmd.reference.recording import (
     Recording,
     equilibrate,
     run_bursts,
+    run_chain,
     run_thermostatted,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -34,6 +35,7 @@ def make_reference(
     num_bursts: int = 500,
     burst_length_ps: float = 1.0,
     burst_frame_interval_fs: float = 1.0,
+    chained: bool = False,
     seed: int = 1,
     platform: str = "Reference",
     progress: bool = True,
@@ -70,6 +72,11 @@ def make_reference(
         Length of a burst, ps.
     burst_frame_interval_fs : float
         Time between frames of a burst, fs.
+    chained : bool
+        Make the thermostatted run of bursts: each goes on where the one before it
+        ended, after an exact Ornstein-Uhlenbeck step of a burst's length on the
+        velocities. Every force then serves both files. `length_ps` says how many
+        bursts; `num_bursts` is not used. Bursts should be short beside 1/friction.
     seed : int
         Seed of velocities and random forces, positive.
     platform : str
@@ -101,7 +108,11 @@ def make_reference(
         raise ValueError(f"found seed {seed}, expected a positive whole number")
     run = _recording("", length_ps, frame_interval_fs, step_size_fs)
     burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
-    if not 0 <= num_bursts <= run.num_frames:
+    if chained:
+        num_bursts = _whole("length_ps", length_ps * 1000, burst_length_ps * 1000)
+        stride = _whole("frame_interval_fs", frame_interval_fs, burst_frame_interval_fs)
+        _whole("burst_length_ps", burst_length_ps * 1000, frame_interval_fs)
+    elif not 0 <= num_bursts <= run.num_frames:
         raise ValueError(
             f"found {num_bursts} bursts, expected 0 to {run.num_frames}, the frames "
             "they start from: ask for fewer, or a longer run"
@@ -132,25 +143,46 @@ def make_reference(
     context.setPositions(positions)
     context.setVelocitiesToTemperature(temperature_K * unit.kelvin, seed)
     equilibrate(context, equilibration_ps, step_size_fs, progress)
-    recorded = {"kind": "thermostatted", "frame_interval_fs": frame_interval_fs}
-    with ReferenceWriter(
-        paths[0], topology, masses, described | recorded, run.num_frames
-    ) as writer:
-        starts = run_thermostatted(context, run, writer, num_bursts, progress)
-    if not starts:
-        return paths
-
-    context = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
-    recorded = {
+    run_recorded = described | {
+        "kind": "thermostatted",
+        "frame_interval_fs": frame_interval_fs,
+    }
+    burst_recorded = described | {
         "kind": "bursts",
         "frame_interval_fs": burst_frame_interval_fs,
         "friction_per_ps": 0.0,
     }
-    num_frames = num_bursts * burst.num_frames
+    free = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
     with ReferenceWriter(
-        paths[1], topology, masses, described | recorded, num_frames
-    ) as writer:
-        run_bursts(context, burst, writer, starts, progress)
+        paths[0], topology, masses, run_recorded, run.num_frames
+    ) as run_writer:
+        if not chained:
+            starts = run_thermostatted(context, run, run_writer, num_bursts, progress)
+            if not starts:
+                return paths
+        num_frames = num_bursts * burst.num_frames
+        with ReferenceWriter(
+            paths[1], topology, masses, burst_recorded, num_frames
+        ) as burst_writer:
+            if not chained:
+                run_bursts(free, burst, burst_writer, starts, progress)
+                return paths
+            state = context.getState(positions=True, velocities=True)
+            free.setPositions(state.getPositions())
+            free.setVelocities(state.getVelocities())
+            bath = VelocityBath(
+                temperature_K, friction_per_ps, burst_length_ps, masses, seed
+            )
+            run_chain(
+                free,
+                burst,
+                num_bursts,
+                stride,
+                bath,
+                run_writer,
+                burst_writer,
+                progress,
+            )
     return paths
 
 

@@ -98,6 +98,61 @@ def baoab_integrator(
     return integrator
 
 
+class VelocityBath:
+    """
+    Heat bath that acts between pieces of frictionless dynamics.
+
+    Parameters
+    ----------
+    temperature : float
+        Bath temperature, K.
+    friction : float
+        Collision rate, 1/ps.
+    duration : float
+        Time that one refresh stands for, ps.
+    masses : ndarray, shape (n_atoms,), Da
+        Masses.
+    seed : int
+        Seed of the random velocities.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        friction: float,
+        duration: float,
+        masses: FloatArray,
+        seed: int,
+    ) -> None:
+        self._decay = math.exp(-friction * duration)
+        thermal = np.sqrt(BOLTZMANN * temperature / masses)[:, None]
+        self._noise = math.sqrt(1.0 - self._decay**2) * thermal
+        self._generator = np.random.default_rng(seed)
+
+    def refresh(self, velocities: FloatArray) -> FloatArray:
+        """
+        Take the exact Ornstein-Uhlenbeck step of the bath's duration.
+
+        Parameters
+        ----------
+        velocities : ndarray, shape (n_atoms, 3), nm/ps
+            Velocities.
+
+        Returns
+        -------
+        ndarray, shape (n_atoms, 3), nm/ps
+            Velocities after it.
+
+        Notes
+        -----
+        Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34 (2013), the O of
+        eq. 10.
+        """
+        noise = self._generator.standard_normal(velocities.shape)
+        refreshed: FloatArray = self._decay * velocities + self._noise * noise
+        return refreshed
+
+
 def run_segment(
     context: openmm.Context,
     integrator: openmm.CustomIntegrator,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import openmm
 from tqdm import tqdm
@@ -10,6 +10,7 @@ from tqdm import tqdm
 from openmm_diffmd.reference.dynamics import (
     DynamicsError,
     ReferenceFrame,
+    VelocityBath,
     run_segment,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -149,6 +150,56 @@ def run_bursts(
         context.setVelocities(start.velocities)
         for frame in _segment(context, recording, writer):
             writer.write(segment, frame)
+
+
+def run_chain(
+    context: openmm.Context,
+    recording: Recording,
+    num_bursts: int,
+    stride: int,
+    bath: VelocityBath,
+    run_writer: ReferenceWriter,
+    burst_writer: ReferenceWriter,
+    progress: bool,
+) -> None:
+    """
+    Record bursts that go on from each other, their velocities refreshed in between.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context of a frictionless integrator, positions and velocities set.
+    recording : Recording
+        How much of each burst to record.
+    num_bursts : int
+        Bursts, one segment each.
+    stride : int
+        Every which frame of the chain goes into the thermostatted run as well; it
+        divides the frames of a burst.
+    bath : VelocityBath
+        What refreshes the velocities between bursts.
+    run_writer, burst_writer : ReferenceWriter
+        Where to: the chain as one run, its bursts.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the files.
+    """
+    elapsed = 0.0
+    for segment in tqdm(
+        range(num_bursts), "chained bursts", unit="burst", disable=not progress
+    ):
+        frames: list[ReferenceFrame] = []
+        for frame in _segment(context, recording, burst_writer):
+            burst_writer.write(segment, frame)
+            frames.append(frame)
+        for frame in frames[stride - 1 :: stride]:
+            run_writer.write(0, replace(frame, time=elapsed + frame.time))
+        elapsed += frames[-1].time
+        context.setVelocities(bath.refresh(frames[-1].velocities))
 
 
 def _segment(
