@@ -17,7 +17,7 @@ LAYERS = {
     "models": {"diffusion", "ops"},
     "training": {"data", "diffusion", "models", "ops"},
     "export": {"data", "diffusion", "models", "ops", "training"},
-    "integrator": {"diffusion", "export"},
+    "integrator": {"diffusion", "export", "reference"},
     "analysis": {"data"},
 }
 """Folders, and which others each may import."""

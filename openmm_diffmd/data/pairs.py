@@ -9,6 +9,10 @@ from torch import Tensor
 
 from openmm_diffmd.data.trajectory import Trajectory
 
+GROUP_SIZE_RATIO = 1.1
+"""Atoms of the largest molecule in a batch over those of the smallest, at most: the
+network is dense over pairs of atoms, padding included."""
+
 
 class PairBatch(NamedTuple):
     """
@@ -104,6 +108,7 @@ class LaggedPairs:
         self._positions = torch.cat(positions)
         self._velocities = torch.cat(velocities)
         self._molecules = torch.from_numpy(np.concatenate(molecules))
+        self._n_atoms = (self._species >= 0).sum(1)
         self._starts = torch.from_numpy(np.concatenate(starts))
         self._lags = torch.from_numpy(np.concatenate(lags))
         self._has_earlier = torch.from_numpy(np.concatenate(known))
@@ -120,9 +125,35 @@ class LaggedPairs:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def size_groups(self) -> list[tuple[Tensor, int]]:
+        """
+        Group the pairs by the size of their molecules, so that little is padded.
+
+        Returns
+        -------
+        list of (Tensor of int, int)
+            Indices of the pairs of a group, and how many different molecules it has.
+            The largest molecule has at most `GROUP_SIZE_RATIO` times the atoms of the
+            smallest.
+        """
+        molecule = self._molecules[self._starts]
+        sizes = self._n_atoms[molecule]
+        groups = []
+        smallest = 0
+        for size in sorted(set(self._n_atoms.tolist())):
+            if size <= GROUP_SIZE_RATIO * smallest:
+                continue
+            smallest = size
+            within = (sizes >= smallest) & (sizes <= GROUP_SIZE_RATIO * smallest)
+            indices = torch.nonzero(within)[:, 0]
+            if len(indices):
+                members = self._species[molecule[indices].unique()]
+                groups.append((indices, len(members.unique(dim=0))))
+        return groups
+
     def batch(self, indices: Tensor, reverse: Tensor | None = None) -> PairBatch:
         """
-        Gather pairs.
+        Gather pairs, padded to the largest molecule among them.
 
         Parameters
         ----------
@@ -152,16 +183,16 @@ class LaggedPairs:
         velocities = direction * self._velocities[start]
         acceleration = velocities - direction * self._velocities[earlier]
         molecule = self._molecules[first]
+        atoms = slice(int(self._n_atoms[molecule].max()))
+        following = [self._positions[end], direction * self._velocities[end]]
         return PairBatch(
-            positions=self._positions[start],
-            velocities=velocities,
-            acceleration=acceleration / self.lag_time,
+            positions=self._positions[start, atoms],
+            velocities=velocities[:, atoms],
+            acceleration=acceleration[:, atoms] / self.lag_time,
             has_acceleration=has_acceleration,
-            species=self._species[molecule],
-            masses=self._masses[molecule],
-            following=torch.stack(
-                [self._positions[end], direction * self._velocities[end]], dim=2
-            ),
+            species=self._species[molecule, atoms],
+            masses=self._masses[molecule, atoms],
+            following=torch.stack(following, dim=2)[:, atoms],
         )
 
     def _fill_molecule(

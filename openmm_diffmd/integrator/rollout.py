@@ -17,6 +17,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
 from openmm_diffmd.integrator.systems import replicate
+from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
@@ -201,7 +202,7 @@ def roll_out(
 def run(
     model: str = "ethanol",
     output: Path = Path("rollout/run"),
-    positions: Path | None = None,
+    molecule: str | None = None,
     replicas: int = 1,
     length_ps: float = 20.0,
     frame_interval_fs: float | None = None,
@@ -227,9 +228,10 @@ def run(
     output : path-like
         Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``;
         the folder is made if absent.
-    positions : path-like, optional
-        PDB file of one molecule with CONECT records; the model's own example unless
-        given.
+    molecule : str, optional
+        Name of a molecule, or the path of an xyz or pdb file; the model's own example
+        unless given. Bonds, which the guards watch, are those of the pdb file, else
+        those of covalent radii.
     replicas : int
         Independent copies, evolved in one batch.
     length_ps : float
@@ -269,7 +271,7 @@ def run(
     Raises
     ------
     FileNotFoundError
-        If there is no such model or PDB file.
+        If there is no such model or molecule.
     ValueError
         If a number is out of range or does not fit the model.
     OpenMMException
@@ -279,12 +281,11 @@ def run(
         raise ValueError(f"found {replicas} replicas, expected 1 or more")
     set_threads(threads)
     loaded = load_model(model)
-    if positions is None:
+    if molecule is None:
         topology, start = loaded.example()
+        one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
     else:
-        pdb = app.PDBFile(str(positions))
-        topology, start = pdb.topology, pdb.positions
-    one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
+        topology, one = load_molecule(molecule)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     return roll_out(

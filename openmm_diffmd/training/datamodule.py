@@ -12,7 +12,10 @@ NUM_VALIDATION_PAIRS = 512
 
 class RandomBatches(IterableDataset[PairBatch]):
     """
-    Endless random batches.
+    Endless random batches, each of molecules of like size.
+
+    A batch is of one of the pairs' size groups, drawn with the number of different
+    molecules in it as its weight: molecules are seen alike, however long their data.
 
     Parameters
     ----------
@@ -37,8 +40,15 @@ class RandomBatches(IterableDataset[PairBatch]):
 
     def __iter__(self) -> Iterator[PairBatch]:
         size = (self._batch_size,)
+        groups = self._pairs.size_groups()
+        weights = torch.tensor([float(count) for _, count in groups])
         while True:
-            indices = torch.randint(len(self._pairs), size, generator=self._generator)
+            group = 0
+            if len(groups) > 1:
+                group = int(torch.multinomial(weights, 1, generator=self._generator))
+            members = groups[group][0]
+            chosen = torch.randint(len(members), size, generator=self._generator)
+            indices = members[chosen]
             reverse = torch.rand(size, generator=self._generator) < 0.5
             yield self._pairs.batch(indices, reverse if self._time_reversal else None)
 

@@ -57,6 +57,10 @@ class TransitionTraining(lightning.LightningModule):
         self.stochastic_floor = stochastic_floor
         self.model = build_model(config, len(elements))
         self.model.encoder.requires_grad_(not config.optimizer.freeze_encoder)
+        if config.optimizer.compile:
+            # Once for each size of molecules: symbolic sizes take far longer to trace.
+            self.model.encoder.compile(dynamic=False)
+            self.model.denoiser.compile(dynamic=False)
         self.register_buffer("covariance", torch.eye(2).repeat(len(elements), 1, 1))
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -105,6 +109,8 @@ class TransitionTraining(lightning.LightningModule):
             self._update_whitening(unspread, batch.species, clean)
         spread = spread_loss(unspread, condition["spread"].log())[real].mean()
         self.log("train/spread", spread)
+        if not self.config.optimizer.num_noise_draws:
+            return loss + spread
         denoising = self._denoising_loss(
             limit_outliers(residual),
             detached if learned else condition,
@@ -114,6 +120,8 @@ class TransitionTraining(lightning.LightningModule):
         self.log("train/denoising", denoising)
         return loss + spread + denoising
 
+    # Batches of other sizes and without gradient: not worth a compilation of their own.
+    @torch.compiler.set_stance("force_eager")
     def validation_step(
         self, batch: PairBatch, batch_index: int, dataloader_idx: int = 0
     ) -> None:
@@ -254,7 +262,8 @@ class TransitionTraining(lightning.LightningModule):
     ) -> Tensor:
         options = self.config.optimizer
         loss = residual.new_zeros(())
-        for _ in range(options.num_noise_draws):
+        num_draws = max(1, options.num_noise_draws)
+        for _ in range(num_draws):
             sigma = log_uniform_noise_levels(
                 (len(residual),), options.sigma_min, options.sigma_max, generator
             ).to(self.device)
@@ -264,7 +273,7 @@ class TransitionTraining(lightning.LightningModule):
             square = (denoised - residual).square().mean((-2, -1))
             weighted = denoising_loss_weight(sigma)[:, None] * square
             loss = loss + weighted[chosen].mean()
-        return loss / options.num_noise_draws
+        return loss / num_draws
 
 
 def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:

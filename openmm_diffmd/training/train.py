@@ -40,6 +40,15 @@ from openmm_diffmd.training.module import TransitionTraining
 
 DESCRIPTION_FILE = "training.json"
 LAST_CHECKPOINT = "last.ckpt"
+PER_ELEMENT = (
+    "elements.weight",
+    "position_scale",
+    "velocity_scale",
+    "thermal_acceleration",
+    "residual_cholesky",
+    "covariance",
+)
+"""Ends of the names of tensors that have one row an element."""
 
 
 def train(
@@ -73,8 +82,8 @@ def train(
     seed : int
         Seed of weights, batches and noise.
     initialize_from : path-like, optional
-        Folder of a training with the same network and elements, whose averaged
-        weights and scales to start from.
+        Folder of a training with the same network and the same or fewer elements,
+        whose averaged weights and scales to start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
     num_threads : int
@@ -139,11 +148,11 @@ def train(
     module = TransitionTraining(
         config, symbols, stochastic_floor(trajectories, symbols, scales, config), seed
     )
+    if not resume:
+        calibrate(module, training_pairs, scales)
     if initialize_from is not None:
         earlier = initialize(module, Path(initialize_from))
         description["history"] = [*earlier.get("history", []), earlier["config"]]
-    elif not resume:
-        calibrate(module, training_pairs, scales)
     if resume:
         before = json.loads((output / DESCRIPTION_FILE).read_text())
         check_same_training(before, description)
@@ -235,10 +244,13 @@ def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
     """
     Start from the averaged weights and the scales of another training.
 
+    Elements that it did not know begin between their neighbours by atomic number,
+    and keep the scales they have.
+
     Parameters
     ----------
     module : TransitionTraining
-        What is to be trained.
+        What is to be trained; its scales are set.
     folder : path-like
         Folder of the other training.
 
@@ -252,27 +264,43 @@ def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
     FileNotFoundError
         If it holds no checkpoint.
     ValueError
-        If its network or its elements are others.
+        If its network is another, or it knows elements that are not trained now.
     """
     checkpoint = folder / LAST_CHECKPOINT
     if not checkpoint.is_file():
         raise FileNotFoundError(f"found no {checkpoint} to start from")
     description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
-    found = (description["config"]["model"], description["elements"])
-    expected = (dataclasses.asdict(module.config.model), module.elements)
-    if found != expected:
+    found, known = description["config"]["model"], description["elements"]
+    expected = dataclasses.asdict(module.config.model)
+    if found != expected or not set(known) <= set(module.elements):
         raise ValueError(
-            f"found a training of another network in {folder}: {found}, expected "
-            f"{expected}; give the same options, or start anew"
+            f"found a training of another network in {folder}: {found}, {known}, "
+            f"expected {expected}, elements among {module.elements}; give the same "
+            "options, or start anew"
         )
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
     weights = saved["state_dict"]
+    rows = torch.tensor([module.elements.index(symbol) for symbol in known])
     for name, value in module.state_dict().items():
-        # Trainings from before there was a learned spread: it begins at 1.
         if name.startswith("model.spread."):
+            # Trainings from before there was a learned spread: it begins at 1.
             weights.setdefault(name, value)
+        elif name.endswith(PER_ELEMENT) and known != module.elements:
+            weights[name] = _more_elements(weights[name], value, rows)
+    embedding = weights["model.encoder.elements.weight"]
+    for index in set(range(len(module.elements))) - set(rows.tolist()):
+        nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
+        embedding[index] = embedding[nearest].mean(0)
     module.load_state_dict(weights)
     return description
+
+
+def _more_elements(old: torch.Tensor, new: torch.Tensor, rows: torch.Tensor) -> Any:
+    more = new.clone()
+    more[rows] = old[: len(rows)]
+    # The row of padding, where there is one.
+    more[len(new) - len(old) + len(rows) :] = old[len(rows) :]
+    return more
 
 
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:

@@ -161,6 +161,26 @@ def test_molecules_of_different_size_are_padded():
     torch.testing.assert_close(batch.following[3:, :2], alone.following)
 
 
+def test_groups_are_of_like_size_and_count_different_molecules():
+    def ring(n_atoms, seed, first=1):
+        numbers = np.array([first] + [6] * (n_atoms - 1))
+        return harmonic([8], seed, numbers, np.full(n_atoms, 12.0))
+
+    molecules = [ring(10, 1), ring(11, 2), ring(10, 3), ring(12, 4), ring(10, 5, 8)]
+    ranges = [range(8)] * len(molecules)
+    pairs = LaggedPairs(molecules, ranges, [1, 6, 8], LAG)
+    groups = pairs.size_groups()
+    # Two runs of one molecule of ten atoms, another of ten, one of eleven.
+    assert [count for _, count in groups] == [3, 1]
+    assert sorted(torch.cat([indices for indices, _ in groups]).tolist()) == list(
+        range(len(pairs))
+    )
+    sizes = [(pairs.batch(indices).species >= 0).sum(1) for indices, _ in groups]
+    assert sizes[0].unique().tolist() == [10, 11]
+    assert sizes[1].unique().tolist() == [12]
+    assert pairs.batch(groups[0][0]).positions.shape[1] == 11
+
+
 def test_lag_in_frames_counts_frames():
     assert lag_in_frames(harmonic([12, 5]), LAG) == 5
     assert lag_in_frames(harmonic([12]), STEP) == 1

@@ -56,6 +56,42 @@ def test_bursts_conserve_energy(tmp_path, harmonic):
     assert np.ptp(starts) > 10 * bound.max()
 
 
+def chain(tmp_path, harmonic, **changes):
+    options = SHORT | {"chained": True, "length_ps": 0.2} | changes
+    paths = make_reference(**harmonic, output=tmp_path, **options)
+    return [read_reference(path) for path in paths]
+
+
+def test_chained_bursts_are_the_run_too(tmp_path, harmonic):
+    run, flow = chain(tmp_path, harmonic)
+    np.testing.assert_array_equal(flow.segments, np.repeat(np.arange(10), 20))
+    np.testing.assert_allclose(run.times, 0.01 * np.arange(1, 21))
+    assert (run.segments == 0).all()
+    np.testing.assert_array_equal(run.positions, flow.positions[9::10])
+    np.testing.assert_array_equal(run.velocities, flow.velocities[9::10])
+    # Energy is kept within a burst, and changes between them.
+    energies = total_energy(flow).reshape(10, 20)
+    assert np.ptp(energies, axis=1).max() < 0.1 * np.ptp(energies[:, 0])
+    # Positions go on from burst to burst.
+    steps = np.linalg.norm(np.diff(flow.positions, axis=0), axis=-1).max(1)
+    assert steps[19::20].max() < 2 * steps.max()
+
+
+@pytest.mark.statistical
+def test_chained_bursts_have_the_temperature(tmp_path, harmonic):
+    run, _ = chain(tmp_path, harmonic, length_ps=60.0, friction_per_ps=10.0)
+    velocities = run.velocities.astype(np.float64)
+    kinetic = 0.5 * np.einsum("i,fia->f", run.masses, velocities**2)
+    temperature = 2 * kinetic / (3 * len(run.masses) * BOLTZMANN)
+    expected = harmonic.get("temperature_K", 500.0)
+    assert abs(temperature.mean() - expected) < 4 * standard_error(temperature)
+
+
+def test_chain_of_parts_of_a_burst_is_refused(tmp_path, harmonic):
+    with pytest.raises(ValueError, match="found length_ps of 210 fs"):
+        chain(tmp_path, harmonic, length_ps=0.21)
+
+
 @pytest.mark.statistical
 def test_harmonic_molecule_has_its_temperature(tmp_path, harmonic):
     temperature, spring = 400.0, 2.0e4

@@ -266,3 +266,34 @@ def test_noise_generator_travels_with_the_checkpoint(make_module):
     module.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)
     assert torch.equal(module._uniform(7), other._uniform(7))
+
+
+def with_optimizer(config, **options):
+    optimizer = dataclasses.replace(config.optimizer, **options)
+    return dataclasses.replace(config, optimizer=optimizer)
+
+
+def test_without_noise_draws_the_denoiser_is_left_alone(make_module, pairs):
+    module = make_module(with_optimizer(CONFIG, num_noise_draws=0))
+    module.training_step(fixed_batch(pairs), 0).backward()
+    assert all(weight.grad is None for weight in module.model.denoiser.parameters())
+    assert module.model.encoder.kick[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_compiled_network_has_the_loss_and_gradient_of_the_plain_one(
+    make_module, pairs
+):
+    config = with_model(CONFIG, n_layers=1)
+    batch = fixed_batch(pairs)
+    plain, compiled = (
+        make_module(with_optimizer(config, compile=choice)) for choice in (False, True)
+    )
+    losses = [module.training_step(batch, 0) for module in (plain, compiled)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    for loss in losses:
+        loss.backward()
+    for name, weight in plain.named_parameters():
+        if weight.grad is not None:
+            gradient = compiled.get_parameter(name).grad
+            torch.testing.assert_close(gradient, weight.grad, rtol=1e-3, atol=1e-5)

@@ -234,6 +234,9 @@ class Recorder:
     def __len__(self):
         return self.count
 
+    def size_groups(self):
+        return [(torch.arange(self.count), 1)]
+
     def batch(self, indices, reverse=None):
         return indices, reverse
 
@@ -249,6 +252,22 @@ def test_random_batches_come_from_their_seed():
     assert reverse.any()
     assert not reverse.all()
     assert first(1, time_reversal=False)[1] is None
+
+
+class Groups(Recorder):
+    """Stand-in for pairs of one small molecule with many data and three large ones."""
+
+    def size_groups(self):
+        return [(torch.arange(900), 1), (torch.arange(900, 1000), 3)]
+
+
+def test_random_batches_are_of_one_group_drawn_by_its_molecules():
+    batches = iter(RandomBatches(Groups(1000), 4, time_reversal=False, seed=1))
+    large = [next(batches)[0] >= 900 for _ in range(400)]
+    assert all(chosen.all() or not chosen.any() for chosen in large)
+    share = torch.stack(large).float().mean()
+    # Four standard errors of a share of 3/4 among 400.
+    assert abs(share - 0.75) < 4 * math.sqrt(0.75 * 0.25 / 400)
 
 
 def test_validation_batch_is_spread_over_all_pairs():
@@ -293,6 +312,34 @@ def test_training_from_before_the_learned_spread_can_be_started_from(
     output = run(bursts, tmp_path / "new", optimizer=short, initialize_from=old)
     name = "model.encoder.kick.0.weight"
     assert torch.equal(load(output)["state_dict"][name], weights[name])
+
+
+def test_new_elements_begin_between_their_neighbours(
+    trained, bursts, write_bursts, tmp_path
+):
+    small = write_bursts(tmp_path / "small.h5", symbols=("H", "C", "O"), seed=3)
+    still = dataclasses.replace(OPTIMIZER, num_steps=1, learning_rate=0.0)
+    options = {"optimizer": still, "initialize_from": trained}
+    output = run([bursts, small], tmp_path / "more", **options)
+    before = load(trained / "last.ckpt")["state_dict"]
+    after = load(output)["state_dict"]
+    name = "model.encoder.elements.weight"
+    # H, O and padding before; H, C, O and padding now.
+    old, new = before[name], after[name]
+    torch.testing.assert_close(new[[0, 2, 3]], old)
+    torch.testing.assert_close(new[1], old[:2].mean(0))
+    name = "model.position_scale"
+    torch.testing.assert_close(after[name][[0, 2, 3]], before[name])
+    assert 0 < after[name][1] < 1
+    assert len(after["covariance"]) == len(before["covariance"]) + 1
+
+
+def test_starting_without_an_element_of_the_other_is_refused(
+    trained, write_bursts, tmp_path
+):
+    small = write_bursts(tmp_path / "small.h5", symbols=("H", "C"), seed=3)
+    with pytest.raises(ValueError, match=r"expected .* elements among"):
+        run(small, tmp_path / "run", initialize_from=trained)
 
 
 def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
