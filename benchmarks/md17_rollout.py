@@ -34,13 +34,14 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
     RolloutResult,
     RolloutSettings,
     roll_out,
     set_threads,
 )
+from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"

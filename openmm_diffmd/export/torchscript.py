@@ -14,16 +14,21 @@ import torch
 from torch import nn
 
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.model_files import (
+    METADATA_FILE,
+    WEIGHTS_FILE,
+    find_model,
+    pack_weights,
+    read_extra,
+)
 from openmm_diffmd.ops.library import REBUILD, load_library
 
 if TYPE_CHECKING:
     from openmm import app, unit
 
-METADATA_FILE = "metadata.json"
 METHODS = ("encode", "denoise", "decode")
 # What zipfile and TorchScript raise for files that are damaged or something else.
 DAMAGE = (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 class DiffusionModel:
@@ -133,18 +138,10 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
         If the file is no model, its metadata do not fit, or the operators that it calls
         were not built.
     """
-    path = PRETRAINED / f"{name_or_path}.pt"
-    if not path.is_file():
-        path = Path(name_or_path)
-    if not path.is_file():
-        bundled = sorted(entry.stem for entry in PRETRAINED.glob("*.pt"))
-        raise FileNotFoundError(
-            f"found no model {str(name_or_path)!r}, expected the path of a file or a "
-            f"bundled name ({', '.join(bundled) or 'none in this installation'})"
-        )
+    path = find_model(name_or_path)
     content = path.read_bytes()
     try:
-        text = _read_metadata(content)
+        text = read_extra(content, METADATA_FILE)
     except DAMAGE as error:
         raise _unreadable(path, error) from error
     if text is None:
@@ -152,7 +149,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
             f"found {path} without {METADATA_FILE}, expected a file that "
             "openmm_diffmd exported; export the model again"
         )
-    metadata = ModelMetadata.from_json(text)
+    metadata = ModelMetadata.from_json(text.decode())
     if metadata.operators and not load_library():
         raise ValueError(
             f"found {path}, which calls {', '.join(metadata.operators)}, but no "
@@ -173,18 +170,6 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     return DiffusionModel(path.resolve(), sha256, metadata, module)
 
 
-def _read_metadata(content: bytes) -> str | None:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        # TorchScript loads a file with flipped bits; the archive's checksums tell.
-        damaged = archive.testzip()
-        if damaged:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        for name in archive.namelist():
-            if name.endswith(f"/extra/{METADATA_FILE}"):
-                return archive.read(name).decode()
-    return None
-
-
 def _unreadable(path: Path, error: Exception) -> ValueError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return ValueError(
@@ -198,6 +183,9 @@ def save_model(
 ) -> Path:
     """
     Script and freeze a module, write it with its metadata, at once or not at all.
+
+    Its weights are written beside it once more, for trainings that start from them:
+    a frozen network has lost their names.
 
     Parameters
     ----------
@@ -224,7 +212,8 @@ def save_model(
     for name in METHODS:
         called |= set(re.findall(r"diffmd::\w+", str(getattr(scripted, name).graph)))
     metadata = replace(metadata, operators=sorted(called))
-    return _write(scripted, metadata, Path(path))
+    weights = pack_weights(module.state_dict())
+    return _write(scripted, metadata, weights, Path(path))
 
 
 def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:
@@ -243,13 +232,19 @@ def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:
     Path
         The file, that of `model`.
     """
-    return _write(model.module, metadata, model.path)
+    weights = read_extra(model.path.read_bytes(), WEIGHTS_FILE)
+    return _write(model.module, metadata, weights, model.path)
 
 
-def _write(scripted: Any, metadata: ModelMetadata, path: Path) -> Path:
+def _write(
+    scripted: Any, metadata: ModelMetadata, weights: bytes | None, path: Path
+) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    extra: dict[str, str | bytes] = {METADATA_FILE: metadata.to_json()}
+    if weights is not None:
+        extra[WEIGHTS_FILE] = weights
     try:
-        scripted.save(str(temporary), _extra_files={METADATA_FILE: metadata.to_json()})
+        scripted.save(str(temporary), _extra_files=extra)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

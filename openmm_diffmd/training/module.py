@@ -120,8 +120,6 @@ class TransitionTraining(lightning.LightningModule):
         self.log("train/denoising", denoising)
         return loss + spread + denoising
 
-    # Batches of other sizes and without gradient: not worth a compilation of their own.
-    @torch.compiler.set_stance("force_eager")
     def validation_step(
         self, batch: PairBatch, batch_index: int, dataloader_idx: int = 0
     ) -> None:
@@ -135,6 +133,11 @@ class TransitionTraining(lightning.LightningModule):
         batch_index, dataloader_idx : int
             Number of the batch and of the data file.
         """
+        # Batches of other sizes, without gradient: not worth a compilation each.
+        with torch.compiler.set_stance("force_eager"):
+            self._validate(batch)
+
+    def _validate(self, batch: PairBatch) -> None:
         condition = self.model.encode(
             batch.positions,
             batch.velocities,

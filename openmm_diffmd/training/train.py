@@ -24,6 +24,7 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.model_files import find_model, read_weights
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -82,8 +83,9 @@ def train(
     seed : int
         Seed of weights, batches and noise.
     initialize_from : path-like, optional
-        Folder of a training with the same network and the same or fewer elements,
-        whose averaged weights and scales to start from.
+        Folder of a training, model file or name of a bundled model, with the same
+        network and the same or fewer elements, whose averaged weights and scales to
+        start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
     num_threads : int
@@ -103,7 +105,8 @@ def train(
     FileExistsError
         If `output` holds a training and `resume` is off.
     FileNotFoundError
-        If `resume` is on, or `initialize_from` given, and there is no checkpoint.
+        If `resume` is on and there is no checkpoint, or there is nothing at
+        `initialize_from`.
     ValueError
         If data and options do not fit each other or, on resuming, the training.
 
@@ -151,8 +154,7 @@ def train(
     if not resume:
         calibrate(module, training_pairs, scales)
     if initialize_from is not None:
-        earlier = initialize(module, Path(initialize_from))
-        description["history"] = [*earlier.get("history", []), earlier["config"]]
+        description["history"] = initialize(module, Path(initialize_from))
     if resume:
         before = json.loads((output / DESCRIPTION_FILE).read_text())
         check_same_training(before, description)
@@ -240,7 +242,7 @@ def split_trajectories(
     ]
 
 
-def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
+def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]:
     """
     Start from the averaged weights and the scales of another training.
 
@@ -251,35 +253,39 @@ def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
     ----------
     module : TransitionTraining
         What is to be trained; its scales are set.
-    folder : path-like
-        Folder of the other training.
+    source : path-like
+        Folder of the other training, a model file, or the name of a bundled model.
 
     Returns
     -------
-    dict
-        Description of the other training.
+    list of dict
+        Configurations of the trainings before this one, the first one first.
 
     Raises
     ------
     FileNotFoundError
-        If it holds no checkpoint.
+        If there is no such folder, file or bundled model.
     ValueError
-        If its network is another, or it knows elements that are not trained now.
+        If its network is another, it knows elements that are not trained now, or the
+        file holds no weights.
     """
-    checkpoint = folder / LAST_CHECKPOINT
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"found no {checkpoint} to start from")
-    description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
+    if source.is_dir():
+        description, weights = _read_training(source)
+        history = description.get("history", [])
+    else:
+        description, weights = read_weights(find_model(source))
+        history = description["config"].pop("history", [])
+        weights = {f"model.{name}": value for name, value in weights.items()}
     found, known = description["config"]["model"], description["elements"]
     expected = dataclasses.asdict(module.config.model)
     if found != expected or not set(known) <= set(module.elements):
         raise ValueError(
-            f"found a training of another network in {folder}: {found}, {known}, "
+            f"found a training of another network in {source}: {found}, {known}, "
             f"expected {expected}, elements among {module.elements}; give the same "
             "options, or start anew"
         )
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    weights = saved["state_dict"]
+    cholesky = weights["model.residual_cholesky"][: len(known)]
+    weights.setdefault("covariance", cholesky @ cholesky.mT)
     rows = torch.tensor([module.elements.index(symbol) for symbol in known])
     for name, value in module.state_dict().items():
         if name.startswith("model.spread."):
@@ -292,7 +298,15 @@ def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
         nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
         embedding[index] = embedding[nearest].mean(0)
     module.load_state_dict(weights)
-    return description
+    return [*history, description["config"]]
+
+
+def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    checkpoint = folder / LAST_CHECKPOINT
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"found no {checkpoint} to start from")
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
 
 
 def _more_elements(old: torch.Tensor, new: torch.Tensor, rows: torch.Tensor) -> Any:

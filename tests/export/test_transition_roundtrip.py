@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.torchscript import (
+    load_model,
+    replace_metadata,
+    save_model,
+)
+from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.models.transition import NOISE_CONDITIONINGS, PRIORS
 from openmm_diffmd.ops import is_loaded
@@ -158,3 +163,32 @@ def test_saving_does_not_change_the_model(metadata, tmp_path):
     save_model(model, metadata(model), tmp_path / "model.pt")
     for one, other in zip(one_lag(model, *inputs), before, strict=True):
         assert torch.equal(one, other)
+
+
+def test_model_file_keeps_the_weights_by_name(metadata, tmp_path):
+    model = make_model()
+    path = save_model(model, metadata(model), tmp_path / "model.pt")
+    for _ in range(2):
+        described, weights = read_weights(path)
+        assert described["elements"] == ["H", "C", "O"]
+        assert weights.keys() == model.state_dict().keys()
+        for name, value in model.state_dict().items():
+            assert torch.equal(weights[name], value)
+        # Metadata are replaced without them.
+        path = replace_metadata(load_model(path), metadata(model))
+
+
+def test_bundled_ethanol_holds_the_weights_that_it_runs_with():
+    bundled = load_model("ethanol")
+    described, weights = read_weights(bundled.path)
+    model = TransitionModel(
+        len(described["elements"]),
+        described["lag_time_fs"] / 1000,
+        **described["config"]["model"],
+    )
+    model.load_state_dict(weights)
+    state, residual, sigma = make_inputs()
+    with torch.no_grad():
+        found = one_lag(model.eval(), state, residual, sigma)
+        expected = one_lag(bundled.module, state, residual, sigma)
+    assert_near(found, expected)

@@ -4,10 +4,12 @@ import itertools
 import json
 import math
 import warnings
+import zipfile
 
 import pytest
 import torch
 
+from openmm_diffmd.model_files import pack_weights
 from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.train import train
@@ -342,6 +344,40 @@ def test_starting_without_an_element_of_the_other_is_refused(
         run(small, tmp_path / "run", initialize_from=trained)
 
 
+def test_training_starts_from_a_model_file(trained, bursts, tmp_path):
+    # What an exported file holds, without the network.
+    described = json.loads((trained / "training.json").read_text())
+    weights = load(trained / "last.ckpt")["state_dict"]
+    own = {
+        name.removeprefix("model."): value
+        for name, value in weights.items()
+        if name.startswith("model.")
+    }
+    earlier = {"seed": 7}
+    described["config"]["history"] = [earlier]
+    model = tmp_path / "model.pt"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("model/extra/metadata.json", json.dumps(described))
+        archive.writestr("model/extra/weights.pt", pack_weights(own))
+    still = dataclasses.replace(OPTIMIZER, num_steps=1, learning_rate=0.0)
+    output = run(bursts, tmp_path / "run", optimizer=still, initialize_from=model)
+    after = load(output)["state_dict"]
+    for name in own:
+        if name not in ("residual_cholesky",):
+            torch.testing.assert_close(after[f"model.{name}"], own[name])
+    history = json.loads((tmp_path / "run" / "training.json").read_text())["history"]
+    del described["config"]["history"]
+    assert history == [earlier, described["config"]]
+
+
+def test_starting_from_a_file_without_weights_is_refused(bursts, tmp_path):
+    model = tmp_path / "model.pt"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("model/extra/metadata.json", "{}")
+    with pytest.raises(ValueError, match=r"without metadata.json and weights.pt"):
+        run(bursts, tmp_path / "run", initialize_from=model)
+
+
 def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
     other = dataclasses.replace(MODEL, channels=8)
     with pytest.raises(ValueError, match="found a training of another network in"):
@@ -349,8 +385,10 @@ def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
 
 
 def test_starting_from_nothing_is_refused(bursts, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to start from"):
+    with pytest.raises(FileNotFoundError, match=r"found no model .*nothing"):
         run(bursts, tmp_path / "run", initialize_from=tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to start from"):
+        run(bursts, tmp_path / "run", initialize_from=tmp_path)
 
 
 def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
