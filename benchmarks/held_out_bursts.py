@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from openmm import unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import load_reference
-from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
+from openmm_diffmd.data.held_out import held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
@@ -180,27 +179,3 @@ def _run(
             for recorded in run_segment(context, integrator, NUM_FRAMES, steps):
                 writer.write(segment, recorded)
     partial.replace(output)
-
-
-def segments_of(trajectory: Trajectory, mask: NDArray[np.bool_]) -> list[range]:
-    """
-    List unbroken pieces of marked frames.
-
-    Parameters
-    ----------
-    trajectory : Trajectory
-        Frames.
-    mask : ndarray of bool, shape (n_frames,)
-        Marked frames.
-
-    Returns
-    -------
-    list of range
-        Each within one segment.
-    """
-    pieces = []
-    for found in contiguous_ranges(mask):
-        own = trajectory.segments[found.start : found.stop]
-        cuts = [0, *(1 + np.flatnonzero(np.diff(own))).tolist(), len(own)]
-        pieces += [range(found.start + a, found.start + b) for a, b in pairwise(cuts)]
-    return pieces
