@@ -1,5 +1,6 @@
 """Frictionless pieces of reference dynamics that a model has never seen."""
 
+import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -84,7 +85,7 @@ def pick_frames(
 
 
 def make_bursts(
-    reference: Path, metadata: ModelMetadata, count: int, output: Path
+    reference: Path, metadata: ModelMetadata, count: int, folder: Path
 ) -> Trajectory:
     """
     Run the reference's force without friction from frames of its test part.
@@ -97,8 +98,9 @@ def make_bursts(
         The model that is to be tested.
     count : int
         Bursts.
-    output : path-like
-        File to write; read, if it was written by the same call.
+    folder : path-like
+        Where to write a file, named by molecule and starting frames, and to look for
+        it first.
 
     Returns
     -------
@@ -108,8 +110,7 @@ def make_bursts(
     Raises
     ------
     ValueError
-        If the file is of another call, or the reference does not say what its force
-        is.
+        If the reference does not say what its force is.
     """
     trajectory = read_reference(reference)
     frames = pick_frames(trajectory, metadata, count)
@@ -117,6 +118,9 @@ def make_bursts(
         "reference_sha256": sha256(Path(reference).read_bytes()).hexdigest(),
         "frames": frames.tolist(),
     }
+    digest = sha256(json.dumps(made_of).encode()).hexdigest()[:8]
+    molecule = Path(str(trajectory.provenance.get("molecule", "molecule"))).stem
+    output = folder / f"bursts_{molecule}_{digest}.h5"
     if not output.is_file():
         if trajectory.velocities is None or "potential" not in trajectory.provenance:
             raise ValueError(
@@ -124,12 +128,7 @@ def make_bursts(
                 "force, expected a file of openmm-diffmd reference"
             )
         _run(reference, trajectory, frames, made_of, output)
-    bursts = read_reference(output)
-    if bursts.provenance.get("made_of") != made_of:
-        raise ValueError(
-            f"found {output} made of another reference or of other frames; remove it"
-        )
-    return bursts
+    return read_reference(output)
 
 
 def _run(

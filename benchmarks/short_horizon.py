@@ -18,27 +18,22 @@ Writes ``short_horizon.json``:
 
 import argparse
 import json
-import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 import torch
-from held_out_bursts import make_bursts
 from machine import describe_machine
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import unit
+from short_horizon_cases import NUM_PREDICTED, Cases, md17_cases, reference_cases
 
-from openmm_diffmd.analysis.loading import load_frames
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
-from openmm_diffmd.data.md17 import read_md17
-from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
 from openmm_diffmd.integrator import replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
@@ -48,83 +43,8 @@ from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
 REFERENCE = PRETRAINED / "ethanol_reference.h5"
-NUM_KNOWN, NUM_PREDICTED, STRIDE = 10, 20, 10
-FRACTIONS = (0.6, 0.2, 0.2)
 ANGSTROM_PER_NM = 10.0
 MAX_RESAMPLES = 100
-
-
-@dataclass(frozen=True)
-class Cases:
-    """
-    What is to be predicted.
-
-    Attributes
-    ----------
-    topology : openmm.app.Topology
-        The molecule.
-    positions, velocities : ndarray, shape (n_cases, n_atoms, 3), nm and nm/ps
-        The last known frame.
-    truth : ndarray, shape (n_cases, 20, n_atoms, 3), nm
-        The frames after it.
-    spacing_fs : float
-        Time between them, fs.
-    source : dict
-        Where they are from.
-    """
-
-    topology: app.Topology
-    positions: Array
-    velocities: Array
-    truth: Array
-    spacing_fs: float
-    source: dict[str, Any]
-
-
-def reference_cases(
-    model: DiffusionModel, reference: Path, count: int, output: Path
-) -> Cases:
-    """Make cases of the reference's force, from its test part."""
-    path = output / f"bursts_{model.metadata.name}.h5"
-    bursts = make_bursts(reference, model.metadata, count, path)
-    if bursts.velocities is None:
-        raise ValueError(f"found {path} without velocities, expected them")
-    shape = (-1, NUM_KNOWN + NUM_PREDICTED, bursts.n_atoms, 3)
-    x = bursts.positions.reshape(shape).astype(np.float64)
-    v = bursts.velocities.reshape(shape).astype(np.float64)
-    return Cases(
-        topology=load_frames(path)[0].topology.to_openmm(),
-        positions=x[:, NUM_KNOWN - 1],
-        velocities=v[:, NUM_KNOWN - 1],
-        truth=x[:, NUM_KNOWN:],
-        spacing_fs=float(bursts.provenance["frame_interval_fs"]),
-        source=dict(bursts.provenance),
-    )
-
-
-def md17_cases(path: Path, frame_interval_fs: float, count: int) -> Cases:
-    """Take cases from the last fifth of an original MD17 file."""
-    frames = read_md17(path, frame_interval_fs)
-    if frames.velocities is None:
-        raise ValueError(f"found {path} without velocities, expected them")
-    test = contiguous_split(frames.segments, 0, FRACTIONS).test
-    first = test.start + (NUM_KNOWN - 1) * STRIDE
-    last = test.stop - 1 - NUM_PREDICTED * STRIDE
-    if last < first:
-        raise ValueError(
-            f"found {len(test)} frames in the last fifth of {path}, expected at least "
-            f"{(NUM_KNOWN + NUM_PREDICTED - 1) * STRIDE + 1}: bring the whole file"
-        )
-    starts = np.unique(np.linspace(first, last, count).astype(int))
-    later = STRIDE * np.arange(1, NUM_PREDICTED + 1)
-    return Cases(
-        topology=load_frames(path)[0].topology.to_openmm(),
-        positions=frames.positions[starts].astype(np.float64),
-        velocities=frames.velocities[starts].astype(np.float64),
-        truth=frames.positions[starts[:, None] + later].astype(np.float64),
-        spacing_fs=STRIDE * frame_interval_fs,
-        source=dict(frames.provenance),
-    )
 
 
 def frames_per_lag(model: DiffusionModel, spacing_fs: float) -> int:
@@ -215,15 +135,15 @@ def measure(
 
 
 def print_rows(
-    name: str, cases: Cases, rows: dict[str, Any], model: DiffusionModel, real: str
+    cases: Cases, rows: dict[str, Any], model: DiffusionModel, *, real: bool
 ) -> None:
     """Print a table."""
     each = frames_per_lag(model, cases.spacing_fs)
     horizon = NUM_PREDICTED * cases.spacing_fs
     print(
-        f"\n{name}: {len(cases.positions)} cases, {horizon:g} fs ahead, compared at "
-        f"{NUM_PREDICTED // each} of {NUM_PREDICTED} frames, each "
-        f"{each * cases.spacing_fs:g} fs\n"
+        f"\n{model.metadata.name}, {cases.molecule}: {len(cases.positions)} cases, "
+        f"{horizon:g} fs ahead, compared at {NUM_PREDICTED // each} of "
+        f"{NUM_PREDICTED} frames, each {each * cases.spacing_fs:g} fs\n"
     )
     lines = [
         [
@@ -237,14 +157,13 @@ def print_rows(
     if not real:
         lines.append(["floor (no friction: the state decides)", "0", "0", ""])
     print(format_columns(["Angstrom", "ADE", "FDE", "best of the draws"], lines))
-    molecule = real or re.split(r"\W|_", name)[0]
     published = {
-        method: table[molecule]
+        method: table[cases.molecule]
         for method, table in PUBLISHED.items()
-        if molecule in table
+        if cases.molecule in table
     }
     if not published:
-        print(f"no published row is of {molecule!r}")
+        print(f"no published row is of {cases.molecule!r}")
         return
     text = ", ".join(f"{m} {a:.3f}/{f:.3f}" for m, (a, f) in published.items())
     if real:
@@ -279,20 +198,19 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(arguments.threads)
     arguments.output.mkdir(parents=True, exist_ok=True)
     references = arguments.references or [REFERENCE]
-    if arguments.data is None and len(references) != len(arguments.models):
+    if not arguments.data and len(references) != len(arguments.models):
         parser.error(
             f"found {len(references)} references and {len(arguments.models)} models, "
             "expected one reference for each model"
         )
-    results = {}
-    real = ""
-    if arguments.data:
-        real = re.sub(r"^md17_|2017$", "", arguments.data.stem.split("-")[0])
+    results = []
+    real = arguments.data is not None
+    if real:
         references = [arguments.data] * len(arguments.models)
     for path, reference in zip(arguments.models, references, strict=True):
         try:
             model = load_model(path)
-            if arguments.data:
+            if real:
                 cases = md17_cases(
                     arguments.data, arguments.frame_interval_fs, arguments.cases
                 )
@@ -303,24 +221,26 @@ def main(words: Sequence[str] | None = None) -> None:
             rows = measure(model, cases, arguments.samples, arguments.seed)
         except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
             sys.exit(f"short_horizon: {path}: {error}")
-        name = model.metadata.name
-        print_rows(name, cases, rows, model, real)
-        results[str(path)] = {
-            "model": {"name": name, "sha256": model.sha256},
-            "lag_time_fs": model.metadata.lag_time_fs,
-            "cases": len(cases.positions),
-            "spacing_fs": cases.spacing_fs,
-            "frames_per_lag": frames_per_lag(model, cases.spacing_fs),
-            "source": cases.source,
-            "rows": rows,
-        }
+        print_rows(cases, rows, model, real=real)
+        results.append(
+            {
+                "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "molecule": cases.molecule,
+                "lag_time_fs": model.metadata.lag_time_fs,
+                "cases": len(cases.positions),
+                "spacing_fs": cases.spacing_fs,
+                "frames_per_lag": frames_per_lag(model, cases.spacing_fs),
+                "source": cases.source,
+                "rows": rows,
+            }
+        )
     written = {
         "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
         "machine": describe_machine(),
-        "original_md17": bool(real),
+        "original_md17": real,
         "seed": arguments.seed,
         "published": PUBLISHED,
-        "models": results,
+        "results": results,
     }
     path = arguments.output / "short_horizon.json"
     path.write_text(json.dumps(to_plain(written), indent=1) + "\n")

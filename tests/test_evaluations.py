@@ -182,7 +182,7 @@ def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
     }
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(50)]
     reference = write(tmp_path / "reference.h5", model, frames, provenance)
-    made = bursts.make_bursts(reference, model.metadata, 4, tmp_path / "bursts.h5")
+    made = bursts.make_bursts(reference, model.metadata, 4, tmp_path)
     assert made.n_frames == 4 * 30
     assert made.provenance["made_of"]["frames"] == [40, 43, 46, 49]
     # Verlet's steps of 0.5 fs are early by (w h)^2/24 of the phase.
@@ -191,22 +191,21 @@ def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
     bound = 2 * (FREQUENCY * 0.0005) ** 2 / 24 * phase.max() * np.abs(x).max() + 1e-6
     assert np.abs(made.positions[30:60] - expected).max() < bound
     # Read the second time; another number of bursts is another file.
-    modified = (tmp_path / "bursts.h5").stat().st_mtime_ns
-    bursts.make_bursts(reference, model.metadata, 4, tmp_path / "bursts.h5")
-    assert (tmp_path / "bursts.h5").stat().st_mtime_ns == modified
-    with pytest.raises(ValueError, match="of other frames; remove it"):
-        bursts.make_bursts(reference, model.metadata, 3, tmp_path / "bursts.h5")
+    (file,) = tmp_path.glob("bursts_molecule_*.h5")
+    modified = file.stat().st_mtime_ns
+    bursts.make_bursts(reference, model.metadata, 4, tmp_path)
+    assert file.stat().st_mtime_ns == modified
+    bursts.make_bursts(reference, model.metadata, 3, tmp_path)
+    assert len(list(tmp_path.glob("bursts_molecule_*.h5"))) == 2
 
 
 def test_short_horizon_of_the_exact_flow_is_exact(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    save_stub_model(
-        tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE), name="ethanol"
-    )
-    model = load_model(tmp_path / "flow.pt")
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(4), 30)
     provenance = {
+        "molecule": "ethanol",
         "temperature_K": TEMPERATURE,
         "potential": str(harmonic_xml(tmp_path, 9)),
     }
@@ -221,7 +220,7 @@ def test_short_horizon_of_the_exact_flow_is_exact(
         ]
     )
     written = json.loads((tmp_path / "short_horizon.json").read_text())
-    found = written["models"][str(tmp_path / "flow.pt")]
+    (found,) = written["results"]
     assert (found["cases"], found["frames_per_lag"]) == (6, 2)
     rows = found["rows"]
     assert len(rows["diffmd"]["by_frame"]) == 10
@@ -265,10 +264,10 @@ def test_published_rows_are_comparable_on_original_md17_only(
         "--cases=5",
         f"--output={tmp_path}",
     ]
-    short_horizon = command("short_horizon")
+    short_horizon, cases_of = command("short_horizon"), command("short_horizon_cases")
     # Atoms of the stub lie on top of each other: no distance tells its bonds.
     bonded = Ensemble(mdtraj.Topology.from_openmm(topology), 1.0, [np.zeros((1, 9, 3))])
-    monkeypatch.setattr(short_horizon, "load_frames", lambda path: (bonded, {}))
+    monkeypatch.setattr(cases_of, "load_frames", lambda path: (bonded, {}))
     short_horizon.main(arguments)
     printed = capsys.readouterr().out
     assert "published on this data, ADE/FDE over all 20 frames: EGNN 0.268" in printed
@@ -285,7 +284,7 @@ def test_published_rows_are_comparable_on_original_md17_only(
     backward = (file[first] - file[first - 1]) / 0.0005
     np.testing.assert_allclose(cases.velocities[0], backward, atol=1e-6)
     found = json.loads((tmp_path / "short_horizon.json").read_text())
-    rows = found["models"][str(tmp_path / "flow.pt")]["rows"]
+    rows = found["results"][0]["rows"]
     assert rows["diffmd"]["ade"] < 0.2 * rows["persistence"]["ade"]
     harmonic_md17(tmp_path / "md17_short.npz", 1001)
     with pytest.raises(SystemExit, match="found 200 frames in the last fifth"):
