@@ -28,6 +28,7 @@ from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
+    event_table,
     goal_lines,
     structure_table,
     temperature_table,
@@ -266,6 +267,8 @@ def _print_tables(
 ) -> None:
     print(structure_table(prepared, rows), end="\n\n")
     print(temperature_table(prepared, rows), end="\n\n")
+    if events := event_table(prepared, rows):
+        print(events, end="\n\n")
     print(cost_table(costs), end="\n\n")
     for note in notes:
         print(note, end="\n\n")

@@ -9,6 +9,7 @@ from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
+    event_table,
     goal_lines,
     structure_table,
     temperature_table,
@@ -87,6 +88,7 @@ def analyze(
             title,
             structure_table(prepared, rows),
             temperature_table(prepared, rows),
+            *filter(None, [event_table(prepared, rows)]),
             *(f"{name}\n{goal_lines(goals)}" for name, goals in verdicts.items()),
         ]
     )

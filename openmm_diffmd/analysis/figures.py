@@ -6,6 +6,7 @@ from statistics import fmean
 
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.dynamics import Spectrum
+from openmm_diffmd.analysis.rare_events import EventRate
 from openmm_diffmd.analysis.stability import Stability
 from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
 
@@ -44,6 +45,8 @@ class Figures:
         Test of the distribution of the kinetic energy.
     spectrum_overlap : float or None
         Common area of the velocity spectra.
+    events : mapping or None
+        Rates of turning groups and of protons; empty where the molecule has none.
     """
 
     n_replicas: int
@@ -59,6 +62,7 @@ class Figures:
     temperatures: Mapping[str, ElementTemperature] | None = None
     kinetic_energy: KineticEnergyTest | None = None
     spectrum_overlap: float | None = None
+    events: Mapping[str, EventRate] | None = None
 
     def mean_divergence(self, kind: str) -> float | None:
         """

@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 
 from openmm_diffmd.analysis.figures import Figures
+from openmm_diffmd.analysis.rare_events import EventRate
 from openmm_diffmd.analysis.temperature import ElementTemperature
 
 MAX_TEMPERATURE_DEVIATION = 0.03
 MAX_H_R_FACTOR = 1.5
 MAX_REDRAWN = 1e-4
+MAX_RATE_DEVIATION = 2.0
+MAX_RATE_ERROR = 0.2
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ def judge(
     -------
     list of Goal
         No broken bond; temperature of each element within 3 % of the reference's;
-        h(r) error at most 1.5 times the floor; at most one lag in 10^4 redrawn.
+        h(r) error at most 1.5 times the floor; rates of rare events within two
+        standard errors of the reference's; at most one lag in 10^4 redrawn.
         A figure that could not be measured is a goal missed. A temperature outside
         by less than two standard errors, or known to no better than 3 %, is
-        undecided: run longer.
+        undecided: run longer. So is a rate that agrees only because its error is
+        above 20 %, or that is two to three errors off.
     """
     goals = [
         Goal(
@@ -85,6 +90,9 @@ def judge(
                 factor <= MAX_H_R_FACTOR,
             )
         )
+    for kind, target_rate in (reference.events or {}).items():
+        our_rate = None if found.events is None else found.events[kind]
+        goals.append(_rate_goal(kind, our_rate, target_rate))
     if redrawn is not None:
         goals.append(
             Goal(
@@ -116,5 +124,26 @@ def _temperature_goal(
         name,
         f"{100 * deviation:+.1f} +- {100 * error:.1f} % "
         f"({100 * (ours.value / ours.expected - 1):+.1f} % of equipartition)",
+        passed,
+    )
+
+
+def _rate_goal(kind: str, ours: EventRate | None, target: EventRate) -> Goal:
+    name = f"rate of {kind} events within {MAX_RATE_DEVIATION:g} errors of it"
+    if ours is None:
+        return Goal(name, "not measured", passed=False)
+    deviation = abs(ours.deviation(target))
+    error = math.hypot(ours.error, target.error)
+    passed: bool | None = None
+    # Where the reference saw none, to see none either is all that can be asked.
+    known = error <= MAX_RATE_ERROR * target.rate or target.n_events == 0
+    if deviation <= MAX_RATE_DEVIATION and known:
+        passed = True
+    elif deviation > MAX_RATE_DEVIATION + 1.0:
+        passed = False
+    return Goal(
+        name,
+        f"{ours.rate:.0f} +- {ours.error:.0f} beside {target.rate:.0f} +- "
+        f"{target.error:.0f} per ns",
         passed,
     )

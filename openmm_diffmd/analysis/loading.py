@@ -1,4 +1,4 @@
-"""Ensembles from files: rollouts with their sidecar, references."""
+"""Ensembles from files: rollouts with their sidecar, references, bare frames."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,14 +6,18 @@ from typing import Any
 
 import mdtraj
 import numpy as np
+from ase.data import covalent_radii
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.readers import read_reference, read_trajectory
 
 FloatArray = NDArray[np.floating]
+BOND_FACTOR = 1.3
+"""Atoms are bonded up to this many times the sum of their covalent radii."""
+NM_PER_ANGSTROM = 0.1
 
 
 def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
@@ -127,13 +131,7 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
         If frames are not evenly spaced in time.
     """
     data = read_reference(path)
-    topology = mdtraj.Topology()
-    residue = topology.add_residue("MOL", topology.add_chain())
-    for index, number in enumerate(data.atomic_numbers):
-        element = mdtraj.element.Element.getByAtomicNumber(int(number))
-        topology.add_atom(f"{element.symbol}{index + 1}", element, residue)
-    for i, j in data.bonds:
-        topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
+    topology = _topology(data.atomic_numbers, data.bonds)
     cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(
         [np.diff(t.astype(np.float64)) for t in np.split(data.times, cuts)]
@@ -151,3 +149,65 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
         velocities=None if data.velocities is None else np.split(data.velocities, cuts),
     )
     return ensemble, data.provenance
+
+
+def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
+    """
+    Read frames of one molecule for their structure, whatever their times.
+
+    Parameters
+    ----------
+    path : path-like
+        MD17 or rMD17 npz, or MDTraj HDF5.
+
+    Returns
+    -------
+    ensemble : Ensemble
+        One replica in the order of time, without velocities; its frame interval is
+        the mean one, and may hide gaps. Where the file has no bonds, they are the
+        pairs whose mean distance is below 1.3 times the sum of the covalent radii.
+    provenance : mapping
+        What made the frames.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is of no supported kind, or has fewer than two frames.
+    """
+    data = read_trajectory(path)
+    if data.n_frames < 2:
+        raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
+    bonds = data.bonds
+    if len(bonds) == 0:
+        bonds = _bonds_by_distance(data.positions, data.atomic_numbers)
+    ensemble = Ensemble(
+        topology=_topology(data.atomic_numbers, bonds),
+        frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
+        positions=[data.positions],
+    )
+    return ensemble, data.provenance
+
+
+def _topology(
+    atomic_numbers: NDArray[np.integer], bonds: NDArray[np.integer]
+) -> mdtraj.Topology:
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("MOL", topology.add_chain())
+    for index, number in enumerate(atomic_numbers):
+        element = mdtraj.element.Element.getByAtomicNumber(int(number))
+        topology.add_atom(f"{element.symbol}{index + 1}", element, residue)
+    for i, j in bonds:
+        topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
+    return topology
+
+
+def _bonds_by_distance(
+    positions: FloatArray, atomic_numbers: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    radii = NM_PER_ANGSTROM * covalent_radii[atomic_numbers]
+    first, second = np.triu_indices(len(atomic_numbers), 1)
+    distances = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
+    bonded = distances.mean(axis=0) < BOND_FACTOR * (radii[first] + radii[second])
+    return np.stack([first[bonded], second[bonded]], axis=1)

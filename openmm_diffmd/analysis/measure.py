@@ -21,6 +21,7 @@ from openmm_diffmd.analysis.dynamics import (
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Curves, Figures, Row
+from openmm_diffmd.analysis.rare_events import event_rates
 from openmm_diffmd.analysis.stability import Stability, bond_lengths, stability
 from openmm_diffmd.analysis.temperature import (
     element_temperatures,
@@ -110,6 +111,7 @@ def prepare_reference(
         if with_velocities
         else None,
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
+        events=event_rates(ensemble),
     )
     return Reference(
         ensemble=ensemble,
@@ -211,6 +213,7 @@ def measure(
             if with_velocities
             else None,
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
+            events=event_rates(part),
         ),
         Curves(stable, h, found, spectrum),
     )

@@ -121,6 +121,52 @@ def temperature_table(reference: Reference, rows: Sequence[Row]) -> str:
     return format_columns(["K, centre-of-mass frame", *symbols], lines)
 
 
+def event_table(reference: Reference, rows: Sequence[Row]) -> str:
+    """
+    Write the rates of rare events of each row, with standard errors.
+
+    Parameters
+    ----------
+    reference : Reference
+        The reference.
+    rows : sequence of Row
+        What was run.
+
+    Returns
+    -------
+    str
+        A table; empty where the molecule has no such group.
+    """
+    own = reference.figures.events
+    if not own:
+        return ""
+    header = ["events of one group, 1/ns"]
+    for kind, rate in own.items():
+        many = f" (x {rate.n_groups})" if rate.n_groups > 1 else ""
+        header.append(f"{kind}{many}")
+        if rate.share is not None:
+            header.append("share of time, %")
+    lines = []
+    for name, figures in [
+        *((row.name, row.figures) for row in rows),
+        ("reference", reference.figures),
+    ]:
+        cells = []
+        for kind in own:
+            found = figures.events[kind] if figures.events else None
+            cells.append(
+                "-" if found is None else f"{found.rate:.0f} +- {found.error:.0f}"
+            )
+            if own[kind].share is not None:
+                cells.append(
+                    "-"
+                    if found is None or found.share is None or found.share_error is None
+                    else f"{100 * found.share:.2f} +- {100 * found.share_error:.2f}"
+                )
+        lines.append([name, *cells])
+    return format_columns(header, lines)
+
+
 def goal_lines(goals: Sequence[Goal]) -> str:
     """
     Write the goals and a last line that counts them.

@@ -55,9 +55,15 @@ class LagRefusedError(RuntimeError):
         What is wrong with the last draw.
     num_draws : int
         Draws refused.
+
+    Attributes
+    ----------
+    lag, molecule : int
+        The same.
     """
 
     def __init__(self, lag: int, molecule: int, fault: str, num_draws: int) -> None:
+        self.lag, self.molecule = lag, molecule
         super().__init__(
             f"lag {lag}, molecule {molecule}: {fault}, after {num_draws} draws; start "
             "from a relaxed geometry, lower the temperature, or use a model trained on "

@@ -60,12 +60,15 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     # stochastic; 10 % of temperature is more than 10 standard errors here.
     hot = gaussian_ethanol(4, 2000, seed=3, temperature=550.0, spread=0.008)
     verdicts = judge(measure("hot", hot, reference).figures, reference.figures, 1e-3)
+    # Its atoms are too stiff to turn: rates of 0 agree.
     assert [goal.passed for goal in verdicts] == [
         True,
         False,
         False,
         False,
         False,
+        True,
+        True,
         False,
     ]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from openmm_diffmd.analysis.short_horizon import displacement_errors
+from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
 
 
 def test_errors_of_a_drift_are_the_closed_form():
@@ -26,6 +26,24 @@ def test_error_of_gaussian_samples_is_the_chi_mean():
     found = displacement_errors(samples, np.zeros((10, 20, 9, 3)))
     error = 0.1 * np.sqrt((3 - 8 / np.pi) / (10 * 5 * 20 * 9))
     assert found.ade == pytest.approx(0.1 * np.sqrt(8 / np.pi), abs=4 * error)
+
+
+def test_error_of_the_mean_is_that_of_the_cases():
+    # Cases off by 1 and by 3, each in all frames and samples.
+    samples = np.zeros((2, 5, 20, 9, 3))
+    truth = np.zeros((2, 20, 9, 3))
+    truth[0, ..., 0], truth[1, ..., 0] = 1.0, 3.0
+    found = displacement_errors(samples, truth)
+    assert found.ade == found.fde == 2.0
+    assert found.ade_error == found.fde_error == pytest.approx(1.0)
+    assert np.isnan(displacement_errors(samples[:1], truth[:1]).ade_error)
+
+
+def test_published_rows_are_of_eight_molecules():
+    assert {len(table) for table in PUBLISHED.values()} == {8}
+    for table in PUBLISHED.values():
+        assert all(ade < fde for ade, fde in table.values())
+    assert PUBLISHED["GeoTDM"]["ethanol"] == (0.115, 0.209)
 
 
 def test_shapes_that_do_not_fit_are_refused():

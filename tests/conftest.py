@@ -9,7 +9,7 @@ def shared_data():
     """Folder of real MD17, rMD17 and ISO17 frames; they are not in the project."""
     places = [
         Path(os.environ.get("DIFFMD_TEST_DATA", "")),
-        Path(__file__).parents[3] / "shared" / "data",
+        Path(__file__).parents[2] / "shared" / "data",
     ]
     for place in places:
         if (place / "md17").is_dir():

@@ -1,0 +1,215 @@
+"""
+Compare a rollout with real frames, and say how much of the difference is the force's.
+
+The model was trained on another force than the real frames are of: GFN2-xTB beside the
+PBE of rMD17. Three sets of frames are compared in pairs: the rollout, the reference
+(the force the model was trained on) and the real ones, by h(r) and by the distributions
+of bonds, angles and dihedrals; beside them what chance alone makes, half against half.
+The user brings the real frames, in MD17's or rMD17's form:
+
+    OMP_NUM_THREADS=1 python benchmarks/real_md17.py --data rmd17_ethanol.npz
+
+Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17.json``.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import openmm
+from machine import describe_machine
+
+from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.controls import starting_frames
+from openmm_diffmd.analysis.distributions import (
+    Histogram,
+    common_share,
+    h_r_error,
+    marginal_divergences,
+    marginals,
+    pair_distances,
+)
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_frames, load_reference, load_rollout
+from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
+from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+REFERENCE = PRETRAINED / "ethanol_reference.h5"
+EQUILIBRATION_PS = 2.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """h(r) of a set of frames, and its bonds, angles and dihedrals."""
+
+    h_r: Histogram
+    marginals: dict[str, dict[str, Histogram]]
+
+
+def shape_of(ensemble: Ensemble) -> Shape:
+    """Measure one set of frames."""
+    return Shape(pair_distances(ensemble), marginals(ensemble))
+
+
+def compare(one: Shape, other: Shape) -> dict[str, Any]:
+    """Compare two sets of frames."""
+    divergences = marginal_divergences(one.marginals, other.marginals)
+    return {
+        "h_r_error": h_r_error(one.h_r, other.h_r),
+        "divergences": {
+            kind: fmean(divergences[kind].values()) if divergences[kind] else None
+            for kind in KINDS
+        },
+        "by_group": divergences,
+    }
+
+
+def compare_all(
+    rollout: Ensemble, reference: Ensemble, real: Ensemble
+) -> dict[str, Any]:
+    """
+    Compare the three sets in pairs.
+
+    Returns
+    -------
+    dict
+        ``rows``: of each pair; ``share``: of the rollout's difference to the real
+        frames what the reference has at the same distances and of the same sign.
+
+    Raises
+    ------
+    ValueError
+        If they are not of one molecule.
+    """
+    sets = {"rollout": rollout, "reference": reference, "real": real}
+    kinds = {name: sorted(ensemble.symbols) for name, ensemble in sets.items()}
+    if not kinds["rollout"] == kinds["reference"] == kinds["real"]:
+        raise ValueError(f"found different molecules: {kinds}; expected one")
+    shapes = {name: shape_of(ensemble) for name, ensemble in sets.items()}
+    rows = {
+        f"{one} - {other}": compare(shapes[one], shapes[other])
+        for one, other in (
+            ("rollout", "real"),
+            ("reference", "real"),
+            ("rollout", "reference"),
+        )
+    }
+    for name, ensemble in sets.items():
+        first, second = ensemble.halves()
+        rows[f"{name}, half - half"] = compare(shape_of(first), shape_of(second))
+    share = common_share(*(shapes[name].h_r for name in sets))
+    return {"rows": rows, "share": share}
+
+
+def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, int]:
+    """Cut the equilibration and what comes after a broken bond."""
+    means = np.concatenate(bond_lengths(reference)).mean(axis=0)
+    stable = stability(ensemble, means)
+    longest = max(len(p) for p in ensemble.positions)
+    skipped = round(EQUILIBRATION_PS / ensemble.frame_interval)
+    skipped = min(skipped, longest // 4)
+    starts = [skipped] * ensemble.n_replicas
+    return ensemble.window(starts, list(stable.stable_frames)), stable.n_broken
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print what was found."""
+    header = ["", "h(r)\nerror", "JSD bonds\nbits", "JSD angles\nbits"]
+    header.append("JSD dihedr.\nbits")
+    lines = []
+    for name, row in result["rows"].items():
+        cells = [
+            "-" if value is None else f"{value:.4f}"
+            for value in row["divergences"].values()
+        ]
+        lines.append([name, f"{row['h_r_error']:.3f}", *cells])
+    print(format_columns(header, lines))
+    share = 100 * result["share"]
+    print(
+        f"\nOf the rollout's difference to the real frames {share:.0f} % is the "
+        "reference's: at the same distances, of the same sign."
+    )
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="real frames, npz")
+    parser.add_argument("--model", default="ethanol")
+    parser.add_argument("--reference", type=Path, default=REFERENCE)
+    parser.add_argument("--rollout", type=Path, help=".json of one that was made")
+    parser.add_argument("--replicas", type=int, default=16)
+    parser.add_argument("--length-ps", type=float, default=25.0, help="of a replica")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("rollout"))
+    arguments = parser.parse_args(words)
+    # TorchScript is deprecated upstream; one module of ours names it.
+    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+    set_threads(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        real, of_real = load_frames(arguments.data)
+        reference, provenance = load_reference(arguments.reference)
+        made = arguments.rollout
+        if made is None:
+            model = load_model(arguments.model)
+            lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+            interval = max(reference.frame_interval, lag)
+            starts, _ = starting_frames(
+                at_interval(reference, interval), arguments.replicas
+            )
+            made = roll_out(
+                model,
+                reference.topology.to_openmm(),
+                starts,
+                arguments.output / "real_md17",
+                RolloutSettings(
+                    length_ps=arguments.length_ps,
+                    frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+                    seed=arguments.seed,
+                ),
+            ).path
+        rollout, sidecar = load_rollout(made)
+        rollout, n_broken = without_breaks(rollout, reference)
+        result = compare_all(rollout, reference, real)
+    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
+        sys.exit(f"real_md17: {error}")
+    print(
+        f"\n{sidecar.model_name}: {rollout.length:g} ps of the model ({n_broken} of "
+        f"{sidecar.num_replicas} replicas broke), {reference.length:g} ps of "
+        f"{provenance.get('potential', 'the reference')}, {real.n_frames} frames of "
+        f"{of_real.get('data', arguments.data.name)}\n"
+    )
+    print_table(result)
+    written = {
+        "command": " ".join(["python", "benchmarks/real_md17.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "data": dict(of_real)
+        | {"sha256": sha256(arguments.data.read_bytes()).hexdigest()},
+        "frames": real.n_frames,
+        "reference": dict(provenance),
+        "rollout": to_plain(sidecar),
+        "broken": n_broken,
+        **result,
+    }
+    path = arguments.output / "real_md17.json"
+    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    print(f"\nIn {arguments.output}: real_md17.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What `reliability.py` prints, draws and writes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from openmm_diffmd.analysis.early_warning import EventWarning
+from openmm_diffmd.analysis.reliability import Reliability
+from openmm_diffmd.analysis.report import format_columns
+
+QUANTITIES = ("position", "velocity")
+UNITS = ("nm", "nm/ps")
+COLORS = ("#3c3c3c", "#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e")
+
+
+def print_tables(
+    rows: dict[str, dict[str, Reliability]], runs: dict[str, dict[str, Any]]
+) -> None:
+    """Print what was found."""
+    header = ["", "error /\nspread", "calibration\nerror", "slope"]
+    header += ["rank\ncorrelation", "best\npossible", "atoms"]
+    lines = [
+        [
+            f"{symbol} {name}",
+            f"{r.ratio:.2f}",
+            f"{r.calibration_error:.2f}",
+            f"{r.slope:.2f}",
+            f"{r.correlation:.2f}",
+            f"{r.best_correlation:.2f}",
+            f"{r.n_samples}",
+        ]
+        for symbol, quantities in rows.items()
+        for name, r in quantities.items()
+    ]
+    print("\n" + format_columns(header, lines), end="\n\n")
+    if not runs:
+        return
+    header = ["", "refused\nlags", "broken", "first of\na series"]
+    header += ["area under ROC\nat the lag", "5 lags\nbefore", "10 lags\nbefore"]
+    header += ["warned at\nthe lag", "median lead\nlags"]
+    lines = []
+    for name, run in runs.items():
+        w: EventWarning | None = run["warning"]
+        cells = ["-"] * 5
+        if w is not None:
+            cells = [f"{w.area[k]:.2f}" for k in (0, 5, 10)]
+            cells += [f"{100 * w.detected[0]:.0f} %", f"{np.median(w.lead):g}"]
+        lines.append(
+            [
+                name,
+                f"{run['refused']}",
+                f"{run['broken']}",
+                f"{len(run['before'])}",
+                *cells,
+            ]
+        )
+    print(format_columns(header, lines), end="\n\n")
+
+
+def draw(
+    rows: dict[str, dict[str, Reliability]],
+    runs: dict[str, dict[str, Any]],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw the reliability of each element, and the spread before refusals."""
+    figure = Figure(figsize=(11.0, 7.0), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
+    panels = figure.subplots(2, 2)
+    for index, name in enumerate(QUANTITIES):
+        panel = panels[0, index]
+        for (symbol, quantities), color in zip(rows.items(), COLORS, strict=False):
+            r = quantities[name]
+            panel.errorbar(
+                r.predicted,
+                r.found,
+                r.found_error,
+                color=color,
+                marker="o",
+                ms=3,
+                lw=1.2,
+                label=f"{symbol}: slope {r.slope:.2f}, error/spread {r.ratio:.2f}",
+            )
+        ends = [
+            min(q[name].predicted[0] for q in rows.values()),
+            max(q[name].predicted[-1] for q in rows.values()),
+        ]
+        panel.plot(ends, ends, "k:", lw=1.0, label="calibrated")
+        panel.set(xscale="log", yscale="log", title=f"one-lag {name}")
+        panel.set_xlabel(f"predicted spread, {UNITS[index]}")
+        panel.set_ylabel(f"true error, {UNITS[index]}")
+        panel.legend(frameon=False, fontsize=8)
+    traces, curves = panels[1]
+    for (name, run), color in zip(runs.items(), COLORS, strict=False):
+        w = run["warning"]
+        calm = run["calm"]
+        traces.axhline(np.median(calm), color=color, lw=0.8, ls=":")
+        if w is None:
+            continue
+        times = -np.arange(run["before"].shape[1])
+        low, middle, high = np.quantile(run["before"], [0.25, 0.5, 0.75], axis=0)
+        traces.plot(times, middle, color=color, lw=1.6, label=f"{name}, before refusal")
+        traces.fill_between(times, low, high, color=color, alpha=0.2, lw=0)
+        levels = np.sort(np.concatenate([calm, run["before"][:, 0]]))[::-1]
+        false = 1 - np.searchsorted(np.sort(calm), levels) / len(calm)
+        hits = 1 - np.searchsorted(np.sort(run["before"][:, 0]), levels) / len(
+            run["before"]
+        )
+        label = f"{name}: area {w.area[0]:.2f} ({w.n_events} refusals)"
+        curves.plot(false, hits, color=color, lw=1.6, label=label)
+    traces.set(title="Largest spread of a molecule (dotted: median far from refusals)")
+    traces.set(xlabel="lags before the refused one", ylabel="ordinary spreads")
+    traces.set_yscale("log")
+    curves.plot([0, 1], [0, 1], "k:", lw=1.0)
+    curves.set(title="Refused lags told from ordinary ones", xlabel="false alarms")
+    curves.set(ylabel="refusals found", xlim=(0, 1), ylim=(0, 1.02))
+    for panel in (traces, curves):
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False, fontsize=8)
+    for panel in panels.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def without_values(runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Replace the values of all lags by their quantiles."""
+    levels = (0.5, 0.9, 0.99, 0.999)
+    kept = {}
+    for name, run in runs.items():
+        calm = run["calm"]
+        kept[name] = {k: v for k, v in run.items() if k not in ("calm", "before")} | {
+            "ordinary_lags": len(calm),
+            "ordinary_quantiles": {
+                str(level): float(np.quantile(calm, level)) for level in levels
+            }
+            if len(calm)
+            else {},
+        }
+    return kept

@@ -1,0 +1,251 @@
+"""
+Predict 100 fs from 50 (GeoTDM's protocol), beside controls: ADE and FDE in Angstrom.
+
+Ten frames 5 fs apart are known, the next twenty are predicted, five times; the
+contiguous last fifth of the data is used. Compared are the frames that are whole lags
+of the model, for all rows alike: all twenty at a lag of 5 fs, every second at 10 fs.
+
+- Without ``--data`` the truth is the reference's own force without friction, from
+  frames of a thermostatted reference that the model was not trained on. Published
+  numbers are shown for context only: they are of other data.
+- With ``--data md17_MOLECULE.npz`` the truth is original MD17, and the published rows
+  of that molecule are comparable.
+
+Writes ``short_horizon.json``:
+
+    OMP_NUM_THREADS=1 python benchmarks/short_horizon.py --models ethanol
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from machine import describe_machine
+from numpy.typing import NDArray
+from openmm import unit
+from short_horizon_cases import NUM_PREDICTED, Cases, md17_cases, reference_cases
+
+from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
+from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.integrator import replicate
+from openmm_diffmd.integrator.molecules import describe_molecules
+from openmm_diffmd.integrator.propagator import Propagator
+from openmm_diffmd.integrator.settings import resolve_settings
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+Array = NDArray[np.float64]
+REFERENCE = PRETRAINED / "ethanol_reference.h5"
+ANGSTROM_PER_NM = 10.0
+MAX_RESAMPLES = 100
+
+
+def frames_per_lag(model: DiffusionModel, spacing_fs: float) -> int:
+    """Say which frames are whole lags: every how many-th."""
+    lag = model.metadata.lag_time_fs
+    each = round(lag / spacing_fs)
+    if each < 1 or abs(each * spacing_fs - lag) > 1e-6 or NUM_PREDICTED % each:
+        raise ValueError(
+            f"found a lag of {lag:g} fs and {NUM_PREDICTED} frames each "
+            f"{spacing_fs:g} fs, expected a lag of a whole number of frames that "
+            f"divides {NUM_PREDICTED}"
+        )
+    return each
+
+
+def run_model(
+    model: DiffusionModel, cases: Cases, samples: int, steps: int | None, seed: int
+) -> Array:
+    """
+    Predict with a model, without a bath.
+
+    Returns
+    -------
+    ndarray, shape (n_cases, n_samples, n_lags, n_atoms, 3), nm
+        Positions after each lag.
+    """
+    n_cases, n_atoms = cases.positions.shape[:2]
+    number = n_cases * samples
+    one = cases.positions[0] * unit.nanometer
+    replicas = replicate(cases.topology, one, number)
+    flow = model.metadata.dynamics == "flow"
+    settings = resolve_settings(
+        model.metadata,
+        friction=0.0 if flow else None,
+        num_sampling_steps=steps,
+        max_resamples=MAX_RESAMPLES,
+    )
+    molecules = describe_molecules(
+        replicas.topology, model.metadata, replicas.molecules
+    )
+    propagator = Propagator(model, molecules, settings, seed)
+    x, v = (
+        np.repeat(a, samples, axis=0).reshape(-1, 3)
+        for a in (cases.positions, cases.velocities)
+    )
+    each = frames_per_lag(model, cases.spacing_fs)
+    found = []
+    for _ in range(NUM_PREDICTED // each):
+        x, v = propagator.step(x, v)
+        found.append(x.reshape(n_cases, samples, n_atoms, 3))
+    return np.stack(found, axis=2)
+
+
+def predict(
+    model: DiffusionModel, cases: Cases, samples: int, seed: int
+) -> dict[str, Array]:
+    """Predict with the model and with the controls, at the frames that are lags."""
+    each = frames_per_lag(model, cases.spacing_fs)
+    lags = NUM_PREDICTED // each
+    rows = {}
+    if model.metadata.sampler["num_steps"]:
+        rows["diffmd"] = run_model(model, cases, samples, None, seed)
+    rows["mean only"] = run_model(model, cases, 1, 0, seed)
+    x, v = cases.positions[:, None, None], cases.velocities[:, None, None]
+    times = cases.spacing_fs / FEMTOSECONDS_PER_PICOSECOND * each
+    times = times * np.arange(1, lags + 1)[:, None, None]
+    rows["persistence"] = np.repeat(x, lags, axis=2)
+    rows["constant velocity"] = x + times * v
+    return rows
+
+
+def measure(
+    model: DiffusionModel, cases: Cases, samples: int, seed: int
+) -> dict[str, Any]:
+    """Measure ADE and FDE of every row."""
+    each = frames_per_lag(model, cases.spacing_fs)
+    truth = ANGSTROM_PER_NM * cases.truth[:, each - 1 :: each]
+    result = {}
+    for name, found in predict(model, cases, samples, seed).items():
+        predicted = ANGSTROM_PER_NM * found
+        errors = displacement_errors(predicted, truth)
+        distance = np.linalg.norm(predicted - truth[:, None], axis=-1)
+        result[name] = to_plain(errors) | {
+            "samples": predicted.shape[1],
+            "by_frame": distance.mean(axis=(0, 1, 3)).tolist(),
+        }
+    return result
+
+
+def print_rows(
+    cases: Cases, rows: dict[str, Any], model: DiffusionModel, *, real: bool
+) -> None:
+    """Print a table."""
+    each = frames_per_lag(model, cases.spacing_fs)
+    horizon = NUM_PREDICTED * cases.spacing_fs
+    print(
+        f"\n{model.metadata.name}, {cases.molecule}: {len(cases.positions)} cases, "
+        f"{horizon:g} fs ahead, compared at {NUM_PREDICTED // each} of "
+        f"{NUM_PREDICTED} frames, each {each * cases.spacing_fs:g} fs\n"
+    )
+    lines = [
+        [
+            row,
+            f"{r['ade']:.4f} +- {r['ade_error'] or 0:.4f}",
+            f"{r['fde']:.4f} +- {r['fde_error'] or 0:.4f}",
+            f"{r['min_ade']:.4f} / {r['min_fde']:.4f}" if r["samples"] > 1 else "",
+        ]
+        for row, r in rows.items()
+    ]
+    if not real:
+        lines.append(["floor (no friction: the state decides)", "0", "0", ""])
+    print(format_columns(["Angstrom", "ADE", "FDE", "best of the draws"], lines))
+    published = {
+        method: table[cases.molecule]
+        for method, table in PUBLISHED.items()
+        if cases.molecule in table
+    }
+    if not published:
+        print(f"no published row is of {cases.molecule!r}")
+        return
+    text = ", ".join(f"{m} {a:.3f}/{f:.3f}" for m, (a, f) in published.items())
+    if real:
+        print(f"published on this data, ADE/FDE over all 20 frames: {text}")
+        print(
+            "They see ten frames 5 fs apart; ours sees the last one and its velocity, "
+            "the backward difference over one frame of the file."
+        )
+    else:
+        print(f"context only, of original MD17 and not of this data: {text}")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["ethanol"])
+    parser.add_argument(
+        "--references", type=Path, nargs="+", help="one a model; ethanol's is bundled"
+    )
+    parser.add_argument("--data", type=Path, help="md17_MOLECULE.npz")
+    parser.add_argument("--frame-interval-fs", type=float, default=0.5, help="of it")
+    parser.add_argument("--cases", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("rollout"))
+    arguments = parser.parse_args(words)
+    # TorchScript is deprecated upstream; one module of ours names it.
+    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+    torch.set_num_threads(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    references = arguments.references or [REFERENCE]
+    if not arguments.data and len(references) != len(arguments.models):
+        parser.error(
+            f"found {len(references)} references and {len(arguments.models)} models, "
+            "expected one reference for each model"
+        )
+    results = []
+    real = arguments.data is not None
+    if real:
+        references = [arguments.data] * len(arguments.models)
+    for path, reference in zip(arguments.models, references, strict=True):
+        try:
+            model = load_model(path)
+            if real:
+                cases = md17_cases(
+                    arguments.data, arguments.frame_interval_fs, arguments.cases
+                )
+            else:
+                cases = reference_cases(
+                    model, reference, arguments.cases, arguments.output
+                )
+            rows = measure(model, cases, arguments.samples, arguments.seed)
+        except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
+            sys.exit(f"short_horizon: {path}: {error}")
+        print_rows(cases, rows, model, real=real)
+        results.append(
+            {
+                "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "molecule": cases.molecule,
+                "lag_time_fs": model.metadata.lag_time_fs,
+                "cases": len(cases.positions),
+                "spacing_fs": cases.spacing_fs,
+                "frames_per_lag": frames_per_lag(model, cases.spacing_fs),
+                "source": cases.source,
+                "rows": rows,
+            }
+        )
+    written = {
+        "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "original_md17": real,
+        "seed": arguments.seed,
+        "published": PUBLISHED,
+        "results": results,
+    }
+    path = arguments.output / "short_horizon.json"
+    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    print(f"\nIn {arguments.output}: short_horizon.json")
+
+
+if __name__ == "__main__":
+    main()

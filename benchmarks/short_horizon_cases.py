@@ -1,0 +1,97 @@
+"""Cases of `short_horizon.py`: ten frames that are known, twenty that follow."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from held_out_bursts import make_bursts
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_diffmd.analysis.loading import load_frames
+from openmm_diffmd.data.md17 import read_md17
+from openmm_diffmd.data.splits import contiguous_split
+from openmm_diffmd.export.torchscript import DiffusionModel
+
+Array = NDArray[np.float64]
+NUM_KNOWN, NUM_PREDICTED, STRIDE = 10, 20, 10
+FRACTIONS = (0.6, 0.2, 0.2)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """
+    What is to be predicted.
+
+    Attributes
+    ----------
+    molecule : str
+        Its name.
+    topology : openmm.app.Topology
+        The molecule.
+    positions, velocities : ndarray, shape (n_cases, n_atoms, 3), nm and nm/ps
+        The last known frame.
+    truth : ndarray, shape (n_cases, 20, n_atoms, 3), nm
+        The frames after it.
+    spacing_fs : float
+        Time between them, fs.
+    source : dict
+        Where they are from.
+    """
+
+    molecule: str
+    topology: app.Topology
+    positions: Array
+    velocities: Array
+    truth: Array
+    spacing_fs: float
+    source: dict[str, Any]
+
+
+def reference_cases(
+    model: DiffusionModel, reference: Path, count: int, output: Path
+) -> Cases:
+    """Make cases of the reference's force, from its test part."""
+    bursts = make_bursts(reference, model.metadata, count, output)
+    if bursts.velocities is None:
+        raise ValueError("found bursts without velocities, expected them")
+    shape = (-1, NUM_KNOWN + NUM_PREDICTED, bursts.n_atoms, 3)
+    x = bursts.positions.reshape(shape).astype(np.float64)
+    v = bursts.velocities.reshape(shape).astype(np.float64)
+    return Cases(
+        molecule=Path(str(bursts.provenance["molecule"])).stem,
+        topology=load_frames(reference)[0].topology.to_openmm(),
+        positions=x[:, NUM_KNOWN - 1],
+        velocities=v[:, NUM_KNOWN - 1],
+        truth=x[:, NUM_KNOWN:],
+        spacing_fs=float(bursts.provenance["frame_interval_fs"]),
+        source=dict(bursts.provenance),
+    )
+
+
+def md17_cases(path: Path, frame_interval_fs: float, count: int) -> Cases:
+    """Take cases from the last fifth of an original MD17 file."""
+    frames = read_md17(path, frame_interval_fs)
+    if frames.velocities is None:
+        raise ValueError(f"found {path} without velocities, expected them")
+    test = contiguous_split(frames.segments, 0, FRACTIONS).test
+    first = test.start + (NUM_KNOWN - 1) * STRIDE
+    last = test.stop - 1 - NUM_PREDICTED * STRIDE
+    if last < first:
+        raise ValueError(
+            f"found {len(test)} frames in the last fifth of {path}, expected at least "
+            f"{(NUM_KNOWN + NUM_PREDICTED - 1) * STRIDE + 1}: bring the whole file"
+        )
+    starts = np.unique(np.linspace(first, last, count).astype(int))
+    later = STRIDE * np.arange(1, NUM_PREDICTED + 1)
+    return Cases(
+        molecule=re.sub(r"^md17_|2017$", "", path.stem.split("-")[0]),
+        topology=load_frames(path)[0].topology.to_openmm(),
+        positions=frames.positions[starts].astype(np.float64),
+        velocities=frames.velocities[starts].astype(np.float64),
+        truth=frames.positions[starts[:, None] + later].astype(np.float64),
+        spacing_fs=STRIDE * frame_interval_fs,
+        source=dict(frames.provenance),
+    )

@@ -1,0 +1,184 @@
+"""Groups of a molecule that turn, and protons that may move over, from its bonds."""
+
+from dataclasses import dataclass
+
+import mdtraj
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+RING_BONDS = 4
+"""Bonds between donor and acceptor whose hydrogen bond closes a ring of six."""
+
+
+@dataclass(frozen=True)
+class Rotor:
+    """
+    A group that turns about the one bond that holds it.
+
+    Attributes
+    ----------
+    kind : str
+        ``methyl``, ``hydroxyl`` or ``formyl``.
+    torsions : ndarray of int, shape (n_torsions, 4)
+        The torsion that is watched; the three of a methyl group's hydrogens.
+    n_basins : int
+        Basins of one turn.
+    first_basin : float
+        Middle of one of them, rad; the others follow evenly.
+    """
+
+    kind: str
+    torsions: NDArray[np.int64]
+    n_basins: int
+    first_basin: float
+
+    def angle(self, frames: mdtraj.Trajectory) -> NDArray[np.float64]:
+        """
+        Measure how far the group is turned.
+
+        Parameters
+        ----------
+        frames : mdtraj.Trajectory
+            Frames of the molecule.
+
+        Returns
+        -------
+        ndarray, shape (n_frames,), rad
+            The torsion. Of a methyl group the mean of its three, each turned back by
+            where it stands in the group: a vibration of one hydrogen is no turn.
+        """
+        values = mdtraj.compute_dihedrals(frames, self.torsions).astype(np.float64)
+        # Hydrogens keep their order about the axis; the first frame tells it.
+        order = np.round((values[0] - values[0, 0]) / (2.0 * np.pi / values.shape[1]))
+        turned = values - order * (2.0 * np.pi / values.shape[1])
+        return np.asarray(np.angle(np.exp(1j * turned).mean(axis=1)))
+
+
+@dataclass(frozen=True)
+class Proton:
+    """
+    A hydrogen between two oxygens of one molecule.
+
+    Attributes
+    ----------
+    donor, hydrogen, acceptor : int
+        Atoms: O-H...O.
+    """
+
+    donor: int
+    hydrogen: int
+    acceptor: int
+
+    def coordinate(self, frames: mdtraj.Trajectory) -> NDArray[np.float64]:
+        """
+        Measure how far the proton has moved over.
+
+        Parameters
+        ----------
+        frames : mdtraj.Trajectory
+            Frames of the molecule.
+
+        Returns
+        -------
+        ndarray, shape (n_frames,), nm
+            d(donor-H) - d(acceptor-H): 0 in the middle, positive beyond it.
+        """
+        pairs = [[self.donor, self.hydrogen], [self.acceptor, self.hydrogen]]
+        distances = mdtraj.compute_distances(frames, np.array(pairs))
+        return np.asarray(distances[:, 0] - distances[:, 1], dtype=np.float64)
+
+
+def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:
+    """
+    Find methyl, hydroxyl and formyl groups by elements and bonds.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+        The molecule, with bonds.
+
+    Returns
+    -------
+    list of Rotor
+        One a group, in order of its first atom. Basins of a methyl group are
+        staggered about a bond to an atom with four bonds or two, and eclipse one to
+        an atom with three (an oxygen of it, if it has one); those of O-H are
+        staggered on an atom with four bonds and planar on one with three; those of
+        H-C=O eclipse and are planar alike.
+    """
+    graph, symbols = _graph(topology)
+    rotors = []
+    for end in sorted(graph):
+        heavy = [n for n in graph[end] if symbols[n] != "H"]
+        hydrogens = sorted(n for n in graph[end] if symbols[n] == "H")
+        oxygens = [n for n in heavy if symbols[n] == "O" and graph.degree(n) == 1]
+        atoms, kind = hydrogens, ""
+        if symbols[end] == "C" and len(heavy) == 1 and len(hydrogens) == 3:
+            kind = "methyl"
+        elif symbols[end] == "O" and len(heavy) == 1 and len(hydrogens) == 1:
+            kind = "hydroxyl"
+        elif (
+            symbols[end] == "C"
+            and len(heavy) == 2
+            and len(hydrogens) == len(oxygens) == 1
+        ):
+            kind, atoms = "formyl", oxygens
+            heavy.remove(oxygens[0])
+        if not kind:
+            continue
+        axis = heavy[0]
+        others = [n for n in graph[axis] if n != end and symbols[n] != "H"]
+        if not others or (kind != "methyl" and symbols[axis] != "C"):
+            continue
+        # Terminal atoms first: the oxygen of a carbonyl.
+        mark = min(others, key=lambda n: (graph.degree(n), -_number(topology, n), n))
+        planar = graph.degree(axis) == 3
+        n_basins = 2 if planar and kind != "methyl" else 3
+        staggered = not planar and kind != "formyl"
+        torsions = np.array([[atom, end, axis, mark] for atom in atoms])
+        rotors.append(Rotor(kind, torsions, n_basins, np.pi / 3 if staggered else 0.0))
+    return rotors
+
+
+def find_protons(topology: mdtraj.Topology) -> list[Proton]:
+    """
+    Find hydroxyl hydrogens that an oxygen of the same molecule may take.
+
+    Parameters
+    ----------
+    topology : mdtraj.Topology
+        The molecule, with bonds.
+
+    Returns
+    -------
+    list of Proton
+        One a pair O-H...O that closes a ring of six atoms, the acceptor without a
+        hydrogen of its own: enols of 1,3-diketones, salicylic acid.
+    """
+    graph, symbols = _graph(topology)
+    protons = []
+    for hydrogen in sorted(graph):
+        donors = [n for n in graph[hydrogen] if symbols[n] == "O"]
+        if symbols[hydrogen] != "H" or not donors:
+            continue
+        distances = nx.single_source_shortest_path_length(graph, donors[0])
+        protons += [
+            Proton(donors[0], hydrogen, acceptor)
+            for acceptor in sorted(graph)
+            if symbols[acceptor] == "O"
+            and distances.get(acceptor) == RING_BONDS
+            and all(symbols[n] != "H" for n in graph[acceptor])
+        ]
+    return protons
+
+
+def _graph(topology: mdtraj.Topology) -> tuple[nx.Graph, list[str]]:
+    graph = nx.Graph()
+    graph.add_nodes_from(atom.index for atom in topology.atoms)
+    graph.add_edges_from((a.index, b.index) for a, b in topology.bonds)
+    return graph, [atom.element.symbol for atom in topology.atoms]
+
+
+def _number(topology: mdtraj.Topology, atom: int) -> int:
+    return int(topology.atom(atom).element.atomic_number)

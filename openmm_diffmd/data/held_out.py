@@ -1,0 +1,93 @@
+"""Which frames of a file a model has never seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+IDENTITY = ("molecule", "potential", "temperature_K", "seed", "created")
+"""Provenance that is the same in all files of one call of the reference driver."""
+
+TIME_TOLERANCE = 1e-4
+"""Files hold times in single precision, ps."""
+
+
+def held_out_frames(
+    trajectory: Trajectory,
+    training: Sequence[Mapping[str, Any]],
+    fractions: Sequence[float],
+) -> NDArray[np.bool_]:
+    """
+    Mark the frames that neither training, validation nor calibration used.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Bursts or a thermostatted run, or a bundle of such runs.
+    training : sequence of mapping
+        The files a model was trained on, as its metadata list them.
+    fractions : sequence of float
+        Shares of training, validation and test in those files.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_frames,)
+        All of a run that the model knows nothing of. Of a file it was trained on what
+        comes after the validation part and one more segment. Of a thermostatted run
+        whose bursts it was trained on the time after them, whether the bursts were
+        chained into the run or began at its frames.
+    """
+    kept = np.ones(trajectory.n_frames, dtype=bool)
+    segments = np.unique(trajectory.segments)
+    sources = trajectory.provenance.get("sources", [trajectory.provenance])
+    for index, source in enumerate(sources):
+        own = np.ones_like(kept)
+        if len(sources) == len(segments):
+            own = trajectory.segments == segments[index]
+        for file in training:
+            if _identity(source) == _identity(file["provenance"]):
+                kept &= ~own | _after(trajectory, own, source, file, fractions)
+    return kept
+
+
+def contiguous_ranges(mask: NDArray[np.bool_]) -> list[range]:
+    """
+    Turn marked frames into ranges.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (n_frames,)
+        Marked frames.
+
+    Returns
+    -------
+    list of range
+        Unbroken runs of them, in order.
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return [range(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _identity(provenance: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(provenance.get(name) for name in IDENTITY)
+
+
+def _after(
+    trajectory: Trajectory,
+    own: NDArray[np.bool_],
+    source: Mapping[str, Any],
+    file: Mapping[str, Any],
+    fractions: Sequence[float],
+) -> NDArray[np.bool_]:
+    used = file["train_frames"] * (fractions[0] + fractions[1]) / fractions[0]
+    if source.get("kind") == file["provenance"].get("kind"):
+        segment = file["n_frames"] / file["n_segments"]
+        return np.asarray(np.arange(trajectory.n_frames) >= used + segment)
+    interval = file["provenance"].get("frame_interval_fs", 0.0)
+    chained = used * interval / FEMTOSECONDS_PER_PICOSECOND
+    spread = used / file["n_frames"] * float(trajectory.times[own].max())
+    return np.asarray(trajectory.times > max(chained, spread) + TIME_TOLERANCE)

@@ -1,0 +1,250 @@
+"""Events counted on molecules that turn as they are told."""
+
+import dataclasses
+
+import mdtraj
+import numpy as np
+import pytest
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.figures import Row
+from openmm_diffmd.analysis.goals import judge
+from openmm_diffmd.analysis.groups import Proton, find_protons, find_rotors
+from openmm_diffmd.analysis.measure import measure, prepare_reference
+from openmm_diffmd.analysis.rare_events import (
+    core_states,
+    entries,
+    event_rates,
+    proton_states,
+)
+from openmm_diffmd.analysis.report import event_table, to_plain
+
+Array = np.ndarray
+INTERVAL = 0.01
+TETRAHEDRAL = np.deg2rad(109.5)
+
+
+def make_topology(symbols: str, bonds: list[tuple[int, int]]) -> mdtraj.Topology:
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("MOL", topology.add_chain())
+    for index, symbol in enumerate(symbols):
+        element = mdtraj.element.get_by_symbol(symbol)
+        topology.add_atom(f"{symbol}{index}", element, residue)
+    for i, j in bonds:
+        topology.add_bond(topology.atom(i), topology.atom(j))
+    return topology
+
+
+def place(a: Array, b: Array, c: Array, length: float, torsion: Array) -> Array:
+    """Atom d of a chain a-b-c-d with a tetrahedral angle, for each torsion."""
+    axis = (c - b) / np.linalg.norm(c - b, axis=-1, keepdims=True)
+    normal = np.cross(b - a, axis)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    third = np.cross(normal, axis)
+    t = np.asarray(torsion)[:, None]
+    # IUPAC's sign: clockwise when looking from b to c.
+    return c + length * (
+        -np.cos(TETRAHEDRAL) * axis
+        + np.sin(TETRAHEDRAL) * (np.cos(t) * third + np.sin(t) * normal)
+    )
+
+
+def turning_ethanol(
+    topology: mdtraj.Topology, methyl: list[Array], hydroxyl: list[Array]
+) -> Ensemble:
+    """Ethanol whose two groups stand at the given torsions in each frame."""
+    replicas = []
+    for turn, torsion in zip(methyl, hydroxyl, strict=True):
+        x = np.zeros((len(turn), 9, 3))
+        x[:, 0] = [0.15, 0.0, 0.0]
+        x[:, 2] = 0.14 * np.array([np.cos(TETRAHEDRAL), np.sin(TETRAHEDRAL), 0.0])
+        # Carbon 1 at the origin, with its own two hydrogens.
+        for atom, at in ((6, 2.1), (7, -2.1)):
+            x[:, atom] = place(x[:, 2], x[:, 0], x[:, 1], 0.11, np.full(len(turn), at))
+        for atom, at in ((3, 0.0), (4, 120.0), (5, 240.0)):
+            x[:, atom] = place(x[:, 2], x[:, 1], x[:, 0], 0.11, turn + np.deg2rad(at))
+        x[:, 8] = place(x[:, 0], x[:, 1], x[:, 2], 0.096, torsion)
+        replicas.append(x)
+    return Ensemble(topology, INTERVAL, replicas)
+
+
+def jumps(generator: np.random.Generator, n_frames: int, rate: float) -> Array:
+    """Basin of each frame; a jump to the next or the last with a given chance."""
+    jumped = generator.random(n_frames) < rate
+    jumped[0] = False
+    step = generator.choice([-1, 1], n_frames)
+    return np.cumsum(np.where(jumped, step, 0))
+
+
+def test_groups_are_found_by_elements_and_bonds(ethanol: mdtraj.Topology):
+    methyl, hydroxyl = find_rotors(ethanol)
+    assert (methyl.kind, hydroxyl.kind) == ("methyl", "hydroxyl")
+    assert methyl.torsions.tolist() == [[3, 0, 1, 2], [4, 0, 1, 2], [5, 0, 1, 2]]
+    assert hydroxyl.torsions.tolist() == [[8, 2, 1, 0]]
+    assert methyl.n_basins == hydroxyl.n_basins == 3
+    assert methyl.first_basin == hydroxyl.first_basin == np.pi / 3
+    assert find_protons(ethanol) == []
+
+
+def test_order_of_the_atoms_does_not_matter():
+    # Ethanol, the hydroxyl first.
+    order = "HOCHHCHHH"
+    bonds = [(0, 1), (1, 2), (2, 3), (2, 4), (2, 5), (5, 6), (5, 7), (5, 8)]
+    hydroxyl, methyl = find_rotors(make_topology(order, bonds))
+    assert hydroxyl.torsions.tolist() == [[0, 1, 2, 5]]
+    assert methyl.torsions.tolist() == [[h, 5, 2, 1] for h in (6, 7, 8)]
+
+
+def test_malonaldehyde_has_a_proton_as_enol_only():
+    # O=CH-CH2-CH=O, as in MD17: two formyl groups and no proton to move.
+    keto = [(0, 1), (0, 4), (0, 5), (1, 2), (1, 6), (1, 7), (2, 3), (2, 8)]
+    topology = make_topology("CCCOOHHHH", keto)
+    assert [r.kind for r in find_rotors(topology)] == ["formyl", "formyl"]
+    assert find_rotors(topology)[0].torsions.tolist() == [[4, 0, 1, 2]]
+    assert find_protons(topology) == []
+    # HO-CH=CH-CH=O.
+    enol = [(0, 1), (0, 4), (0, 5), (1, 2), (1, 6), (4, 7), (2, 3), (2, 8)]
+    topology = make_topology("CCCOOHHHH", enol)
+    assert find_protons(topology) == [Proton(donor=4, hydrogen=7, acceptor=3)]
+    hydroxyl = next(r for r in find_rotors(topology) if r.kind == "hydroxyl")
+    assert (hydroxyl.n_basins, hydroxyl.first_basin) == (2, 0.0)
+
+
+def test_methyl_on_a_carbonyl_eclipses_its_oxygen():
+    # Acetone.
+    bonds = [(0, 1), (0, 2), (0, 3), *[(1, h) for h in (4, 5, 6)]]
+    bonds += [(2, h) for h in (7, 8, 9)]
+    rotors = find_rotors(make_topology("CCCOHHHHHH", bonds))
+    assert [r.torsions[0].tolist() for r in rotors] == [[4, 1, 0, 3], [7, 2, 0, 3]]
+    assert all(r.first_basin == 0.0 and r.n_basins == 3 for r in rotors)
+
+
+def test_a_group_is_measured_where_it_was_put(ethanol: mdtraj.Topology):
+    turn = np.linspace(-7.0, 7.0, 50)
+    torsion = np.linspace(3.0, -5.0, 50)
+    ensemble = turning_ethanol(ethanol, [turn], [torsion])
+    for rotor, expected in zip(find_rotors(ethanol), (turn, torsion), strict=True):
+        found = rotor.angle(ensemble.frames())
+        # The mark of the methyl group's zero is its first hydrogen.
+        assert np.exp(1j * found) == pytest.approx(np.exp(1j * expected), abs=1e-5)
+
+
+def test_cores_and_what_lies_between_them():
+    degrees = np.array([60, 31, 89, 91, 149, 151, 180, -180, -60, 0, 29, 420])
+    states = core_states(np.deg2rad(degrees), 3, np.pi / 3)
+    assert states.tolist() == [0, 0, 0, -1, -1, 1, 1, 1, 2, -1, -1, 0]
+
+
+def test_recrossing_of_a_barrier_is_one_event():
+    states = np.array([-1, 0, -1, 0, -1, -1, 1, -1, 1, -1, 2, 2, 0, -1])
+    frames, entered = entries(states)
+    assert frames.tolist() == [6, 10, 12]
+    assert entered.tolist() == [1, 2, 0]
+    assert entries(np.full(5, -1))[0].tolist() == []
+
+
+@pytest.mark.statistical
+def test_known_rates_are_found(ethanol: mdtraj.Topology):
+    # stochastic; a jump in 2 % and 0.5 % of frames of 10 fs: 2000 and 500 per ns.
+    generator = np.random.default_rng(5)
+    turns, torsions, counts = [], [], np.zeros(2, int)
+    for _ in range(8):
+        angles = []
+        for index, rate in enumerate((0.02, 0.005)):
+            basins = jumps(generator, 5000, rate)
+            counts[index] += np.count_nonzero(np.diff(basins))
+            # Wide enough to leave the cores often, to enter another one never.
+            jitter = np.clip(generator.normal(0.0, 30.0, 5000), -85.0, 85.0)
+            angles.append(np.deg2rad(60.0 + 120.0 * basins + jitter))
+        turns.append(angles[0])
+        torsions.append(angles[1])
+    found = event_rates(turning_ethanol(ethanol, turns, torsions))
+    assert list(found) == ["methyl", "hydroxyl"]
+    for rate, expected, count in zip(
+        found.values(), (2000.0, 500.0), counts, strict=True
+    ):
+        assert rate.rate == pytest.approx(expected, abs=4 * rate.error)
+        # 0.4 ns of independent jumps: the error is that of their number.
+        assert rate.error == pytest.approx(np.sqrt(expected / 0.4), rel=0.3)
+        # A basin visited between its frames of jitter may be missed, none invented.
+        assert 0.9 * count < rate.n_events <= count
+
+
+@pytest.mark.statistical
+def test_error_of_events_in_series_is_that_of_the_series(ethanol: mdtraj.Topology):
+    # stochastic; turns by 5 basins at once, a frame each, in 0.2 % of frames: the
+    # variance of their number is 5 times that of independent ones.
+    generator = np.random.default_rng(6)
+    turns = []
+    for _ in range(16):
+        begin = generator.random(5000) < 0.002
+        steps = np.convolve(begin, np.ones(5), "full")[:5000]
+        turns.append(np.deg2rad(60.0 + 120.0 * np.cumsum(np.minimum(steps, 1.0))))
+    found = event_rates(turning_ethanol(ethanol, turns, turns))["methyl"]
+    poisson = np.sqrt(found.n_events) / 0.8
+    assert found.error == pytest.approx(np.sqrt(5) * poisson, rel=0.3)
+    assert found.rate == pytest.approx(5 * 200, abs=4 * found.error)
+
+
+def test_proton_is_out_until_it_is_back():
+    q = np.array([-0.09, -0.05, -0.03, 0.01, -0.05, -0.03, -0.08, -0.06, -0.03])
+    assert proton_states(q).tolist() == [0, -1, 1, 1, -1, 1, 0, -1, 1]
+    frames, entered = entries(proton_states(q))
+    assert frames[entered == 1].tolist() == [2, 8]
+
+
+def test_excursions_of_a_proton_are_counted_with_their_share_of_time():
+    enol = [(0, 1), (0, 4), (0, 5), (1, 2), (1, 6), (4, 7), (2, 3), (2, 8)]
+    topology = make_topology("CCCOOHHHH", enol)
+    x = np.zeros((2000, 9, 3))
+    x[:] = np.random.default_rng(1).normal(size=(9, 3))
+    x[:, 4], x[:, 3] = [0.0, 0.0, 0.0], [0.25, 0.0, 0.0]
+    # Between two oxygens 0.25 nm apart: at home at 0.1, out at 0.115 nm.
+    away = (np.arange(2000) % 100) < 5
+    x[:, 7] = np.where(away, 0.115, 0.08)[:, None] * np.array([1.0, 0.0, 0.0])
+    found = event_rates(Ensemble(topology, INTERVAL, [x]))["proton"]
+    # Each of 19 full periods of 1 ps after the first, which begins outside.
+    assert found.n_events == 19
+    assert found.rate == pytest.approx(19 / 0.02)
+    assert found.share == pytest.approx(0.05)
+
+
+def test_rates_reach_the_figures_the_table_and_the_goals(ethanol: mdtraj.Topology):
+    generator = np.random.default_rng(7)
+
+    def run(rate: float) -> Ensemble:
+        torsions = [
+            np.deg2rad(60.0 + 120.0 * jumps(generator, 4000, rate)) for _ in range(8)
+        ]
+        return turning_ethanol(ethanol, torsions, torsions)
+
+    reference = prepare_reference(run(0.01), 500.0)
+    same = measure("same", run(0.01), reference)
+    slow = measure("slow", run(0.003), reference)
+    names = [f"rate of {kind} events" for kind in ("methyl", "hydroxyl")]
+
+    def verdicts(row: Row) -> list[bool | None]:
+        goals = judge(row.figures, reference.figures)
+        return [g.passed for g in goals for name in names if g.name.startswith(name)]
+
+    assert verdicts(same) == [True, True]
+    assert verdicts(slow) == [False, False]
+    # A short run agrees with anything; that is no success.
+    short = measure("short", run(0.01).window([0] * 8, [50] + [0] * 7), reference)
+    assert verdicts(short) == [None, None]
+    lines = event_table(reference, [same, slow]).splitlines()
+    assert lines[0].split()[-2:] == ["methyl", "hydroxyl"]
+    assert [line.split()[0] for line in lines[2:]] == ["same", "slow", "reference"]
+    assert f"{same.figures.events['methyl'].rate:.0f} +-" in lines[2]
+    assert to_plain(same.figures)["events"]["methyl"]["n_groups"] == 1
+
+
+def test_molecule_without_groups_has_no_table(hydrogen_peroxide: mdtraj.Topology):
+    x = np.random.default_rng(1).normal(size=(50, 4, 3))
+    ensemble = Ensemble(hydrogen_peroxide, INTERVAL, [x])
+    reference = prepare_reference(ensemble, 300.0)
+    assert reference.figures.events == {}
+    assert event_table(reference, []) == ""
+    # A row that broke at once has no rates.
+    bare = dataclasses.replace(reference.figures, events=None)
+    assert judge(bare, reference.figures)

@@ -1,0 +1,82 @@
+import numpy as np
+
+from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
+from openmm_diffmd.data.trajectory import Trajectory
+
+FRACTIONS = (0.8, 0.1, 0.1)
+RUN = {
+    "molecule": "a",
+    "potential": "p",
+    "temperature_K": 500.0,
+    "seed": 3,
+    "created": "today",
+}
+BURSTS = {**RUN, "kind": "bursts", "frame_interval_fs": 1.0}
+THERMOSTATTED = {**RUN, "kind": "thermostatted"}
+TRAINING = [
+    {"n_frames": 1000, "n_segments": 10, "train_frames": 800, "provenance": BURSTS}
+]
+
+
+def make(n_frames: int, interval: float, provenance, segment: int = 0) -> Trajectory:
+    segments = np.arange(n_frames) // segment if segment else np.zeros(n_frames, int)
+    return Trajectory(
+        positions=np.zeros((n_frames, 1, 3)),
+        velocities=None,
+        times=interval * np.arange(1, n_frames + 1),
+        segments=segments,
+        atomic_numbers=np.array([1]),
+        masses=np.array([1.0]),
+        bonds=np.zeros((0, 2), int),
+        provenance=provenance,
+    )
+
+
+def test_another_run_is_unseen():
+    for other in ({**BURSTS, "seed": 4}, {**BURSTS, "created": "yesterday"}, {}):
+        kept = held_out_frames(make(1000, 0.001, other, 100), TRAINING, FRACTIONS)
+        assert kept.all()
+    assert held_out_frames(make(10, 0.01, BURSTS), [], FRACTIONS).all()
+
+
+def test_training_file_is_unseen_after_its_validation_part():
+    # 800 training, 100 validation, one segment of 100 left out: a file of 1000 frames
+    # has none left, one that has grown to 1500 since has 500.
+    assert not held_out_frames(
+        make(1000, 0.001, BURSTS, 100), TRAINING, FRACTIONS
+    ).any()
+    kept = held_out_frames(make(1500, 0.001, BURSTS, 100), TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(1000, 1500)]
+
+
+def test_run_of_chained_bursts_is_unseen_after_their_time():
+    # 900 frames of bursts are 0.9 ps; of a run that is twice as long now, the share of
+    # starts would be 0.9 of its 2 ps: the later of both.
+    kept = held_out_frames(make(100, 0.01, THERMOSTATTED), TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(90, 100)]
+    kept = held_out_frames(make(200, 0.01, THERMOSTATTED), TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(180, 200)]
+
+
+def test_of_a_bundle_only_the_run_that_was_trained_on_is_seen():
+    sources = [
+        {**THERMOSTATTED, "seed": 8},
+        THERMOSTATTED,
+        {**THERMOSTATTED, "seed": 9},
+    ]
+    bundle = make(300, 0.01, {"sources": sources}, 100)
+    bundle.times[:] = np.tile(0.01 * np.arange(1, 101), 3)
+    kept = held_out_frames(bundle, TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(100), range(190, 300)]
+
+
+def test_bundle_whose_runs_cannot_be_told_apart_is_cut_as_a_whole():
+    sources = [{**THERMOSTATTED, "seed": 8}, THERMOSTATTED]
+    bundle = make(300, 0.01, {"sources": sources}, 100)
+    kept = held_out_frames(bundle, TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(270, 300)]
+
+
+def test_ranges_of_nothing_and_of_all():
+    assert contiguous_ranges(np.zeros(5, bool)) == []
+    assert contiguous_ranges(np.ones(5, bool)) == [range(5)]

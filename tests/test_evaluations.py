@@ -1,0 +1,393 @@
+"""The commands that measure spread, short horizon and real frames, on known stubs."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib.image
+import mdtraj
+import numpy as np
+import openmm
+import pytest
+from openmm import app, unit
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_frames, load_reference
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.testing import (
+    ETHANOL_ELEMENTS,
+    FaultyModel,
+    HarmonicModel,
+    save_stub_model,
+)
+from openmm_diffmd.units import BOLTZMANN
+
+TEMPERATURE = 300.0
+FREQUENCY = 400.0
+ELEMENTS = [app.Element.getBySymbol(symbol) for symbol in ETHANOL_ELEMENTS]
+NUMBERS = np.array([element.atomic_number for element in ELEMENTS])
+MASSES = np.array([element.mass.value_in_unit(unit.dalton) for element in ELEMENTS])
+
+
+@pytest.fixture(scope="module")
+def command() -> Iterator[object]:
+    """Import a file of `benchmarks`."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield importlib.import_module
+
+
+def stub(path: Path, model: HarmonicModel) -> DiffusionModel:
+    return load_model(save_stub_model(path, model))
+
+
+def equilibrium(
+    generator: np.random.Generator, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """States of the harmonic molecule, its centre of mass at rest."""
+    speed = np.sqrt(BOLTZMANN * TEMPERATURE / MASSES)[:, None]
+    weights = MASSES / MASSES.sum()
+    states = []
+    for scale in (speed / FREQUENCY, speed):
+        values = scale * generator.normal(size=(n, 9, 3))
+        states.append(values - np.einsum("a,fad->fd", weights, values)[:, None])
+    return states[0], states[1]
+
+
+def write(path: Path, model: DiffusionModel, frames, provenance) -> Path:
+    """Write (segment, time, positions, velocities) as a reference."""
+    topology, _ = model.example()
+    rows = list(frames)
+    with ReferenceWriter(path, topology, MASSES, provenance, len(rows)) as writer:
+        for segment, time, x, v in rows:
+            writer.write(segment, ReferenceFrame(time, x, v, np.zeros_like(x), 0.0))
+    return path
+
+
+@pytest.mark.statistical
+def test_exact_model_is_found_calibrated(command, tmp_path: Path):
+    # stochastic; 600 pairs of 9 atoms.
+    harmonic = HarmonicModel(
+        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
+    )
+    model = stub(tmp_path / "exact.pt", harmonic)
+    transition, factor = harmonic.exact_transition()
+    generator = np.random.default_rng(1)
+    x, v = equilibrium(generator, 600)
+    noise = np.einsum("pq,qfad->pfad", factor, generator.normal(size=(2, *x.shape)))
+    noise /= np.sqrt(MASSES)[:, None]
+    noise -= np.einsum("a,pfad->pfd", MASSES / MASSES.sum(), noise)[:, :, None]
+    after = np.einsum("pq,qfad->pfad", transition, np.stack([x, v])) + noise
+    frames = [
+        frame
+        for k in range(600)
+        for frame in ((k, 0.01, x[k], v[k]), (k, 0.02, after[0, k], after[1, k]))
+    ]
+    data = write(tmp_path / "bursts.h5", model, frames, {"temperature_K": TEMPERATURE})
+    reliability = command("reliability")
+    reliability.main(
+        [
+            f"--model={tmp_path / 'exact.pt'}",
+            f"--data={data}",
+            "--lags=0",
+            "--draws=16",
+            f"--output={tmp_path}",
+        ]
+    )
+    found = json.loads((tmp_path / "reliability.json").read_text())
+    assert found["pairs"] == 600
+    assert sorted(found["reliability"]) == ["C", "H", "O"]
+    for quantities in found["reliability"].values():
+        for r in quantities.values():
+            # 1800 numbers at least: 1.7 % of a root mean square, and 1 % of the spread.
+            assert r["ratio"] == pytest.approx(1.0, abs=0.08)
+    assert found["warning"] == {}
+    assert matplotlib.image.imread(tmp_path / "reliability.png").ndim == 3
+
+
+def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
+    # A hydrogen farther than 3.5 standard deviations is spoilt beyond repair.
+    faulty = FaultyModel(
+        fault="bond",
+        below_level=2.0,
+        min_displacement=3.5 * 0.00394,
+        angular_frequency=FREQUENCY,
+        temperature=TEMPERATURE,
+    )
+    model = stub(tmp_path / "faulty.pt", faulty)
+    starts, _ = equilibrium(np.random.default_rng(2), 8)
+    topology, _ = model.example()
+    run = (
+        command("provoked_runs")
+        .Provocation(
+            model,
+            topology,
+            starts,
+            temperature=TEMPERATURE,
+            friction=5.0,
+            num_draws=2,
+            seed=1,
+        )
+        .run(60, "test")
+    )
+    assert run.spreads.shape == (60, 8, 9, 2)
+    assert len(run.breaks) >= 1
+    assert {(lag, m) for lag, m in run.breaks} <= set(run.events)
+    assert all(0 <= lag < 60 and 0 <= m < 8 for lag, m in run.events)
+    # The same, from the same seed.
+    again = (
+        command("provoked_runs")
+        .Provocation(
+            model,
+            topology,
+            starts,
+            temperature=TEMPERATURE,
+            friction=5.0,
+            num_draws=2,
+            seed=1,
+        )
+        .run(60, "test")
+    )
+    assert again.events == run.events
+
+
+def harmonic_xml(folder: Path, n_atoms: int) -> Path:
+    """Atoms bound to the origin: the stub's potential, without the centre of mass."""
+    system = openmm.System()
+    spring = openmm.CustomExternalForce("0.5*k*(x^2+y^2+z^2)")
+    spring.addPerParticleParameter("k")
+    for index in range(n_atoms):
+        system.addParticle(MASSES[index])
+        spring.addParticle(index, [MASSES[index] * FREQUENCY**2])
+    system.addForce(spring)
+    path = folder / "spring.xml"
+    path.write_text(openmm.XmlSerializer.serialize(system))
+    return path
+
+
+def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    bursts = command("held_out_bursts")
+    x, v = equilibrium(np.random.default_rng(3), 50)
+    provenance = {
+        "temperature_K": TEMPERATURE,
+        "potential": str(harmonic_xml(tmp_path, 9)),
+        "kind": "thermostatted",
+    }
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(50)]
+    reference = write(tmp_path / "reference.h5", model, frames, provenance)
+    made = bursts.make_bursts(reference, model.metadata, 4, tmp_path)
+    assert made.n_frames == 4 * 30
+    assert made.provenance["made_of"]["frames"] == [40, 43, 46, 49]
+    # Verlet's steps of 0.5 fs are early by (w h)^2/24 of the phase.
+    phase = FREQUENCY * made.times[:30, None, None]
+    expected = x[43] * np.cos(phase) + v[43] / FREQUENCY * np.sin(phase)
+    bound = 2 * (FREQUENCY * 0.0005) ** 2 / 24 * phase.max() * np.abs(x).max() + 1e-6
+    assert np.abs(made.positions[30:60] - expected).max() < bound
+    # Read the second time; another number of bursts is another file.
+    (file,) = tmp_path.glob("bursts_molecule_*.h5")
+    modified = file.stat().st_mtime_ns
+    bursts.make_bursts(reference, model.metadata, 4, tmp_path)
+    assert file.stat().st_mtime_ns == modified
+    bursts.make_bursts(reference, model.metadata, 3, tmp_path)
+    assert len(list(tmp_path.glob("bursts_molecule_*.h5"))) == 2
+
+
+def test_short_horizon_of_the_exact_flow_is_exact(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(4), 30)
+    provenance = {
+        "molecule": "ethanol",
+        "temperature_K": TEMPERATURE,
+        "potential": str(harmonic_xml(tmp_path, 9)),
+    }
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(30)]
+    reference = write(tmp_path / "reference.h5", model, frames, provenance)
+    command("short_horizon").main(
+        [
+            f"--models={tmp_path / 'flow.pt'}",
+            f"--references={reference}",
+            "--cases=6",
+            f"--output={tmp_path}",
+        ]
+    )
+    written = json.loads((tmp_path / "short_horizon.json").read_text())
+    (found,) = written["results"]
+    assert (found["cases"], found["frames_per_lag"]) == (6, 2)
+    rows = found["rows"]
+    assert len(rows["diffmd"]["by_frame"]) == 10
+    # The truth moves by Verlet's steps: 0.5 % of 6.4 periods' phase, of 0.1 Angstrom.
+    assert rows["diffmd"]["fde"] < 0.02 * rows["persistence"]["fde"] + 0.01
+    assert rows["mean only"]["ade"] == pytest.approx(rows["diffmd"]["ade"], abs=1e-4)
+    assert rows["persistence"]["ade"] > 0.05
+    assert rows["constant velocity"]["fde"] > rows["constant velocity"]["ade"] > 0.5
+    printed = capsys.readouterr().out
+    assert "context only, of original MD17 and not of this data: EGNN 0.268" in printed
+    assert "published on this data" not in printed
+    assert written["original_md17"] is False
+
+
+def harmonic_md17(path: Path, n_frames: int) -> None:
+    """A harmonic molecule each 0.5 fs, in MD17's form."""
+    x, v = equilibrium(np.random.default_rng(5), 1)
+    phase = FREQUENCY * 0.0005 * np.arange(n_frames)[:, None, None]
+    positions = x * np.cos(phase) + v / FREQUENCY * np.sin(phase)
+    np.savez(
+        path,
+        R=10.0 * positions,
+        E=np.zeros((n_frames, 1)),
+        F=np.zeros_like(positions),
+        z=NUMBERS,
+    )
+
+
+def test_published_rows_are_comparable_on_original_md17_only(
+    command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    save_stub_model(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    topology, _ = load_model(tmp_path / "flow.pt").example()
+    harmonic_md17(tmp_path / "md17_ethanol.npz", 3001)
+    arguments = [
+        f"--models={tmp_path / 'flow.pt'}",
+        f"--data={tmp_path / 'md17_ethanol.npz'}",
+        "--cases=5",
+        f"--output={tmp_path}",
+    ]
+    short_horizon, cases_of = command("short_horizon"), command("short_horizon_cases")
+    # Atoms of the stub lie on top of each other: no distance tells its bonds.
+    bonded = Ensemble(mdtraj.Topology.from_openmm(topology), 1.0, [np.zeros((1, 9, 3))])
+    monkeypatch.setattr(cases_of, "load_frames", lambda path: (bonded, {}))
+    short_horizon.main(arguments)
+    printed = capsys.readouterr().out
+    assert "published on this data, ADE/FDE over all 20 frames: EGNN 0.268" in printed
+    assert "GeoTDM 0.115/0.209" in printed
+    assert "context only" not in printed
+    cases = short_horizon.md17_cases(tmp_path / "md17_ethanol.npz", 0.5, 5)
+    # Frames of the file are numbered from its second; the last fifth begins at 2400.
+    file = np.load(tmp_path / "md17_ethanol.npz")["R"] / 10.0
+    first = 1 + 2400 + 90
+    np.testing.assert_allclose(cases.positions[0], file[first], atol=1e-9)
+    np.testing.assert_allclose(cases.truth[0, 0], file[first + 10], atol=1e-9)
+    np.testing.assert_allclose(cases.truth[-1, -1], file[3000], atol=1e-9)
+    # Backward differences: nothing of what is to be predicted.
+    backward = (file[first] - file[first - 1]) / 0.0005
+    np.testing.assert_allclose(cases.velocities[0], backward, atol=1e-6)
+    found = json.loads((tmp_path / "short_horizon.json").read_text())
+    rows = found["results"][0]["rows"]
+    assert rows["diffmd"]["ade"] < 0.2 * rows["persistence"]["ade"]
+    harmonic_md17(tmp_path / "md17_short.npz", 1001)
+    with pytest.raises(SystemExit, match="found 200 frames in the last fifth"):
+        short_horizon.main([*arguments, f"--data={tmp_path / 'md17_short.npz'}"])
+
+
+def test_lag_that_is_no_whole_number_of_frames_is_refused(command, tmp_path: Path):
+    odd = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.007)
+    model = stub(tmp_path / "odd.pt", odd)
+    short_horizon = command("short_horizon")
+    with pytest.raises(ValueError, match="found a lag of 7 fs and 20 frames each 5 fs"):
+        short_horizon.frames_per_lag(model, 5.0)
+    whole = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.005)
+    model = stub(tmp_path / "whole.pt", whole)
+    assert short_horizon.frames_per_lag(model, 5.0) == 1
+
+
+def test_difference_of_a_rollout_is_told_from_its_forces(command, tmp_path: Path):
+    # stochastic; the reference is 2 % too large, the rollout is as the reference.
+    real_md17 = command("real_md17")
+    generator = np.random.default_rng(6)
+    places = np.array(
+        [
+            [0.0, 0.0, 0.0],
+            [0.152, 0.0, 0.0],
+            [0.2, 0.135, 0.0],
+            [-0.04, 0.1, 0.0],
+            [-0.04, -0.05, 0.09],
+            [-0.04, -0.05, -0.09],
+            [0.19, -0.05, 0.09],
+            [0.19, -0.05, -0.09],
+            [0.295, 0.13, 0.0],
+        ]
+    )
+    x = places + 0.002 * generator.normal(size=(3000, 9, 3))
+    order = generator.permutation(9)
+    np.savez(
+        tmp_path / "rmd17_ethanol.npz",
+        nuclear_charges=NUMBERS[order],
+        coords=10.0 * x[:1000, order],
+        energies=np.zeros(1000),
+        forces=np.zeros((1000, 9, 3)),
+        old_indices=10 * generator.permutation(1000),
+    )
+    real, provenance = load_frames(tmp_path / "rmd17_ethanol.npz")
+    assert provenance["data"] == "rMD17"
+    assert len(real.bonds) == 8
+    model = stub(tmp_path / "flow.pt", HarmonicModel())
+    frames = [(0, 0.01 * (k + 1), y, np.zeros_like(y)) for k, y in enumerate(1.02 * x)]
+    reference = write(
+        tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
+    )
+    ensemble, _ = load_reference(reference)
+    first = ensemble.window([0], [1500])
+    second = ensemble.window([1500], [3000])
+    found = real_md17.compare_all(first, second, real)
+    rows = found["rows"]
+    assert found["share"] > 0.8
+    assert rows["rollout - real"]["h_r_error"] > 0.3
+    assert rows["rollout - reference"]["h_r_error"] < 0.1
+    bonds = rows["rollout - real"]["divergences"]["bonds"]
+    assert bonds > 10 * rows["rollout - reference"]["divergences"]["bonds"]
+    # A rollout as the real frames differs from its reference, and has no such share.
+    right = Ensemble(ensemble.topology, 0.01, [x[2000:]])
+    found = real_md17.compare_all(right, second, real)
+    assert found["rows"]["rollout - real"]["h_r_error"] < 0.1
+    other = Ensemble(ensemble.topology.subset([0, 1]), 0.01, [x[:10, :2]])
+    with pytest.raises(ValueError, match="found different molecules"):
+        real_md17.compare_all(other, second, real)
+
+
+def test_real_md17_runs_the_model(
+    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    save_stub_model(
+        tmp_path / "flow.pt",
+        HarmonicModel(FREQUENCY, 0.0, TEMPERATURE),
+    )
+    model = load_model(tmp_path / "flow.pt")
+    x, v = equilibrium(np.random.default_rng(8), 300)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(300)]
+    reference = write(
+        tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
+    )
+    # Frames with bonds of their own, as the stub's atoms lie on top of each other.
+    command("real_md17").main(
+        [
+            f"--data={reference}",
+            f"--reference={reference}",
+            f"--model={tmp_path / 'flow.pt'}",
+            "--replicas=2",
+            "--length-ps=8",
+            f"--output={tmp_path}",
+        ]
+    )
+    found = json.loads((tmp_path / "real_md17.json").read_text())
+    assert found["rows"]["reference - real"]["h_r_error"] == 0.0
+    assert found["broken"] == 0
+    assert found["share"] == 0.0
+    assert read_reference(reference).n_frames == found["frames"] == 300
+    assert "rollout, half - half" in capsys.readouterr().out
+
+
+def test_modules_import_without_a_side_effect(command):
+    for name in ("reliability", "short_horizon", "real_md17", "held_out_bursts"):
+        assert isinstance(command(name), ModuleType)
