@@ -258,7 +258,9 @@ def initialize(module: TransitionTraining, folder: Path) -> dict[str, Any]:
     if not checkpoint.is_file():
         raise FileNotFoundError(f"found no {checkpoint} to start from")
     description: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
-    found = (description["config"]["model"], description["elements"])
+    # Options that the other training did not know have their defaults.
+    earlier = ModelConfig(**description["config"]["model"])
+    found = (dataclasses.asdict(earlier), description["elements"])
     expected = (dataclasses.asdict(module.config.model), module.elements)
     if found != expected:
         raise ValueError(
