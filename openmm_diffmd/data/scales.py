@@ -115,6 +115,7 @@ def bond_ranges(
                 max(high, float(lengths.max())),
             )
     return {
-        name: (low - margin * (high - low), high + margin * (high - low))
+        # A length is not negative, however far bonds were seen to stretch.
+        name: (max(0.0, low - margin * (high - low)), high + margin * (high - low))
         for name, (low, high) in sorted(found.items())
     }

@@ -21,6 +21,26 @@ class Split(NamedTuple):
     test: range
 
 
+def gap_between_parts(segments: NDArray[np.integer], lag: int) -> int:
+    """
+    Count the frames to leave out between two parts of a trajectory.
+
+    Parameters
+    ----------
+    segments : ndarray of int, shape (n_frames,)
+        The unbroken piece of dynamics a frame belongs to.
+    lag : int
+        Frames of a lag.
+
+    Returns
+    -------
+    int
+        A lag; the longest segment where there are several and that is longer.
+    """
+    counts = np.unique(segments, return_counts=True)[1]
+    return lag if len(counts) == 1 else max(lag, int(counts.max()))
+
+
 def contiguous_split(
     segments: NDArray[np.integer],
     gap: int,
@@ -52,9 +72,7 @@ def contiguous_split(
     n_frames = len(segments)
     if min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
         raise ValueError(f"found fractions {fractions}, expected a sum of at most 1")
-    counts = np.unique(segments, return_counts=True)[1]
-    if len(counts) > 1:
-        gap = max(gap, int(counts.max()))
+    gap = gap_between_parts(segments, gap)
     first = round(fractions[0] * n_frames)
     second = round((fractions[0] + fractions[1]) * n_frames)
     third = min(n_frames, round(sum(fractions) * n_frames))

@@ -8,8 +8,9 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs, PairBatch
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.splits import gap_between_parts
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.residuals import residual_covariance
 from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
@@ -138,8 +139,8 @@ def pairs_left_out(
     trajectories, ranges = [], []
     for path, file in at_temperature or files:
         trajectory = read_reference(path)
-        segment = int((trajectory.segments == trajectory.segments[0]).sum())
-        start = file["train_frames"] + segment
+        lag = lag_in_frames(trajectory, model.lag_time)
+        start = file["train_frames"] + gap_between_parts(trajectory.segments, lag)
         trajectories.append(trajectory)
         ranges.append(range(start, start + int(fraction * trajectory.n_frames)))
     elements = [atomic_numbers[symbol] for symbol in description["elements"]]

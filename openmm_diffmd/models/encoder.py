@@ -29,6 +29,9 @@ class Encoder(nn.Module):
         Highest degree of features, radial functions a degree.
     channels, n_heads, edge_channels, n_layers : int
         Sizes of the network.
+    velocity_features : bool
+        Expand velocities in Fourier-Bessel functions, for the atoms and contracted
+        with the edges; without, atoms are given them as plain vectors.
     """
 
     position_scale: Tensor
@@ -47,15 +50,20 @@ class Encoder(nn.Module):
         n_heads: int,
         edge_channels: int,
         n_layers: int,
+        velocity_features: bool = True,
     ) -> None:
         super().__init__()
         self.lag_time = lag_time
         self.velocity_cutoff = velocity_cutoff
-        self.geometry = EdgeGeometry(cutoff, velocity_cutoff, l_max, n_max)
+        self.velocity_features = velocity_features
+        self.geometry = EdgeGeometry(
+            cutoff, velocity_cutoff, l_max, n_max, velocity_features
+        )
         self.n_max = n_max
         self.elements = nn.Embedding(n_elements + 1, channels)
         self.level = nn.Linear(1, channels, bias=False)
-        self.velocity_in = nn.Linear(n_max, 2 * channels, bias=False)
+        n_waves = n_max if velocity_features else 1
+        self.velocity_in = nn.Linear(n_waves, 2 * channels, bias=False)
         self.dim = (l_max + 1) ** 2
         self.attention = nn.ModuleList(
             EquivariantAttention(
@@ -160,10 +168,16 @@ class Encoder(nn.Module):
         """
         n_batch, n_atoms = species.shape
         weighted = velocities * masses.sqrt()[..., None]
-        waves = spherical_fourier_bessel(
-            weighted.flatten(0, 1), self.velocity_cutoff, 1, self.n_max
-        ).view(n_batch, n_atoms, 4, self.n_max)
-        scalar, vector = self.velocity_in(waves * (1.0 / self.n_max)).chunk(2, dim=-1)
+        if self.velocity_features:
+            waves = spherical_fourier_bessel(
+                weighted.flatten(0, 1), self.velocity_cutoff, 1, self.n_max
+            ).view(n_batch, n_atoms, 4, self.n_max)
+            waves = waves * (1.0 / self.n_max)
+        else:
+            # The cutoff is meant to be eight times sqrt(kT): unit variance.
+            plain = weighted * (8.0 / self.velocity_cutoff)
+            waves = nn.functional.pad(plain, [1, 0])[..., None]
+        scalar, vector = self.velocity_in(waves).chunk(2, dim=-1)
         scalars = (
             self.elements(species)
             + scalar[:, :, 0]

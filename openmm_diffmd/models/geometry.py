@@ -88,6 +88,8 @@ class EdgeGeometry(nn.Module):
         Highest degree of the contractions and of the couplings.
     n_max : int
         Radial functions a degree.
+    velocity_features : bool
+        Contract with the velocities; without, edges show their lengths alone.
     """
 
     def __init__(
@@ -96,13 +98,17 @@ class EdgeGeometry(nn.Module):
         velocity_cutoff: float,
         l_max: int,
         n_max: int,
+        velocity_features: bool = True,
     ) -> None:
         super().__init__()
         self.cutoff = cutoff
         self.velocity_cutoff = velocity_cutoff
         self.l_max = l_max
         self.n_max = n_max
-        self.n_invariants = n_max * (1 + 2 * (l_max + 1))
+        self.velocity_features = velocity_features
+        # Without contractions the lowest degree is all that is computed and kept.
+        self.contracted_l_max = l_max if velocity_features else 0
+        self.n_invariants = n_max * (1 + 2 * (l_max + 1) if velocity_features else 1)
         self.couplings = EdgeCouplings(l_max, l_max)
 
     def forward(self, positions: Tensor, velocities: Tensor, edges: Edges) -> Geometry:
@@ -133,9 +139,11 @@ class EdgeGeometry(nn.Module):
             edges.edge_index,
             self.cutoff,
             self.velocity_cutoff,
-            self.l_max,
+            self.contracted_l_max,
             self.n_max,
         )
+        if not self.velocity_features:
+            invariants = invariants[:, : self.n_max]
         squared = (vectors * vectors).sum(-1, keepdim=True)
         directions = vectors * squared.rsqrt()
         harmonics = solid_harmonics(directions.flatten(0, 2), self.l_max)

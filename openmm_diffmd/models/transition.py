@@ -50,6 +50,8 @@ class TransitionModel(nn.Module):
         Sizes of the encoder.
     head_channels, head_layers : int
         Sizes of the denoising head.
+    velocity_features : bool
+        Expand velocities in Fourier-Bessel functions; see `Encoder`.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class TransitionModel(nn.Module):
         n_layers: int = 5,
         head_channels: int = 24,
         head_layers: int = 1,
+        velocity_features: bool = True,
     ) -> None:
         super().__init__()
         if prior not in PRIORS:
@@ -104,6 +107,7 @@ class TransitionModel(nn.Module):
             n_heads,
             edge_channels,
             n_layers,
+            velocity_features,
         )
         self.denoiser = Denoiser(
             l_max,

@@ -27,6 +27,9 @@ class ModelConfig:
         Sizes of the encoder.
     head_channels, head_layers : int
         Sizes of the denoising head.
+    velocity_features : bool
+        Expand velocities in Fourier-Bessel functions, for the atoms and contracted
+        with the edges; without, atoms are given them as plain vectors.
     """
 
     prior: str = "learned"
@@ -41,6 +44,7 @@ class ModelConfig:
     n_layers: int = 5
     head_channels: int = 24
     head_layers: int = 1
+    velocity_features: bool = True
 
 
 @dataclass(frozen=True)

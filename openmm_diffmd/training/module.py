@@ -311,4 +311,5 @@ def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:
         n_layers=options.n_layers,
         head_channels=options.head_channels,
         head_layers=options.head_layers,
+        velocity_features=options.velocity_features,
     )

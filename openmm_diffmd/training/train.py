@@ -276,7 +276,9 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
         description, weights = read_weights(find_model(source))
         history = description["config"].pop("history", [])
         weights = {f"model.{name}": value for name, value in weights.items()}
-    found, known = description["config"]["model"], description["elements"]
+    known = description["elements"]
+    # Options that the other training did not know have their defaults.
+    found = dataclasses.asdict(ModelConfig(**description["config"]["model"]))
     expected = dataclasses.asdict(module.config.model)
     if found != expected or not set(known) <= set(module.elements):
         raise ValueError(

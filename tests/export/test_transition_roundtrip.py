@@ -116,6 +116,7 @@ def assert_near(found, expected):
         *({"prior": prior} for prior in PRIORS[1:]),
         {"noise_conditioning": NOISE_CONDITIONINGS[1]},
         {"head_layers": 2},
+        {"velocity_features": False},
     ],
     ids=str,
 )

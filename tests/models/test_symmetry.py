@@ -58,6 +58,15 @@ def test_lag_of_each_prior_turns_with_the_molecule(
     check_orthogonal(model, state, residual, sigma, one_lag, True, False)
 
 
+def test_lag_without_velocity_features_turns_with_the_molecule(
+    make_model, make_state, residual_of, one_lag
+):
+    state = make_state(3, 5)
+    model = make_model(2, velocity_features=False)
+    residual, sigma = residual_of(state)
+    check_orthogonal(model, state, residual, sigma, one_lag, True, False)
+
+
 def test_a_mirror_image_is_not_mistaken_for_the_molecule(
     make_model, make_state, residual_of, one_lag
 ):

@@ -199,6 +199,27 @@ def test_denoiser_sees_noise_level_residual_and_condition(
     assert (network(residual, sigma, colder) - base).abs().max() > 1e-4
 
 
+def test_velocities_without_their_features_are_plain_vectors(make_model, make_state):
+    state = make_state(1, 4)
+    model = make_model(1, velocity_features=False)
+    assert model.encoder.velocity_in.in_features == 1
+    edges = edges_of(state.species)
+    args = (state.positions, state.velocities, state.masses, edges)
+    with_them = make_model(1).encoder.edge_features(*args)
+    without = model.encoder.edge_features(*args)
+    # n_max functions of the distance are what is left.
+    assert with_them.invariants.shape[-1] == 5 * without.invariants.shape[-1] == 20
+    torch.testing.assert_close(
+        without.invariants, with_them.invariants[..., :4], rtol=1e-12, atol=1e-14
+    )
+    # They are seen all the same: their speeds change what is carried.
+    kicks = [
+        model.encode(*state._replace(velocities=factor * state.velocities))["mean"]
+        for factor in (1.0, 0.5)
+    ]
+    assert (kicks[0][:, :, 1] - kicks[1][:, :, 1]).abs().max() > 1e-4
+
+
 def test_level_of_perturbation_is_an_input(make_model, make_state):
     state = make_state(1, 4)
     model = make_model(1)

@@ -298,7 +298,7 @@ def test_second_part_keeps_the_encoder_and_trains_the_rest(trained, bursts, tmp_
             torch.testing.assert_close(value, before[name], rtol=1e-5, atol=1e-8)
 
 
-def test_training_from_before_the_learned_spread_can_be_started_from(
+def test_training_from_before_spread_and_velocity_option_can_be_started_from(
     trained, bursts, tmp_path
 ):
     old = tmp_path / "old"
@@ -309,7 +309,9 @@ def test_training_from_before_the_learned_spread_can_be_started_from(
         name: value for name, value in weights.items() if ".spread." not in name
     }
     torch.save(checkpoint, old / "last.ckpt")
-    (old / "training.json").write_text((trained / "training.json").read_text())
+    description = json.loads((trained / "training.json").read_text())
+    del description["config"]["model"]["velocity_features"]
+    (old / "training.json").write_text(json.dumps(description))
     short = dataclasses.replace(OPTIMIZER, num_steps=1, freeze_encoder=True)
     output = run(bursts, tmp_path / "new", optimizer=short, initialize_from=old)
     name = "model.encoder.kick.0.weight"

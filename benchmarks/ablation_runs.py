@@ -1,0 +1,386 @@
+"""Roll a model out in OpenMM and measure it beside the reference."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import openmm
+from ablation_cells import Cell
+from numpy.typing import NDArray
+from openmm import app, unit
+
+from openmm_diffmd.analysis.distributions import (
+    Histogram,
+    h_r_error,
+    pair_distances,
+)
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.analysis.temperature import element_temperatures, kinetic_energies
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.export.torchscript import DiffusionModel
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
+
+NS_PER_DAY = 86400e-6
+"""ns/day of 1 fs a second."""
+MIN_TIMED_LAGS = 100
+"""The start of a run is in its time; of fewer lags it would be most."""
+ENERGY_INTERVAL_PS = 0.25
+EQUILIBRATION_PS = 2.0
+MEV = EV / 1000.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    The reference, with what cells are compared with.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+        Its frames, at the interval of the rollouts.
+    temperature : float
+        Temperature of the heat bath, K.
+    mean_bond_lengths : ndarray, shape (n_bonds,), nm
+        Mean of every bond.
+    h_r : Histogram
+        Pair distances.
+    floor : float
+        h(r) error of its first half against its second.
+    """
+
+    ensemble: Ensemble
+    temperature: float
+    mean_bond_lengths: NDArray[np.float64]
+    h_r: Histogram
+    floor: float
+
+    @classmethod
+    def prepare(cls, ensemble: Ensemble, temperature: float) -> Self:
+        """
+        Measure the reference, once for all cells of one interval.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            Its frames.
+        temperature : float
+            Temperature of the heat bath, K.
+
+        Returns
+        -------
+        Reference
+            The reference.
+        """
+        first, second = map(pair_distances, ensemble.halves())
+        return cls(
+            ensemble,
+            temperature,
+            np.concatenate(bond_lengths(ensemble)).mean(axis=0),
+            pair_distances(ensemble),
+            h_r_error(first, second),
+        )
+
+
+def run_cell(
+    cell: Cell,
+    model: DiffusionModel,
+    topology: app.Topology,
+    positions: NDArray[np.float64],
+    reference: Reference,
+    length_ps: float,
+    context: openmm.Context | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """
+    Roll out, measure, and throw the trajectory away.
+
+    Parameters
+    ----------
+    cell : Cell
+        Sampler, K, friction and seed.
+    model : DiffusionModel
+        The model.
+    topology : openmm.app.Topology
+        One molecule.
+    positions : ndarray, shape (n_replicas, n_atoms, 3), nm
+        Where the replicas start.
+    reference : Reference
+        What to compare with, at the interval of the frames.
+    length_ps : float
+        Length of each replica, ps.
+    context : openmm.Context or None
+        The reference's potential, for the energy drift where the friction is 0; None
+        leaves that out.
+    folder : path-like
+        Where to put the trajectory meanwhile.
+
+    Returns
+    -------
+    dict
+        Plain figures.
+    """
+    output = folder / "rollout"
+    for old in folder.glob("rollout.*"):
+        old.unlink()
+    interval_fs = reference.ensemble.frame_interval * FEMTOSECONDS_PER_PICOSECOND
+    settings = RolloutSettings(
+        length_ps=length_ps,
+        frame_interval_fs=round(interval_fs, 6),
+        temperature_K=reference.temperature,
+        friction_per_ps=cell.friction,
+        seed=cell.seed,
+        sampler=cell.sampler,
+        num_sampling_steps=cell.num_sampling_steps,
+        keep_velocities=True,
+        progress=False,
+    )
+    begin = time.process_time()
+    try:
+        roll_out(model, topology, positions, output, settings)
+    except openmm.OpenMMException:
+        # The guards gave up; the sidecar says why, and what was made counts.
+        if not output.with_suffix(".json").is_file():
+            raise
+    seconds = time.process_time() - begin
+    sidecar = RolloutSidecar.read(output.with_suffix(".json"))
+    lags = max(1, round(sidecar.num_frames * interval_fs / sidecar.lag_time_fs))
+    found: dict[str, Any] = {
+        "n_replicas": sidecar.num_replicas,
+        "length_ps": length_ps,
+        "ended_ps": sidecar.num_frames * reference.ensemble.frame_interval,
+        "error": sidecar.error,
+        "redrawn": sidecar.resamples / (lags * sidecar.num_replicas),
+    }
+    if lags >= MIN_TIMED_LAGS:
+        found["cpu_ms_per_lag"] = 1000 * seconds / lags
+        moved_fs = sidecar.lag_time_fs * sidecar.num_replicas * lags
+        found["cpu_ns_per_day"] = NS_PER_DAY * moved_fs / seconds
+    if sidecar.num_frames == 0:
+        return found
+    ensemble, _ = load_rollout(output.with_suffix(".json"))
+    found |= figures_of(ensemble, reference, min(EQUILIBRATION_PS, 0.25 * length_ps))
+    if cell.friction == 0.0 and context is not None:
+        energies = total_energies(ensemble, context)
+        interval = ensemble.frame_interval * energy_stride(ensemble)
+        found["energy_drift"] = energy_drift(
+            energies, interval, ensemble.topology.n_atoms
+        )
+    return found
+
+
+def figures_of(
+    ensemble: Ensemble, reference: Reference, equilibration: float
+) -> dict[str, Any]:
+    """
+    Measure an ensemble beside the reference.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+    reference : Reference
+        What to compare with.
+    equilibration : float
+        Time at the start that counts for broken bonds only, ps.
+
+    Returns
+    -------
+    dict
+        Plain figures; without those that could not be measured.
+    """
+    stable = stability(ensemble, reference.mean_bond_lengths)
+    skipped = round(equilibration / ensemble.frame_interval)
+    found: dict[str, Any] = {
+        "n_broken": stable.n_broken,
+        "stable_ps": stable.mean_time,
+    }
+    if not (stable.stable_frames > skipped).any():
+        return found
+    part = ensemble.window([skipped] * ensemble.n_replicas, list(stable.stable_frames))
+    temperatures = element_temperatures(part, reference.temperature)
+    found |= {
+        "analyzed_ps": part.length,
+        "h_r_error": h_r_error(pair_distances(part), reference.h_r),
+        "temperatures": {s: [t.value, t.error] for s, t in temperatures.items()},
+    }
+    first, second = part.halves()
+    if first.n_frames and second.n_frames:
+        halves = h_r_error(pair_distances(first), pair_distances(second))
+        # As in `openmm_diffmd.analysis.measure`.
+        found["h_r_by_sampling"] = float(0.5 * np.hypot(halves, reference.floor))
+    return found
+
+
+def energy_stride(ensemble: Ensemble) -> int:
+    """
+    Frames between energies.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return max(1, round(ENERGY_INTERVAL_PS / ensemble.frame_interval))
+
+
+def reference_context(topology: app.Topology, potential: str) -> openmm.Context | None:
+    """
+    Make a Context that knows the energies of the reference's potential.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The molecule.
+    potential : str
+        Potential of the reference.
+
+    Returns
+    -------
+    openmm.Context or None
+        None, and a line says why, where the potential cannot be had here.
+    """
+    try:
+        system = create_reference_system(topology, potential)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"energy drift left out: {error}")
+        return None
+    return openmm.Context(
+        system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+
+
+def total_energies(
+    ensemble: Ensemble, context: openmm.Context
+) -> list[NDArray[np.float64]]:
+    """
+    Energies of the reference's potential along a rollout, kinetic energy included.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+    context : openmm.Context
+        The reference's potential, of one molecule.
+
+    Returns
+    -------
+    list of ndarray, shape (n,), kJ/mol
+        One a replica, a quarter of a picosecond between energies.
+    """
+    stride = energy_stride(ensemble)
+
+    def potential_energy(positions: NDArray[np.floating]) -> float:
+        context.setPositions(positions.astype(np.float64) * unit.nanometer)
+        energy = context.getState(getEnergy=True).getPotentialEnergy()
+        return float(energy.value_in_unit(unit.kilojoule_per_mole))
+
+    return [
+        kinetic[stride - 1 :: stride]
+        + np.array([potential_energy(x) for x in positions[stride - 1 :: stride]])
+        for positions, kinetic in zip(
+            ensemble.positions, kinetic_energies(ensemble), strict=True
+        )
+    ]
+
+
+def burst_energies(bursts: Trajectory) -> list[NDArray[np.float64]]:
+    """
+    Energies of the reference's own frictionless bursts.
+
+    Parameters
+    ----------
+    bursts : Trajectory
+        Frames with velocities and potential energies.
+
+    Returns
+    -------
+    list of ndarray, shape (n_frames,), kJ/mol
+        One a burst.
+    """
+    assert bursts.velocities is not None  # noqa: S101
+    assert bursts.potential_energies is not None  # noqa: S101
+    kinetic = 0.5 * np.einsum(
+        "a,fad->f", bursts.masses, bursts.velocities.astype(np.float64) ** 2
+    )
+    energies = bursts.potential_energies + kinetic
+    return np.split(energies, np.flatnonzero(np.diff(bursts.segments)) + 1)
+
+
+def energy_drift(
+    energies: list[NDArray[np.float64]], interval: float, n_atoms: int
+) -> dict[str, float] | None:
+    """
+    Slope of the total energy, a straight line through each replica.
+
+    Parameters
+    ----------
+    energies : list of ndarray, shape (n,), kJ/mol
+        One a replica.
+    interval : float
+        Time between energies, ps.
+    n_atoms : int
+        Atoms of the molecule.
+
+    Returns
+    -------
+    dict or None
+        ``value`` and ``error``, mean and standard error over replicas; ``rms``, the
+        root mean square over replicas, where gains and losses do not cancel;
+        meV/atom/ps. None with less than four energies in less than two replicas.
+    """
+    slopes = np.array(
+        [
+            np.polyfit(interval * np.arange(len(series)), series, 1)[0]
+            for series in energies
+            if len(series) >= 4
+        ]
+    ) / (n_atoms * MEV)
+    if len(slopes) < 2:
+        return None
+    return {
+        "value": float(slopes.mean()),
+        "error": float(slopes.std(ddof=1) / np.sqrt(len(slopes))),
+        "rms": float(np.sqrt((slopes**2).mean())),
+    }
+
+
+def figures_of_control(
+    ensemble: Ensemble, reference: Reference, one_lag: float
+) -> dict[str, Any]:
+    """
+    Measure a control that needs no model.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+    reference : Reference
+        What to compare with.
+    one_lag : float
+        Its one-lag error.
+
+    Returns
+    -------
+    dict
+        As of a cell.
+    """
+    return {
+        "n_replicas": ensemble.n_replicas,
+        "length_ps": ensemble.length / ensemble.n_replicas,
+        "one_lag_error": one_lag,
+        **figures_of(ensemble, reference, 0.0),
+    }

@@ -1,0 +1,304 @@
+"""
+Controls and ablations: every choice of the method beside its alternatives, one table.
+
+Each variant is trained on the same references with the same budget, exported, and
+rolled out in OpenMM. ``results.json`` is written after each cell: kill the command when
+time is up, run it again to go on; cells that are done are not run again.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import openmm
+import torch
+from ablation_cells import GROUPS, LAG_FS, Cell, cells
+from ablation_runs import (
+    Reference,
+    burst_energies,
+    energy_drift,
+    figures_of_control,
+    reference_context,
+    run_cell,
+)
+from ablation_table import make_table
+from ablation_training import (
+    Budget,
+    export_cell,
+    first_segment,
+    left_out_pairs,
+    model_change,
+    one_lag_error,
+    train_variant,
+)
+from jsonargparse import auto_cli
+from machine import describe_machine
+
+from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.controls import make_controls, starting_frames
+from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.analysis.report import to_plain
+from openmm_diffmd.analysis.stability import stability
+from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.data.pairs import PairBatch
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.integrator.rollout import set_threads
+from openmm_diffmd.training.config import ModelConfig
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+
+
+def ablations(
+    data: list[Path],
+    output: Path = Path("ablations"),
+    model: str = "ethanol",
+    reference: Path = PRETRAINED / "ethanol_reference.h5",
+    groups: list[str] | None = None,
+    variants: list[str] | None = None,
+    seeds: int = 1,
+    budget: Budget = Budget(),  # noqa: B008
+    network: ModelConfig = ModelConfig(),  # noqa: B008
+    replicas: int = 16,
+    length_ps: float = 10.0,
+    friction: float = 1.0,
+    threads: int = 1,
+) -> None:
+    """
+    Train, roll out and compare the variants of the method.
+
+    Parameters
+    ----------
+    data : list of path-like
+        Bursts to train on, of the molecule of the model; the first at the temperature
+        of the reference, its end for one-lag errors.
+    output : path-like
+        Folder for ``results.json``, ``table.txt`` and the trainings.
+    model : str
+        Trained model that the groups ``friction`` and ``sampler`` run.
+    reference : path-like
+        Thermostatted reference with velocities. The variant ``thermostatted`` is
+        trained on its first unbroken piece.
+    groups : list of str, optional
+        Some of ``controls``, ``friction``, ``sampler``, ``training`` and ``lag``; all
+        unless given.
+    variants : list of str, optional
+        Some of the rows of the group ``training``; all unless given.
+    seeds : int
+        Seeds of each training of the group ``training``.
+    budget : Budget
+        What every variant gets.
+    network : ModelConfig
+        The network that variants change one option of.
+    replicas : int
+        Replicas of a rollout, from evenly spaced reference frames.
+    length_ps : float
+        Length of each replica, ps.
+    friction : float
+        Friction where it is not varied, 1/ps.
+    threads : int
+        Threads of PyTorch. Speeds are CPU times, which one thread makes those of a
+        quiet machine.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If the files do not fit, or `output` holds results of other settings.
+    """
+    groups = list(GROUPS) if groups is None else groups
+    planned = cells(groups, variants, seeds, friction)
+    set_threads(threads)
+    frames, provenance = load_reference(reference)
+    temperature = float(provenance.get("temperature_K", 0.0))
+    bursts = read_reference(data[0])
+    if bursts.provenance.get("temperature_K") != temperature:
+        raise ValueError(
+            f"found {data[0]} at {bursts.provenance.get('temperature_K')} K, expected "
+            f"the reference's {temperature:g} K: name its bursts first"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "model": load_model(model).sha256,
+        # Not the lengths of the rollouts: each cell has its own beside it.
+        "reference": _hash(reference),
+        "data": [_hash(path) for path in data],
+        "budget": to_plain(budget),
+        "network": to_plain(network),
+    }
+    results = _open_results(output / "results.json", settings)
+
+    @cache
+    def prepared(interval_fs: float) -> Reference:
+        interval = interval_fs / FEMTOSECONDS_PER_PICOSECOND
+        return Reference.prepare(at_interval(frames, interval), temperature)
+
+    base = prepared(LAG_FS)
+    symbols = sorted(set(frames.symbols))
+    results["floor"] = to_plain(
+        {
+            "lag_time_fs": None,
+            "n_replicas": frames.n_replicas,
+            "length_ps": frames.length / frames.n_replicas,
+            "n_broken": stability(frames, base.mean_bond_lengths).n_broken,
+            "h_r_error": base.floor,
+            "temperatures": {
+                symbol: [found.value, found.error]
+                for symbol, found in element_temperatures(frames, temperature).items()
+            },
+            "energy_drift": energy_drift(
+                burst_energies(bursts),
+                bursts.times[1] - bursts.times[0],
+                bursts.n_atoms,
+            ),
+        }
+    )
+    positions, velocities = starting_frames(base.ensemble, replicas)
+    if "controls" in groups:
+        pairs, scales = left_out_pairs(data[0], symbols, LAG_FS)
+        n_frames = round(length_ps / base.ensemble.frame_interval)
+        controls = make_controls(base.ensemble, positions, velocities, n_frames)
+        for name, ensemble in controls.items():
+            error = one_lag_error(_control_change(name), pairs, scales)
+            results["cells"][f"controls/{name}"] = {
+                "row": ["controls", name, "", "", ""],
+                "lag_time_fs": LAG_FS,
+                **figures_of_control(ensemble, base, error),
+            }
+    topology = frames.topology.to_openmm()
+    context = None
+    if "friction" in groups:
+        context = reference_context(topology, str(provenance.get("potential")))
+    langevin = first_segment(reference, output / "thermostatted.h5")
+
+    def finish(cell: Cell) -> dict[str, Any]:
+        variant = cell.variant
+        own_data = data
+        training: dict[str, Any] = {}
+        if variant is None:
+            loaded = load_model(model)
+        else:
+            own_data = [langevin] if variant.dynamics == "thermostatted" else data
+            folder, training = train_variant(
+                variant, cell.seed, own_data, network, budget, output / "trainings"
+            )
+            loaded = export_cell(cell, folder, own_data, temperature, friction)
+        lag_time_fs = loaded.metadata.lag_time_fs
+        found = run_cell(
+            cell,
+            loaded,
+            topology,
+            positions,
+            prepared(max(LAG_FS, lag_time_fs)),
+            length_ps,
+            context,
+            output,
+        )
+        pairs, scales = left_out_pairs(
+            own_data[0], loaded.metadata.elements, lag_time_fs
+        )
+        change = model_change(loaded, cell.sampler, cell.num_sampling_steps, cell.seed)
+        return {
+            "row": cell.row,
+            "seed": cell.seed,
+            "lag_time_fs": lag_time_fs,
+            "training": training,
+            "one_lag_error": one_lag_error(change, pairs, scales),
+            **found,
+        }
+
+    for cell in planned:
+        if cell.key in results["cells"]:
+            continue
+        begin = time.perf_counter()
+        results["cells"][cell.key] = to_plain(finish(cell))
+        seconds = time.perf_counter() - begin
+        print(f"{time.strftime('%H:%M')} {cell.key}: {seconds:.0f} s", flush=True)
+        _write(output, results, symbols)
+    _write(output, results, symbols)
+    print((output / "table.txt").read_text())
+
+
+def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:
+    def change(batch: PairBatch) -> torch.Tensor:
+        drift = torch.zeros_like(batch.positions)
+        if name == "constant velocity":
+            drift = LAG_FS / FEMTOSECONDS_PER_PICOSECOND * batch.velocities
+        return torch.stack([drift, torch.zeros_like(drift)], dim=2)
+
+    return change
+
+
+def _hash(path: Path) -> str:
+    return sha256(Path(path).read_bytes()).hexdigest()
+
+
+def _open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "command": " ".join(["python", "benchmarks/ablations.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "settings": settings,
+        "cells": {},
+    }
+    if path.is_file():
+        before = json.loads(path.read_text())
+        # The bundled model and the controls have no budget.
+        trained = any(cell.get("training") for cell in before["cells"].values())
+        free = set() if trained else {"budget", "network"}
+        changed = [
+            key
+            for key, value in settings.items()
+            if key not in free and before["settings"].get(key) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"found results of another {', '.join(changed)} in {path}, expected "
+                "those of this command; choose another --output"
+            )
+        results["cells"] = before["cells"]
+    return results
+
+
+def _write(output: Path, results: dict[str, Any], symbols: Sequence[str]) -> None:
+    table = make_table(results["cells"], results["floor"], symbols)
+    (output / "table.txt").write_text(table + "\n")
+    # At once or not at all: a kill leaves the cells before this one.
+    path = output / "results.json"
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    temporary.write_text(json.dumps(to_plain(results), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Read the command line and run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program; the process's own unless given.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    # `--length-ps` is what people type, `--length_ps` what jsonargparse calls it.
+    words = [
+        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
+        for word in words
+    ]
+    # Lightning: a data loader without workers, and a logger without its package.
+    warnings.filterwarnings("ignore", module="lightning")
+    try:
+        auto_cli(ablations, args=words, as_positional=False)
+    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
+        sys.exit(f"ablations: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import openmm
+import pytest
+from openmm import unit
+
+from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.testing import HarmonicModel, save_stub_model
+
+TEMPERATURE = 300.0
+FREQUENCY = 400.0  # 1/ps: stiff, so that no bond leaves its mean by 0.05 nm
+N_BURSTS, BURST_FRAMES = 40, 40
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_path():
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def benchmark(on_path) -> ModuleType:
+    return importlib.import_module("ablations")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An exact model, its dynamics as reference and bursts, its potential."""
+    folder = tmp_path_factory.mktemp("harmonic")
+    exact = HarmonicModel(angular_frequency=FREQUENCY, temperature=TEMPERATURE)
+    stub = save_stub_model(folder / "harmonic.pt", exact)
+    model = load_model(stub)
+    topology, _ = model.example()
+    settings = RolloutSettings(
+        length_ps=8.0,
+        friction_per_ps=5.0,
+        seed=11,
+        keep_velocities=True,
+        progress=False,
+    )
+    made = roll_out(model, topology, np.zeros((1, 9, 3)), folder / "made", settings)
+    ensemble, _ = load_rollout(made.path)
+    assert ensemble.velocities is not None
+    masses = ensemble.masses
+    potential = write_potential(masses, folder / "harmonic.xml")
+    said = {"temperature_K": TEMPERATURE, "friction_per_ps": 5.0}
+    said["potential"] = str(potential)
+    x, v = ensemble.positions[0][200:], ensemble.velocities[0][200:]
+    reference = folder / "reference.h5"
+    with ReferenceWriter(reference, topology, masses, said, len(x)) as writer:
+        for k, (x_k, v_k) in enumerate(zip(x, v, strict=True)):
+            writer.write(0, ReferenceFrame(0.01 * (k + 1), x_k, v_k, x_k, 0.0))
+    step, _ = HarmonicModel(FREQUENCY, lag_time=0.001).exact_transition()
+    bursts = folder / "bursts.h5"
+    with ReferenceWriter(
+        bursts, topology, masses, said, N_BURSTS * BURST_FRAMES
+    ) as writer:
+        for burst in range(N_BURSTS):
+            z = np.stack([x[10 * burst], v[10 * burst]]).astype(np.float64)
+            z -= np.einsum("a,pad->pd", masses / masses.sum(), z)[:, None]
+            for k in range(BURST_FRAMES):
+                energy = 0.5 * FREQUENCY**2 * float(masses @ (z[0] ** 2).sum(1))
+                frame = ReferenceFrame(0.001 * (k + 1), z[0], z[1], z[0], energy)
+                writer.write(burst, frame)
+                z = np.einsum("pq,qad->pad", step, z)
+    return {"model": stub, "reference": reference, "bursts": bursts}
+
+
+def write_potential(masses: np.ndarray, path: Path) -> Path:
+    """Springs between all pairs are springs to the centre of mass."""
+    system, springs = openmm.System(), openmm.HarmonicBondForce()
+    for i, mass in enumerate(masses):
+        system.addParticle(mass)
+        for j in range(i):
+            constant = mass * masses[j] / masses.sum() * FREQUENCY**2
+            springs.addBond(i, j, 0.0, constant)
+    system.addForce(springs)
+    path.write_text(openmm.XmlSerializer.serialize(system))
+    return path
+
+
+def run(benchmark: ModuleType, files: dict[str, Path], output: Path, *options: str):
+    benchmark.main(
+        [
+            f"--data=[{files['bursts']}]",
+            f"--model={files['model']}",
+            f"--reference={files['reference']}",
+            f"--output={output}",
+            "--replicas=4",
+            "--length-ps=2",
+            "--budget.num_steps=4",
+            "--budget.batch_size=8",
+            "--network.n_layers=1",
+            "--network.channels=8",
+            "--network.edge_channels=8",
+            "--network.n_heads=2",
+            "--network.head_channels=4",
+            *options,
+        ]
+    )
+    return json.loads((output / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def exact(benchmark, files, tmp_path_factory) -> dict:
+    output = tmp_path_factory.mktemp("exact")
+    return run(benchmark, files, output, '--groups=["controls","friction"]')
+
+
+def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
+    cells = {key: cell for key, cell in exact["cells"].items() if "bundled" in key}
+    assert len(cells) == 8
+    for key, cell in cells.items():
+        assert cell["n_broken"] == 0
+        assert cell["one_lag_error"] < 1e-4
+        assert cell["cpu_ns_per_day"] > 0
+        assert ("energy_drift" in cell) == ("/0/seed" in key)
+    # A lag of 10 fs is 4 radians: kinetic and potential energy come and go.
+    for steps in ("mean/0", "exponential/4"):
+        drift = cells[f"friction/bundled/{steps}/0/seed 1"]["energy_drift"]
+        assert abs(drift["value"]) < 0.02
+        assert drift["rms"] < 0.05
+    assert abs(exact["floor"]["energy_drift"]["value"]) < 0.02
+
+
+def test_controls_are_wrong_in_their_own_ways(exact: dict):
+    last, constant = (
+        exact["cells"][f"controls/{name}"]
+        for name in ("last frame", "constant velocity")
+    )
+    # The scale of the errors is how far free flight misses.
+    assert constant["one_lag_error"] == pytest.approx(1.0, abs=1e-3)
+    assert last["n_broken"] == 0
+    assert constant["n_broken"] == 4
+    assert last["h_r_error"] > 10 * exact["floor"]["h_r_error"] / 4
+
+
+def test_trained_variants_are_kept_and_gone_on_with(
+    benchmark, files, tmp_path, monkeypatch, capsys
+):
+    options = ('--groups=["training"]', '--variants=["no velocity features"]')
+    first = run(benchmark, files, tmp_path, *options)
+    assert list(first["cells"]) == [
+        f"training/no velocity features/{k}/1/seed 1"
+        for k in ("mean/0", "exponential/2")
+    ]
+    for cell in first["cells"].values():
+        assert cell["training"]["parameters"] > 100
+        assert cell["one_lag_error"] > 0.01
+    # A second call trains and runs nothing of this again, only what is new.
+    killed = {**first, "cells": dict(list(first["cells"].items())[:1])}
+    (tmp_path / "results.json").write_text(json.dumps(killed))
+    monkeypatch.setattr(
+        importlib.import_module("ablation_training"), "train", lambda *_, **__: 1 / 0
+    )
+    again = run(benchmark, files, tmp_path, *options)
+    for key, cell in first["cells"].items():
+        timed = {"cpu_ms_per_lag", "cpu_ns_per_day"}
+        kept = {name for name in cell if name not in timed}
+        assert {n: again["cells"][key][n] for n in kept} == {n: cell[n] for n in kept}
+    assert "no velocity features" in (tmp_path / "table.txt").read_text()
+    with pytest.raises(SystemExit, match="found results of another budget"):
+        run(benchmark, files, tmp_path, *options, "--budget.num_steps=5")
+
+
+def test_thermostatted_variant_learns_from_the_reference(benchmark, files, tmp_path):
+    found = run(
+        benchmark,
+        files,
+        tmp_path,
+        '--groups=["training"]',
+        '--variants=["thermostatted"]',
+    )
+    training = tmp_path / "trainings" / "thermostatted_1" / "training.json"
+    description = json.loads(training.read_text())
+    assert description["data"][0]["n_frames"] == 600
+    assert description["config"]["data"]["dynamics"] == "thermostatted"
+    assert not description["config"]["data"]["time_reversal"]
+    assert len(found["cells"]) == 2
+
+
+def test_drift_is_the_slope_in_mev_per_atom_and_ps(on_path):
+    runs = importlib.import_module("ablation_runs")
+    mev = unit.AVOGADRO_CONSTANT_NA * 0.001 * 1.602176634e-19 * unit.joule
+    slope = mev.value_in_unit(unit.kilojoule_per_mole)
+    times = 0.25 * np.arange(9)
+    series = [3 * slope * times, 7 * slope * times + 5, -slope * times[:3]]
+    found = runs.energy_drift(series, 0.25, 5)
+    # The third is too short to have a slope.
+    assert found["value"] == pytest.approx(1.0, rel=1e-6)
+    assert found["error"] == pytest.approx(0.4, rel=1e-6)
+    assert found["rms"] == pytest.approx(np.sqrt((0.6**2 + 1.4**2) / 2), rel=1e-6)
+    assert runs.energy_drift(series[1:], 0.25, 5) is None
+
+
+def test_table_averages_seeds_and_counts_what_broke(on_path):
+    table = importlib.import_module("ablation_table")
+    row = ["training", "learned prior", "exponential", "2", "1"]
+    cell = {"row": row, "lag_time_fs": 10.0, "n_replicas": 8, "length_ps": 5.0}
+    cells = {
+        "a": {**cell, "n_broken": 1, "h_r_error": 0.1, "temperatures": {"H": [490, 5]}},
+        "b": {**cell, "n_broken": 2, "h_r_error": 0.2, "temperatures": {"H": [510, 5]}},
+        # The guards refused its first lag: nothing could be watched.
+        "c": {**cell, "error": "refused", "ended_ps": 0.0},
+    }
+    text = table.make_table(cells, cell | {"n_broken": 0}, ["H"])
+    line = next(line for line in text.splitlines() if "learned prior" in line)
+    assert "11 of 24" in line
+    assert "0.150 +- 0.071" in line
+    assert "500 +- 14" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('--groups=["sampler","speed"]', "found groups .* expected some of"),
+        ('--variants=["magic"]', "found variants .* expected some of"),
+    ],
+)
+def test_unknown_rows_are_refused(benchmark, files, tmp_path, option, message):
+    with pytest.raises(SystemExit, match=message):
+        run(benchmark, files, tmp_path, option)
