@@ -22,13 +22,20 @@ namespace {
 /** Edges below which another thread costs more than it saves. */
 constexpr int64_t grain = 2048;
 
-/** Whether an output is so large that writing it past the caches is better. */
+/**
+ * Whether an output is so large that writing it past the caches is better: above half of the last
+ * level, of which no more is counted than eight second levels, for others may be using it too (a
+ * virtual machine sees the whole of it).
+ */
 bool past_caches(const Tensor &out) {
-    static const int64_t last_level = [] {
-        const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-        return size > 0 ? int64_t(size) : int64_t(16) << 20;
+    static const int64_t ours = [] {
+        const auto known = [](long size, int64_t otherwise) {
+            return size > 0 ? int64_t(size) : otherwise;
+        };
+        return std::min(known(sysconf(_SC_LEVEL3_CACHE_SIZE), int64_t(16) << 20) / 2,
+                        known(sysconf(_SC_LEVEL2_CACHE_SIZE), int64_t(1) << 20) * 8);
     }();
-    return int64_t(out.nbytes()) > last_level / 2;
+    return int64_t(out.nbytes()) > ours;
 }
 
 /**

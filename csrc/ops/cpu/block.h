@@ -25,19 +25,27 @@ template <class T> struct Block {
 
     /** @param count  edges that there are; the others are given zero vectors */
     DIFFMD_HD void set(const T *vectors, int64_t count, double cutoff, int num_intervals) {
+        alignas(64) T v[3 * size];
+        if (count == size) {
+            std::memcpy(v, vectors, sizeof(v));
+        } else {
+            std::memset(v, 0, sizeof(v));
+            std::memcpy(v, vectors, 3 * count * sizeof(T));
+        }
+        // Loops without branches over arrays of our own: the compiler makes them vector code.
         const double over = 1.0 / cutoff;
+        alignas(64) double square[size];
         for (int e = 0; e < size; e++) {
-            const T *const v = vectors + 3 * e;
-            double a = 0, b = 0, c = 0;
-            if (e < count)
-                a = v[0] * over, b = v[1] * over, c = v[2] * over;
-            const double square = a * a + b * b + c * c;
-            const auto place = formulas::locate(square, num_intervals);
+            const double a = v[3 * e] * over, b = v[3 * e + 1] * over, c = v[3 * e + 2] * over;
+            square[e] = a * a + b * b + c * c;
             // High powers of long vectors must not overflow into inf * 0.
-            const bool outside = square >= 1.0;
+            const bool outside = square[e] >= 1.0;
             x[e] = outside ? T(0) : T(a);
             y[e] = outside ? T(0) : T(b);
             z[e] = outside ? T(0) : T(c);
+        }
+        for (int e = 0; e < size; e++) {
+            const auto place = formulas::locate(square[e], num_intervals);
             interval[e] = place.interval;
             t[e] = T(place.t);
             dt[e] = T(place.dt_dy);
@@ -76,6 +84,34 @@ template <class T> struct BlockHarmonics {
             if (l_max == L)
                 set<L, Gradients>(x, y, z);
         });
+    }
+};
+
+/** Radial functions of degrees 0..L for one edge, a row over n each, by Horner's rule. */
+template <class T, int N, int L> struct RadialRows {
+    using R = Row<T, N>;
+    R value[L + 1], derivative[L + 1];
+
+    DIFFMD_HD void set(const T *c, T t) {
+        constexpr int degree = formulas::TablePrecision<T>::degree, layer = (L + 1) * N;
+        for (int l = 0; l <= L; l++)
+            value[l] = R::read(c + degree * layer + l * N);
+        for (int k = degree - 1; k >= 0; k--)
+            for (int l = 0; l <= L; l++)
+                value[l] = value[l] * t + R::read(c + k * layer + l * N);
+    }
+    /** The same with the derivatives with respect to t. */
+    DIFFMD_HD void set_with_derivatives(const T *c, T t) {
+        constexpr int degree = formulas::TablePrecision<T>::degree, layer = (L + 1) * N;
+        for (int l = 0; l <= L; l++) {
+            value[l] = R::read(c + degree * layer + l * N);
+            derivative[l] = R::zero();
+        }
+        for (int k = degree - 1; k >= 0; k--)
+            for (int l = 0; l <= L; l++) {
+                derivative[l] = derivative[l] * t + value[l];
+                value[l] = value[l] * t + R::read(c + k * layer + l * N);
+            }
     }
 };
 

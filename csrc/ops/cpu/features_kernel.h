@@ -9,109 +9,119 @@ inline namespace DIFFMD_ISA {
 /**
  * One edge's rows: Phi_lmn = Q_ln (u S_lm).
  *
- * @param s  u S_lm at s[lanes * component]
- * @param out  rows of n_max; N - n_max numbers behind the last row are overwritten
+ * @param c      coefficients of the edge's interval
+ * @param s      u S_lm at s[lanes * component]
+ * @param write  write(component, row) takes them in order
  */
-template <class T, int N>
-DIFFMD_HD void write_features(const RadialTable<T> &table, int interval, T t, const T *s, T *out) {
-    const T *const c = interval_start(table, interval);
-    const int layer = formulas::layer(table), n_max = table.n_max;
-    for (int l = 0; l <= table.l_max; l++) {
-        Row<T, N> q;
-        radial_row<T, N>(c + l * N, layer, t, q);
-        for (int m = 0; m < 2 * l + 1; m++) {
-            (q * *s).write(out);
-            s += lanes<T>;
-            out += n_max;
-        }
-    }
+template <class T, int N, int L, class Write>
+DIFFMD_HD void features_of_edge(const T *c, T t, const T *s, Write &&write) {
+    RadialRows<T, N, L> q;
+    q.set(c, t);
+    formulas::static_for<0, L + 1>([&](auto degree) {
+        constexpr int l = decltype(degree)::value;
+        for (int i = l * l; i < (l + 1) * (l + 1); i++)
+            write(i, q.value[l] * s[lanes<T> * i]);
+    });
 }
 
-template <class T, int N>
+template <class T, int N, int L>
 void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool stream, T *out) {
     using V = EdgeVector<T>;
-    const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
-    const int64_t size = components * in.table.n_max;
+    using R = Row<T, N>;
+    constexpr int components = (L + 1) * (L + 1);
+    const int n_max = in.table.n_max;
+    const int64_t size = components * n_max;
+    // Rows without padding go past the caches as they come.
+    const bool direct = stream && n_max == N && uintptr_t(out) % 64 == 0;
+    LineWriter<T, components * N> lines(out + begin * size);
     Block<T> block;
     BlockHarmonics<T> harmonics;
-    // Whole edges, written here first where they are not written in place.
-    constexpr int capacity = 16384 / int(sizeof(T));
-    static_assert(capacity >= max_components * formulas::max_radial);
-    alignas(64) T rows[capacity + N];
-    const int64_t held = stream ? capacity / size : 1;
     for (int64_t first = begin; first < end; first += block.size) {
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
-        harmonics.template set<false>(l_max, block.x, block.y, block.z);
+        harmonics.template set<L, false>(block.x, block.y, block.z);
         const V u = load<V>(block.envelope);
         for (int i = 0; i < components; i++)
             harmonics.value[i] = harmonics.value[i] * u;
-        int64_t waiting = 0;
         for (int e = 0; e < count; e++) {
+            const T *const c = interval_start(in.table, block.interval[e]);
             const T *const s = reinterpret_cast<const T *>(harmonics.value) + e;
+            const T t = block.t[e];
             T *const to = out + (first + e) * size;
-            // What lies behind the last edges is not ours.
-            if (!stream && (first + e + 1) * size + N - in.table.n_max <= end * size) {
-                write_features<T, N>(in.table, block.interval[e], block.t[e], s, to);
-                continue;
-            }
-            write_features<T, N>(in.table, block.interval[e], block.t[e], s, rows + waiting * size);
-            if (++waiting == held || e + 1 == count) {
-                stream_copy(to + (1 - waiting) * size, rows, waiting * size);
-                waiting = 0;
+            if (direct) {
+                features_of_edge<T, N, L>(c, t, s, [&](int i, R row) { row.stream(to + i * N); });
+            } else if (stream) {
+                T *const here = lines.next();
+                features_of_edge<T, N, L>(c, t, s,
+                                          [&](int i, R row) { row.write(here + i * n_max); });
+                lines.add(size);
+            } else if ((first + e + 1) * size + N - n_max <= end * size) {
+                features_of_edge<T, N, L>(c, t, s,
+                                          [&](int i, R row) { row.write(to + i * n_max); });
+            } else {
+                // What lies behind the last edges is not ours.
+                alignas(64) T rows[components * N];
+                features_of_edge<T, N, L>(c, t, s,
+                                          [&](int i, R row) { row.write(rows + i * n_max); });
+                std::memcpy(to, rows, size * sizeof(T));
             }
         }
     }
-    stream_end();
+    if (stream) {
+        lines.finish();
+        stream_end();
+    }
 }
 
-/**
- * One edge's backward sums over rows and n: of g dQ/dt (u S), and of g Q d(u S)/d(x,y,z).
- * Four running rows a degree, so that a sum across a register is taken only once.
- */
-template <class T, int N>
-DIFFMD_HD void read_gradients(const RadialTable<T> &table, int interval, T t, const T *s,
-                              const T *sx, const T *sy, const T *sz, const T *g, T sums[4]) {
+/** One edge's backward sums over components: four rows, whose sums over n are wanted. */
+template <class T, int N> struct GradientRows {
     using R = Row<T, N>;
-    const T *const c = interval_start(table, interval);
-    const int layer = formulas::layer(table), n_max = table.n_max;
+    /** Of g dQ/dt (u S), and of g Q d(u S)/d(x,y,z). */
     R radial = R::zero(), x = R::zero(), y = R::zero(), z = R::zero();
-    for (int l = 0; l <= table.l_max; l++) {
-        R q, dq, a = R::zero(), ax = R::zero(), ay = R::zero(), az = R::zero();
-        radial_row<T, N>(c + l * N, layer, t, q, dq);
-        for (int m = 0; m < 2 * l + 1; m++) {
-            const R row = R::read(g);
-            a = a + row * *s;
-            ax = ax + row * *sx;
-            ay = ay + row * *sy;
-            az = az + row * *sz;
-            s += lanes<T>, sx += lanes<T>, sy += lanes<T>, sz += lanes<T>;
-            g += n_max;
-        }
-        radial = radial + a * dq;
-        x = x + ax * q;
-        y = y + ay * q;
-        z = z + az * q;
-    }
-    sums[0] = radial.sum(n_max);
-    sums[1] = x.sum(n_max);
-    sums[2] = y.sum(n_max);
-    sums[3] = z.sum(n_max);
-}
 
-template <class T, int N>
+    /**
+     * @param c  coefficients of the edge's interval
+     * @param s, sx, sy, sz  u S_lm and its derivatives at [lanes * component]
+     * @param g  the features' gradient, rows of n_max; N - n_max numbers more are read
+     */
+    template <int L>
+    DIFFMD_HD void set(const T *c, T t, const T *s, const T *sx, const T *sy, const T *sz,
+                       const T *g, int n_max) {
+        RadialRows<T, N, L> q;
+        q.set_with_derivatives(c, t);
+        formulas::static_for<0, L + 1>([&](auto degree) {
+            constexpr int l = decltype(degree)::value;
+            R a = R::zero(), ax = R::zero(), ay = R::zero(), az = R::zero();
+            for (int i = l * l; i < (l + 1) * (l + 1); i++) {
+                const R row = R::read(g + i * n_max);
+                const int at = lanes<T> * i;
+                a = a + row * s[at];
+                ax = ax + row * sx[at];
+                ay = ay + row * sy[at];
+                az = az + row * sz[at];
+            }
+            radial = radial + a * q.derivative[l];
+            x = x + ax * q.value[l];
+            y = y + ay * q.value[l];
+            z = z + az * q.value[l];
+        });
+    }
+};
+
+template <class T, int N, int L>
 void features_backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                        T *grad_out) {
     using V = EdgeVector<T>;
-    const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
-    const int64_t size = components * in.table.n_max;
+    constexpr int components = (L + 1) * (L + 1);
+    const int n_max = in.table.n_max;
+    const int64_t size = components * n_max, ahead = 4 * size;
     const T over = T(1.0 / in.cutoff);
     Block<T> block;
     BlockHarmonics<T> h;
     for (int64_t first = begin; first < end; first += block.size) {
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
-        h.template set<true>(l_max, block.x, block.y, block.z);
+        h.template set<L, true>(block.x, block.y, block.z);
         // d(u S) = u dS + S du, with du/dx = 2 x du/d(s^2)
         const V u = load<V>(block.envelope), du = load<V>(block.envelope_derivative) * T(2);
         const V ux = du * load<V>(block.x), uy = du * load<V>(block.y), uz = du * load<V>(block.z);
@@ -123,22 +133,27 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
         }
         for (int e = 0; e < count; e++) {
             const T *g = grad + (first + e) * size;
-            alignas(64) T rows[max_components * N];
+            alignas(64) T rows[components * N];
+            // An edge is more work than the processor looks ahead of; addresses may be anything.
+            for (int64_t i = 0; i < size; i += 64 / int(sizeof(T)))
+                __builtin_prefetch(
+                    reinterpret_cast<const void *>(uintptr_t(g + i) + ahead * sizeof(T)));
             // Rows are read N wide; behind the last edges there is nothing to read.
-            if ((first + e + 1) * size + N - in.table.n_max > in.num_edges * size) {
+            if ((first + e + 1) * size + N - n_max > in.num_edges * size) {
                 std::memset(rows, 0, sizeof(rows));
                 std::memcpy(rows, g, size * sizeof(T));
                 g = rows;
             }
-            T sums[4];
+            GradientRows<T, N> sums;
             const auto at = [e](const V *v) { return reinterpret_cast<const T *>(v) + e; };
-            read_gradients<T, N>(in.table, block.interval[e], block.t[e], at(h.value), at(h.dx),
-                                 at(h.dy), at(h.dz), g, sums);
-            const T radial = T(2) * sums[0] * block.dt[e];
+            sums.template set<L>(interval_start(in.table, block.interval[e]), block.t[e],
+                                 at(h.value), at(h.dx), at(h.dy), at(h.dz), g, n_max);
+            const auto four = Row<T, N>::sums(sums.radial, sums.x, sums.y, sums.z, n_max);
+            const T radial = T(2) * four[0] * block.dt[e];
             T *const to = grad_out + 3 * (first + e);
-            to[0] = (radial * block.x[e] + sums[1]) * over;
-            to[1] = (radial * block.y[e] + sums[2]) * over;
-            to[2] = (radial * block.z[e] + sums[3]) * over;
+            to[0] = (radial * block.x[e] + four[1]) * over;
+            to[1] = (radial * block.y[e] + four[2]) * over;
+            to[2] = (radial * block.z[e] + four[3]) * over;
         }
     }
 }

@@ -24,16 +24,28 @@ template <class T, class Body> DIFFMD_HD void with_padding(const RadialTable<T> 
     }
 }
 
+/** And table.l_max too. */
+template <class T, class Body> DIFFMD_HD void with_size(const RadialTable<T> &table, Body body) {
+    with_padding(table, [&](auto n) {
+        formulas::static_for<0, formulas::max_degree + 1>([&](auto degree) {
+            if (table.l_max == decltype(degree)::value)
+                body(n, degree);
+        });
+    });
+}
+
 template <class T> struct All {
     static void forward(const Features<T> &in, int64_t begin, int64_t end, bool stream, T *out) {
-        with_padding(in.table, [&](auto n) {
-            features_forward<T, decltype(n)::value>(in, begin, end, stream, out);
+        with_size(in.table, [&](auto n, auto l) {
+            features_forward<T, decltype(n)::value, decltype(l)::value>(in, begin, end, stream,
+                                                                        out);
         });
     }
     static void backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                          T *grad_out) {
-        with_padding(in.table, [&](auto n) {
-            features_backward<T, decltype(n)::value>(in, grad, begin, end, grad_out);
+        with_size(in.table, [&](auto n, auto l) {
+            features_backward<T, decltype(n)::value, decltype(l)::value>(in, grad, begin, end,
+                                                                         grad_out);
         });
     }
     static void velocities(const Invariants<T> &in, int64_t begin, int64_t end, T *scaled,

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 /* Vector registers by the compiler's vector extension (gcc and clang), for any width. */
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
@@ -35,6 +39,23 @@ template <class V, class T> DIFFMD_HD void store(T *to, V value) {
     std::memcpy(to, &value, sizeof(V));
 }
 
+/** Write a register past the caches, where there is an instruction for its width. */
+template <class V, class T> DIFFMD_HD void stream_vector(T *to, V value) {
+#ifdef __AVX512F__
+    if constexpr (sizeof(V) == 64)
+        return _mm512_stream_si512(reinterpret_cast<__m512i *>(to), (__m512i)value);
+#endif
+#ifdef __AVX__
+    if constexpr (sizeof(V) == 32)
+        return _mm256_stream_si256(reinterpret_cast<__m256i *>(to), (__m256i)value);
+#endif
+#ifdef __SSE2__
+    if constexpr (sizeof(V) == 16)
+        return _mm_stream_si128(reinterpret_cast<__m128i *>(to), (__m128i)value);
+#endif
+    store(to, value);
+}
+
 /** A row of N numbers (4, 8 or 16) in as few registers as hold it. */
 template <class T, int N> struct Row {
     static constexpr int width = N < lanes<T> ? N : lanes<T>, count = N / width;
@@ -52,14 +73,44 @@ template <class T, int N> struct Row {
         for (int i = 0; i < count; i++)
             store(to + i * width, part[i]);
     }
+    /** Write past the caches (where the CPU can), to an address aligned to the registers. */
+    DIFFMD_HD void stream(T *to) const {
+        for (int i = 0; i < count; i++)
+            stream_vector(to + i * width, part[i]);
+    }
     /** Sum of the first n numbers, whatever the others are. */
     DIFFMD_HD T sum(int n) const {
+        const auto four = fold(n);
+        return (four[0] + four[1]) + (four[2] + four[3]);
+    }
+    /** The sums of four rows at once. */
+    static DIFFMD_HD typename VectorOf<T, 4>::type sums(Row a, Row b, Row c, Row d, int n) {
+        using Four = typename VectorOf<T, 4>::type;
+        const Four p = a.fold(n), q = b.fold(n), r = c.fold(n), s = d.fold(n);
+        const Four pq =
+            __builtin_shufflevector(p, q, 0, 4, 1, 5) + __builtin_shufflevector(p, q, 2, 6, 3, 7);
+        const Four rs =
+            __builtin_shufflevector(r, s, 0, 4, 1, 5) + __builtin_shufflevector(r, s, 2, 6, 3, 7);
+        return __builtin_shufflevector(pq, rs, 0, 1, 4, 5) +
+               __builtin_shufflevector(pq, rs, 2, 3, 6, 7);
+    }
+    /** Four sums, of every fourth of the first n numbers. */
+    DIFFMD_HD typename VectorOf<T, 4>::type fold(int n) const {
         alignas(64) T all[N];
-        write(all);
-        T out = 0;
-        for (int i = 0; i < N; i++)
-            out += i < n ? all[i] : T(0);
+        for (int i = 0; i < count; i++)
+            store(all + i * width, first(part[i], n - i * width));
+        typename VectorOf<T, 4>::type out = {};
+        for (int i = 0; i < N; i += 4)
+            out = out + load<typename VectorOf<T, 4>::type>(all + i);
         return out;
+    }
+    /** The first n numbers of a register, then zeros. */
+    static DIFFMD_HD V first(V numbers, int n) {
+        using Index = decltype(numbers < numbers);
+        Index index;
+        for (int i = 0; i < width; i++)
+            index[i] = i;
+        return index < n ? numbers : V{};
     }
     friend DIFFMD_HD Row operator+(Row a, Row b) {
         for (int i = 0; i < count; i++)

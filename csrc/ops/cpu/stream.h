@@ -2,41 +2,62 @@
 
 #include "simd.h"
 
-#ifdef __SSE2__
-#include <immintrin.h>
-#endif
-
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
 
-/** Copy past the caches (where the CPU can): lines that are written whole are not read first. */
-template <class T> DIFFMD_HD void stream_copy(T *to, const T *from, int64_t count) {
-#ifdef __SSE2__
-    auto *out = reinterpret_cast<char *>(to);
-    const auto *in = reinterpret_cast<const char *>(from);
-    int64_t bytes = count * int64_t(sizeof(T));
-    const int64_t misaligned = -reinterpret_cast<intptr_t>(to) & 63;
-    const int64_t head = misaligned < bytes ? misaligned : bytes;
-    std::memcpy(out, in, head);
-    out += head, in += head, bytes -= head;
-    for (; bytes >= 64; out += 64, in += 64, bytes -= 64) {
-#if defined(__AVX512F__)
-        _mm512_stream_si512(reinterpret_cast<__m512i *>(out), _mm512_loadu_si512(in));
-#elif defined(__AVX__)
-        for (int k = 0; k < 64; k += 32)
-            _mm256_stream_si256(reinterpret_cast<__m256i *>(out + k),
-                                _mm256_loadu_si256(reinterpret_cast<const __m256i *>(in + k)));
-#else
-        for (int k = 0; k < 64; k += 16)
-            _mm_stream_si128(reinterpret_cast<__m128i *>(out + k),
-                             _mm_loadu_si128(reinterpret_cast<const __m128i *>(in + k)));
-#endif
+/**
+ * Writes numbers that come in order past the caches (where the CPU can), line by line: lines that
+ * are written whole are not read first. They are held here for a while, because a line can be
+ * taken up only when the rows it is made of have left the processor's store buffer.
+ */
+template <class T, int64_t Most> class LineWriter {
+public:
+    /** @param to  where the first number goes */
+    DIFFMD_HD explicit LineWriter(T *to) {
+        const int64_t misaligned = int64_t(uintptr_t(to) % 64 / sizeof(T));
+        line = to - misaligned;
+        begin = end = misaligned;
     }
-    std::memcpy(out, in, bytes);
-#else
-    std::memcpy(to, from, count * sizeof(T));
-#endif
-}
+    /** Where the next numbers, at most Most, have to be written. */
+    DIFFMD_HD T *next() { return held + end; }
+    /** Take up as many. */
+    DIFFMD_HD void add(int64_t count) {
+        end += count;
+        // At most what came before these.
+        flush(end - count);
+        if (end + Most > capacity) {
+            flush(end);
+            const int64_t whole = end / per_line * per_line;
+            std::memcpy(held, held + whole, (end - whole) * sizeof(T));
+            line += whole, begin -= whole, end -= whole;
+        }
+    }
+    DIFFMD_HD void finish() {
+        flush(end);
+        std::memcpy(line + begin, held + begin, (end - begin) * sizeof(T));
+    }
+
+private:
+    static constexpr int64_t per_line = 64 / int64_t(sizeof(T));
+    static constexpr int64_t capacity = 4 * Most + 2 * per_line;
+    using V = EdgeVector<T>;
+
+    /** Write whole lines that end before `until`. */
+    DIFFMD_HD void flush(int64_t until) {
+        if (begin % per_line && until / per_line > begin / per_line) {
+            const int64_t rest = per_line - begin % per_line;
+            std::memcpy(line + begin, held + begin, rest * sizeof(T));
+            begin += rest;
+        }
+        for (; begin + per_line <= until; begin += per_line)
+            for (int64_t i = 0; i < per_line; i += lanes<T>)
+                stream_vector(line + begin + i, load<V>(held + begin + i));
+    }
+
+    alignas(64) T held[capacity];
+    T *line;
+    int64_t begin, end;
+};
 
 /** Makes what was streamed visible to other threads. */
 DIFFMD_HD void stream_end() {

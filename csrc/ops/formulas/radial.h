@@ -30,19 +30,18 @@ template <class T> struct Place {
  * @tparam T  double or Dual<double>
  */
 template <class T> DIFFMD_HD Place<T> locate(T y, int num_intervals) {
+    // Selections rather than branches: the CPU kernels' loops over edges become vector code.
     const bool inside = primal(y) < 1.0, outside = primal(y) >= 1.0;
     const T s = square_root(y);
+    const int found = inside ? int(primal(s) * num_intervals) : num_intervals;
     // Just below the cutoff the product may round up to num_intervals.
-    int k = inside ? int(primal(s) * num_intervals) : num_intervals;
-    if (inside && k == num_intervals)
-        k--;
+    const int k = inside && found == num_intervals ? num_intervals - 1 : found;
     const double scale = double(num_intervals) * num_intervals;
     const double over = 2.0 / (2.0 * k + 1.0);
-    const T t = (y * scale - (double(k) * (k + 1) + 0.5)) * over;
+    const T t = (y * scale - (double(k) * (k + 1.0) + 0.5)) * over;
     const Envelope<T> u = envelope(y, s);
-    if (outside)
-        return {k, T{}, T{}, T{}, T{}};
-    return {k, t, T{} + scale * over, u.value, u.derivative};
+    return {k, outside ? T{} : t, outside ? T{} : T{} + scale * over, outside ? T{} : u.value,
+            outside ? T{} : u.derivative};
 }
 
 /**
