@@ -15,6 +15,8 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.training.config import TrainConfig
 from openmm_diffmd.units import BOLTZMANN
 
+DESCRIPTION_FILE = "training.json"
+
 
 def describe(
     config: TrainConfig,

@@ -1,22 +1,12 @@
 """Train a transition model from reference files."""
 
-import dataclasses
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.callbacks import (
-    ModelCheckpoint,
-    TQDMProgressBar,
-    WeightAveraging,
-)
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
@@ -24,7 +14,6 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.model_files import find_model, read_weights
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -33,23 +22,14 @@ from openmm_diffmd.training.config import (
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.description import (
+    DESCRIPTION_FILE,
     check_same_training,
     describe,
     stochastic_floor,
 )
+from openmm_diffmd.training.initialize import initialize
 from openmm_diffmd.training.module import TransitionTraining
-
-DESCRIPTION_FILE = "training.json"
-LAST_CHECKPOINT = "last.ckpt"
-PER_ELEMENT = (
-    "elements.weight",
-    "position_scale",
-    "velocity_scale",
-    "thermal_acceleration",
-    "residual_cholesky",
-    "covariance",
-)
-"""Ends of the names of tensors that have one row an element."""
+from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit
 
 
 def train(
@@ -167,50 +147,21 @@ def train(
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
     )
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_steps=optimizer.num_steps,
-        limit_val_batches=1.0,
-        val_check_interval=optimizer.validation_interval,
-        check_val_every_n_epoch=None,
-        gradient_clip_val=optimizer.gradient_clip,
-        num_sanity_val_steps=0,
-        log_every_n_steps=50,
-        logger=[CSVLogger(output, name="csv"), TensorBoardLogger(output)],
-        callbacks=[
-            # All weights in one call: a tenth of the time of one after the other.
-            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema_decay)),
-            ModelCheckpoint(
-                dirpath=output,
-                filename="{step}",
-                every_n_train_steps=optimizer.checkpoint_interval,
-                save_last=True,
-                enable_version_counter=False,
-            ),
-            *([TQDMProgressBar(refresh_rate=20)] if progress else []),
+    return fit(
+        module,
+        DataLoader(batches, batch_size=None),
+        [
+            validation_loader(
+                LaggedPairs([trajectory], [split.validation], elements, lag_time)
+            )
+            for trajectory, split in zip(trajectories, splits, strict=True)
         ],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
+        output,
+        optimizer,
+        resume,
+        accelerator,
+        progress,
     )
-    with warnings.catch_warnings():
-        # Ours: training.json is written first, so that a kill leaves it behind.
-        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
-        # Lightning's own use of PyTorch.
-        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
-        trainer.fit(
-            module,
-            DataLoader(batches, batch_size=None),
-            [
-                validation_loader(
-                    LaggedPairs([trajectory], [split.validation], elements, lag_time)
-                )
-                for trajectory, split in zip(trajectories, splits, strict=True)
-            ],
-            ckpt_path=str(checkpoint) if resume else None,
-            weights_only=False,
-        )
-    return checkpoint
 
 
 def split_trajectories(
@@ -240,83 +191,6 @@ def split_trajectories(
         )
         for trajectory in trajectories
     ]
-
-
-def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]:
-    """
-    Start from the averaged weights and the scales of another training.
-
-    Elements that it did not know begin between their neighbours by atomic number,
-    and keep the scales they have.
-
-    Parameters
-    ----------
-    module : TransitionTraining
-        What is to be trained; its scales are set.
-    source : path-like
-        Folder of the other training, a model file, or the name of a bundled model.
-
-    Returns
-    -------
-    list of dict
-        Configurations of the trainings before this one, the first one first.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, file or bundled model.
-    ValueError
-        If its network is another, it knows elements that are not trained now, or the
-        file holds no weights.
-    """
-    if source.is_dir():
-        description, weights = _read_training(source)
-        history = description.get("history", [])
-    else:
-        description, weights = read_weights(find_model(source))
-        history = description["config"].pop("history", [])
-        weights = {f"model.{name}": value for name, value in weights.items()}
-    known = description["elements"]
-    # Options that the other training did not know have their defaults.
-    found = dataclasses.asdict(ModelConfig(**description["config"]["model"]))
-    expected = dataclasses.asdict(module.config.model)
-    if found != expected or not set(known) <= set(module.elements):
-        raise ValueError(
-            f"found a training of another network in {source}: {found}, {known}, "
-            f"expected {expected}, elements among {module.elements}; give the same "
-            "options, or start anew"
-        )
-    cholesky = weights["model.residual_cholesky"][: len(known)]
-    weights.setdefault("covariance", cholesky @ cholesky.mT)
-    rows = torch.tensor([module.elements.index(symbol) for symbol in known])
-    for name, value in module.state_dict().items():
-        if name.startswith("model.spread."):
-            # Trainings from before there was a learned spread: it begins at 1.
-            weights.setdefault(name, value)
-        elif name.endswith(PER_ELEMENT) and known != module.elements:
-            weights[name] = _more_elements(weights[name], value, rows)
-    embedding = weights["model.encoder.elements.weight"]
-    for index in set(range(len(module.elements))) - set(rows.tolist()):
-        nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
-        embedding[index] = embedding[nearest].mean(0)
-    module.load_state_dict(weights)
-    return [*history, description["config"]]
-
-
-def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    checkpoint = folder / LAST_CHECKPOINT
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"found no {checkpoint} to start from")
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
-
-
-def _more_elements(old: torch.Tensor, new: torch.Tensor, rows: torch.Tensor) -> Any:
-    more = new.clone()
-    more[rows] = old[: len(rows)]
-    # The row of padding, where there is one.
-    more[len(new) - len(old) + len(rows) :] = old[len(rows) :]
-    return more
 
 
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:

@@ -1,0 +1,101 @@
+"""Start a training from the weights of another, or of a model file."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openmm_diffmd.model_files import find_model, read_weights
+from openmm_diffmd.training.config import ModelConfig
+from openmm_diffmd.training.description import DESCRIPTION_FILE
+from openmm_diffmd.training.module import TransitionTraining
+from openmm_diffmd.training.trainer import LAST_CHECKPOINT
+
+PER_ELEMENT = (
+    "elements.weight",
+    "position_scale",
+    "velocity_scale",
+    "thermal_acceleration",
+    "residual_cholesky",
+    "covariance",
+)
+"""Ends of the names of tensors that have one row an element."""
+
+
+def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]:
+    """
+    Start from the averaged weights and the scales of another training.
+
+    Elements that it did not know begin between their neighbours by atomic number,
+    and keep the scales they have.
+
+    Parameters
+    ----------
+    module : TransitionTraining
+        What is to be trained; its scales are set.
+    source : path-like
+        Folder of the other training, a model file, or the name of a bundled model.
+
+    Returns
+    -------
+    list of dict
+        Configurations of the trainings before this one, the first one first.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, file or bundled model.
+    ValueError
+        If its network is another, it knows elements that are not trained now, or the
+        file holds no weights.
+    """
+    if source.is_dir():
+        description, weights = _read_training(source)
+        history = description.get("history", [])
+    else:
+        description, weights = read_weights(find_model(source))
+        history = description["config"].pop("history", [])
+        weights = {f"model.{name}": value for name, value in weights.items()}
+    known = description["elements"]
+    # Options that the other training did not know have their defaults.
+    found = dataclasses.asdict(ModelConfig(**description["config"]["model"]))
+    expected = dataclasses.asdict(module.config.model)
+    if found != expected or not set(known) <= set(module.elements):
+        raise ValueError(
+            f"found a training of another network in {source}: {found}, {known}, "
+            f"expected {expected}, elements among {module.elements}; give the same "
+            "options, or start anew"
+        )
+    cholesky = weights["model.residual_cholesky"][: len(known)]
+    weights.setdefault("covariance", cholesky @ cholesky.mT)
+    rows = torch.tensor([module.elements.index(symbol) for symbol in known])
+    for name, value in module.state_dict().items():
+        if name.startswith("model.spread."):
+            # Trainings from before there was a learned spread: it begins at 1.
+            weights.setdefault(name, value)
+        elif name.endswith(PER_ELEMENT) and known != module.elements:
+            weights[name] = _more_elements(weights[name], value, rows)
+    embedding = weights["model.encoder.elements.weight"]
+    for index in set(range(len(module.elements))) - set(rows.tolist()):
+        nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
+        embedding[index] = embedding[nearest].mean(0)
+    module.load_state_dict(weights)
+    return [*history, description["config"]]
+
+
+def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    checkpoint = folder / LAST_CHECKPOINT
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"found no {checkpoint} to start from")
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
+
+
+def _more_elements(old: torch.Tensor, new: torch.Tensor, rows: torch.Tensor) -> Any:
+    more = new.clone()
+    more[rows] = old[: len(rows)]
+    # The row of padding, where there is one.
+    more[len(new) - len(old) + len(rows) :] = old[len(rows) :]
+    return more
