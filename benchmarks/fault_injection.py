@@ -39,6 +39,7 @@ from machine import describe_machine
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.integrator.checkpoints import load_checkpoint
 from openmm_diffmd.testing import RememberingModel, save_stub_model
 
 LIMIT_SECONDS = 60
@@ -52,6 +53,7 @@ USER_SETTINGS = (
     "sampler",
     "numSamplingSteps",
     "conserveAngularMomentum",
+    "moleculesPerBatch",
 )
 """Attributes of the XML that change the result, and are the user's to choose."""
 OPENMM_SAYS = ("Unsupported object type",)
@@ -69,8 +71,7 @@ def use(folder: Path, through: str) -> str:
         integrator.setRandomNumberSeed(5)
         temperature = model.temperature
     else:
-        # What openmm.XmlSerializer does, and a comparison with the model's metadata.
-        integrator = DiffusionIntegrator.from_xml(xml.decode(errors="replace"))
+        integrator = openmm.XmlSerializer.deserialize(xml.decode(errors="replace"))
         model = load_model(folder.parent / "originals" / "model.pt")
         topology, positions = model.example()
         temperature = model.temperature
@@ -83,7 +84,7 @@ def use(folder: Path, through: str) -> str:
     context.setVelocitiesToTemperature(temperature, 1)
     if through == "xml":
         try:
-            context.loadCheckpoint((folder / "run.chk").read_bytes())
+            load_checkpoint(context, folder / "run.chk")
         except UnicodeDecodeError as error:
             # OpenMM's message quotes the file: bytes that are no text.
             raise openmm.OpenMMException(str(error)) from error

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -75,6 +76,17 @@ public:
      *         next call
      */
     const float *decode(Batch &batch, bool conserve_angular_momentum);
+
+    /**
+     * Count what the replay of a graph has done instead of calls.
+     *
+     * @param evaluations  calls of denoise() in it
+     * @param time         until it was enqueued
+     */
+    void count_replay(int64_t evaluations, std::chrono::duration<double> time) {
+        num_evaluations += evaluations;
+        seconds += time.count();
+    }
 
     /**
      * Seconds spent in TorchScript, calls of all methods together; on a GPU until the last kernel
