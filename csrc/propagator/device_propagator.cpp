@@ -119,12 +119,18 @@ void DevicePropagator::draw(std::span<const int> chosen, int attempt, const doub
     const int64_t evaluations_before = model.get_num_evaluations();
     const auto start = std::chrono::steady_clock::now();
     // Redraws are rare, and of any number of molecules.
-    if (attempt > 0)
+    if (attempt > 0) {
         work();
-    else if (slots.graph.run(work))
-        slots.num_evaluations = model.get_num_evaluations() - evaluations_before;
-    else
-        model.count_replay(slots.num_evaluations, std::chrono::steady_clock::now() - start);
+    } else if (slots.graph.run(work)) {
+        // The first time; a capture that fails is followed by a plain call.
+        if (slots.num_evaluations < 0)
+            slots.num_evaluations = model.get_num_evaluations() - evaluations_before;
+        model.set_num_evaluations(evaluations_before + slots.num_evaluations);
+    } else {
+        const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+        model.set_num_evaluations(evaluations_before + slots.num_evaluations);
+        model.add_seconds(spent.count());
+    }
     suspects = slots.download_suspects();
     if (std::ranges::find(suspects, 1) != suspects.end())
         download_lag();

@@ -78,9 +78,9 @@ public:
 
     std::vector<int> chosen;
     Batch batch;
-    /** Of what the enqueue_* and the network do. */
+    /** Of what the enqueue_* and the network do; evaluations of the denoiser in it, once known. */
     GraphedCall graph;
-    int64_t num_evaluations = 0;
+    int64_t num_evaluations = -1;
 
 private:
     at::Tensor gather(const at::Tensor &rows) const;

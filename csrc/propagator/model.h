@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -77,16 +76,10 @@ public:
      */
     const float *decode(Batch &batch, bool conserve_angular_momentum);
 
-    /**
-     * Count what the replay of a graph has done instead of calls.
-     *
-     * @param evaluations  calls of denoise() in it
-     * @param time         until it was enqueued
-     */
-    void count_replay(int64_t evaluations, std::chrono::duration<double> time) {
-        num_evaluations += evaluations;
-        seconds += time.count();
-    }
+    /** Set what get_num_evaluations() returns: a graph replays calls that are then not made. */
+    void set_num_evaluations(int64_t number) { num_evaluations = number; }
+    /** Add to what get_seconds() returns. */
+    void add_seconds(double more) { seconds += more; }
 
     /**
      * Seconds spent in TorchScript, calls of all methods together; on a GPU until the last kernel

@@ -31,7 +31,7 @@ int rows_per_draw(const Options &options) {
  */
 size_t batch_size(const Options &options, size_t num_molecules, size_t max_atoms,
                   const std::string &device) {
-    constexpr size_t PAIRS_PER_BATCH = 2592;
+    constexpr size_t PAIRS_PER_BATCH = 5184;
     size_t size = num_molecules;
     if (options.molecules_per_batch > 0)
         size = options.molecules_per_batch;

@@ -18,7 +18,7 @@ from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
 
-PAIRS_PER_BATCH = 2592
+PAIRS_PER_BATCH = 5184
 """Pairs of atoms in a batch whose memory fits into caches; as in the C++."""
 
 
