@@ -82,8 +82,8 @@ public:
     void add_seconds(double more) { seconds += more; }
 
     /**
-     * Seconds spent in TorchScript, calls of all methods together; on a GPU until the last kernel
-     * is enqueued.
+     * Seconds spent in TorchScript, calls of all methods together and what they return given back;
+     * on a GPU until the last kernel is enqueued.
      */
     double get_seconds() const { return seconds; }
     /** Calls of denoise(). */
