@@ -7,8 +7,8 @@ Three tables:
   (encode, K times denoise, decode), which the integrator itself measures. The network
   is the exact harmonic stub, small enough for the overhead to show.
 - *Throughput* of ``--model`` for each number of replicas and threads.
-- *Memory*: peak of the process for each number of replicas, and a straight line through
-  it.
+- *Memory*: peak of the process for each number of replicas, and straight lines through
+  it: up to the replicas of one batch, and beyond.
 
 Each row is a process of its own; a time is the smallest of several rounds, so that
 other work on the machine counts less. ``--output`` writes JSON:
@@ -39,6 +39,7 @@ from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator.propagator import PAIRS_PER_BATCH
 from openmm_diffmd.testing import save_stub_model
 
 SECONDS_PER_DAY = 86400.0
@@ -46,8 +47,8 @@ OVERHEAD_GOAL_US = 20.0
 RISE_OF_NOISE = 0.05
 """Beyond some tens of replicas cost per replica is flat, and rounds differ."""
 LINEAR_GOAL = 0.05
-"""Largest distance from the straight line, of the growth over all replicas."""
-EXTRA_FOR_MEMORY = (128, 256, 384)
+"""Largest distance from the straight lines, of the growth over all replicas."""
+EXTRA_FOR_MEMORY = (16, 32, 128, 256, 384)
 FEW_SECONDS = 0.5
 
 
@@ -140,18 +141,35 @@ def measure_apart(
     return Cost(**json.loads(done.stdout))
 
 
-def fit_line(costs: Sequence[Cost]) -> dict[str, float]:
-    """Fit memory against replicas by least squares."""
+def fit_lines(costs: Sequence[Cost], batch: int) -> dict[str, float]:
+    """Fit memory against replicas, within a batch and beyond, by least squares."""
     replicas = np.array([cost.replicas for cost in costs], float)
     memory = np.array([cost.peak_memory_MiB for cost in costs])
-    slope, intercept = (float(number) for number in np.polyfit(replicas, memory, 1))
-    farthest = float(np.abs(memory - intercept - slope * replicas).max())
+    first = np.polyfit(*_where(replicas <= batch, replicas, memory), 1)
+    beyond = replicas >= batch
+    second = np.zeros(2)
+    if beyond.sum() > 1:
+        second = np.polyfit(*_where(beyond, replicas, memory), 1)
+    line = np.polyval(first, replicas)
+    line[replicas > batch] = np.polyval(second, replicas[replicas > batch])
     # Of few replicas nothing grows; a MiB is noise.
+    growth = max(float(np.ptp(memory)), 1.0)
     return {
-        "KiB_per_replica": 1024 * slope,
-        "MiB_without_replicas": intercept,
-        "farthest_of_growth": farthest / max(float(np.ptp(memory)), 1.0),
+        "replicas_per_batch": batch,
+        "MiB_without_replicas": float(first[1]),
+        "KiB_per_replica": 1024 * float(first[0]),
+        "KiB_per_replica_beyond_a_batch": 1024 * float(second[0]),
+        "farthest_of_growth": float(np.abs(memory - line).max()) / growth,
     }
+
+
+def _where(chosen: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
+    return [array[chosen] for array in arrays]
+
+
+def default_batch(model: DiffusionModel) -> int:
+    """Molecules of a batch, unless the integrator is told."""
+    return max(PAIRS_PER_BATCH // model.example()[0].getNumAtoms() ** 2, 1)
 
 
 def judge(
@@ -172,8 +190,9 @@ def judge(
             )
             and of[-1] < of[0]
         )
-    goals[f"memory on a straight line to {100 * LINEAR_GOAL:g} % of its growth"] = (
+    goals[f"memory on straight lines to {100 * LINEAR_GOAL:g} % of its growth"] = (
         line["farthest_of_growth"] <= LINEAR_GOAL
+        and line["KiB_per_replica_beyond_a_batch"] <= line["KiB_per_replica"]
     )
     return goals
 
@@ -225,15 +244,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for r in between
     ]
     memory.sort(key=lambda cost: cost.replicas)
-    line = fit_line(memory)
+    line = fit_lines(memory, default_batch(load_model(arguments.model)))
     print(
         "\npeak memory: "
         + ", ".join(f"{c.replicas}: {c.peak_memory_MiB:.0f} MiB" for c in memory)
     )
     print(
-        f"line: {line['MiB_without_replicas']:.0f} MiB and "
-        f"{line['KiB_per_replica']:.0f} KiB a replica; farthest point "
-        f"{100 * line['farthest_of_growth']:.1f} % of the growth"
+        f"lines: {line['MiB_without_replicas']:.0f} MiB and "
+        f"{line['KiB_per_replica']:.0f} KiB a replica of the first "
+        f"{line['replicas_per_batch']}, {line['KiB_per_replica_beyond_a_batch']:.0f} "
+        f"KiB beyond; farthest point {100 * line['farthest_of_growth']:.1f} % of the "
+        "growth"
     )
     goals = judge(overhead, throughput, line)
     print()
@@ -249,7 +270,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "overhead": [asdict(cost) for cost in overhead],
         "throughput": [asdict(cost) for cost in throughput],
         "memory": [[cost.replicas, cost.peak_memory_MiB] for cost in memory],
-        "memory_line": line,
+        "memory_lines": line,
         "goals": goals,
     }
 

@@ -5,7 +5,8 @@ Inject faults: kill runs at random moments, damage files at random places.
   (signal 9) at random moments and restarted. Each restart has to go on from the
   checkpoint, each DCD to be readable to its last whole frame, and the whole to equal an
   undisturbed run bit for bit. With a stub that costs next to nothing, where most kills
-  meet a file being written, and with the bundled model.
+  meet a file being written; with the bundled model; and with so many replicas of the
+  stub that OpenMM's DCDReporter writes a frame in pieces, which a kill may cut.
 - *Damage*: model files, the metadata, code and pickles inside them, integrator XML and
   checkpoints are changed at random, and used. Each has to give an error that says what
   is wrong, or, where the change is harmless, the same result; and never a crash, a
@@ -39,11 +40,14 @@ from machine import describe_machine
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.integrator.checkpoints import load_checkpoint
 from openmm_diffmd.testing import RememberingModel, save_stub_model
 
 LIMIT_SECONDS = 60
 LIMIT_MEMORY = 16 * 2**30
 LAGS = 3
+WIDE_REPLICAS, WIDE_LAGS = 300, 400
+"""Coordinates of a frame, 10 kB each, do not fit into Python's buffer of a file."""
 CLEAR = (ValueError, FileNotFoundError, openmm.OpenMMException)
 USER_SETTINGS = (
     "temperature",
@@ -52,6 +56,7 @@ USER_SETTINGS = (
     "sampler",
     "numSamplingSteps",
     "conserveAngularMomentum",
+    "moleculesPerBatch",
 )
 """Attributes of the XML that change the result, and are the user's to choose."""
 OPENMM_SAYS = ("Unsupported object type",)
@@ -69,8 +74,7 @@ def use(folder: Path, through: str) -> str:
         integrator.setRandomNumberSeed(5)
         temperature = model.temperature
     else:
-        # What openmm.XmlSerializer does, and a comparison with the model's metadata.
-        integrator = DiffusionIntegrator.from_xml(xml.decode(errors="replace"))
+        integrator = openmm.XmlSerializer.deserialize(xml.decode(errors="replace"))
         model = load_model(folder.parent / "originals" / "model.pt")
         topology, positions = model.example()
         temperature = model.temperature
@@ -83,7 +87,7 @@ def use(folder: Path, through: str) -> str:
     context.setVelocitiesToTemperature(temperature, 1)
     if through == "xml":
         try:
-            context.loadCheckpoint((folder / "run.chk").read_bytes())
+            load_checkpoint(context, folder / "run.chk")
         except UnicodeDecodeError as error:
             # OpenMM's message quotes the file: bytes that are no text.
             raise openmm.OpenMMException(str(error)) from error
@@ -213,6 +217,13 @@ def damage_and_use(
     }
 
 
+def print_kills(found: dict[str, Any]) -> None:
+    """Print what kills did, and each problem in full."""
+    print({key: found[key] for key in found if key != "problems"})
+    for problem in found["problems"]:
+        print(f"  PROBLEM {problem}")
+
+
 def print_damage(found: dict[str, Any]) -> None:
     """Print what damage did, and each problem in full."""
     for kind, counts in found["outcomes"].items():
@@ -233,6 +244,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--lags", type=int, nargs=2, default=[10_000, 600], help="of a run: stub, model"
     )
+    parser.add_argument(
+        "--wide-kills", type=int, default=20, help="and of many replicas"
+    )
     parser.add_argument("--mutations", type=int, default=500, help="files, in all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="JSON file to write")
@@ -251,8 +265,15 @@ def main(words: Sequence[str] | None = None) -> int:
             if count := arguments.kills // len(models):
                 found = kill_and_restart(place, model, lags, count, arguments.seed)
                 kills.append(found)
-                print({key: found[key] for key in found if key != "problems"})
-                print(*(f"  PROBLEM {text}" for text in found["problems"]), sep="\n")
+                print_kills(found)
+        if arguments.kills and (count := arguments.wide_kills):
+            place = folder / "kills_wide"
+            place.mkdir()
+            found = kill_and_restart(
+                place, models[0], WIDE_LAGS, count, arguments.seed, WIDE_REPLICAS
+            )
+            kills.append(found)
+            print_kills(found)
         for index, model in enumerate(models):
             place = folder / f"damage_{index}"
             place.mkdir()

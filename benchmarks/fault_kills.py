@@ -28,7 +28,6 @@ from openmm_diffmd.integrator import (
     replicate,
 )
 
-NUM_REPLICAS = 2
 TABLE_INTERVAL = 5
 CHECKPOINT_INTERVAL = 10
 HEADER_SIZE = 276
@@ -38,7 +37,7 @@ READY = "stepping from"
 CHECKPOINT = "run.chk"
 
 
-def run(folder: Path, model_path: str, num_lags: int) -> None:
+def run(folder: Path, model_path: str, num_lags: int, num_replicas: int) -> None:
     """
     Run, or go on with a run, to a number of lags.
 
@@ -50,11 +49,13 @@ def run(folder: Path, model_path: str, num_lags: int) -> None:
         The model.
     num_lags : int
         Lags of the whole run.
+    num_replicas : int
+        Replicas.
     """
     torch.set_num_threads(1)
     model = load_model(model_path)
     topology, positions = model.example()
-    replicas = replicate(topology, positions, NUM_REPLICAS)
+    replicas = replicate(topology, positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -88,7 +89,12 @@ def run(folder: Path, model_path: str, num_lags: int) -> None:
 
 
 def kill_and_restart(
-    folder: Path, model_path: str, num_lags: int, num_kills: int, seed: int
+    folder: Path,
+    model_path: str,
+    num_lags: int,
+    num_kills: int,
+    seed: int,
+    num_replicas: int = 2,
 ) -> dict[str, Any]:
     """
     Kill a run at random moments, restart it, and compare with one undisturbed.
@@ -105,15 +111,18 @@ def kill_and_restart(
         How often to kill.
     seed : int
         Seed of the moments.
+    num_replicas : int
+        Replicas of the run.
 
     Returns
     -------
     dict
         Counts, and a list of what went wrong.
     """
+    words = [model_path, str(num_lags), str(num_replicas)]
     undisturbed = folder / "undisturbed"
     undisturbed.mkdir()
-    _start(undisturbed, model_path, num_lags, None)
+    _start(undisturbed, words, None)
     moments = random.Random(seed)
     problems: list[str] = []
     counts = {"kills": 0, "restarts": 0, "cut_frames": 0, "runs_compared": 0}
@@ -123,8 +132,8 @@ def kill_and_restart(
         wait = None
         if counts["kills"] < num_kills:
             wait = moments.uniform(0.0, MAX_SECONDS_TO_KILL)
-        expected = _last_checkpoint(killed, model_path)
-        first, was_killed, errors = _start(killed, model_path, num_lags, wait)
+        expected = _last_checkpoint(killed, model_path, num_replicas)
+        first, was_killed, errors = _start(killed, words, wait)
         where = f"kill {counts['kills']} of {killed.name}"
         if errors:
             problems.append(f"{where}: the run failed: {errors}")
@@ -134,12 +143,14 @@ def kill_and_restart(
         counts["restarts"] += first > 0
         if was_killed:
             counts["kills"] += 1
-            cut, unreadable = _check_trajectories(killed, model_path)
+            cut, unreadable = _check_trajectories(killed, model_path, num_replicas)
             counts["cut_frames"] += cut
             problems += [f"{where}: {name}" for name in unreadable]
             continue
         counts["runs_compared"] += 1
-        problems += [f"{where}: {name}" for name in _compare(killed, undisturbed)]
+        problems += [
+            f"{where}: {name}" for name in _compare(killed, undisturbed, num_replicas)
+        ]
         if counts["kills"] >= num_kills:
             break
         killed = folder / f"killed_{counts['runs_compared']}"
@@ -147,17 +158,17 @@ def kill_and_restart(
     return {
         "model": Path(model_path).stem,
         "lags": num_lags,
+        "replicas": num_replicas,
         **counts,
         "problems": problems,
     }
 
 
 def _start(
-    folder: Path, model_path: str, num_lags: int, seconds: float | None
+    folder: Path, run_words: list[str], seconds: float | None
 ) -> tuple[int, bool, str]:
     """Start the run, perhaps kill it; its first step, whether killed, and errors."""
-    words = [sys.executable, "-W", "ignore", __file__]
-    words += [str(folder), model_path, str(num_lags)]
+    words = [sys.executable, "-W", "ignore", __file__, str(folder), *run_words]
     # A new process that does nothing else with the files, to be killed by its number.
     with (
         (folder / "stderr.txt").open("w+") as errors,
@@ -178,12 +189,12 @@ def _start(
     return first, False, f"status {status}: {tail}" if status else ""
 
 
-def _last_checkpoint(folder: Path, model_path: str) -> int:
+def _last_checkpoint(folder: Path, model_path: str, num_replicas: int) -> int:
     """Step of the checkpoint, which has to load; 0 where there is none."""
     if not (folder / CHECKPOINT).is_file():
         return 0
     model = load_model(model_path)
-    replicas = replicate(*model.example(), NUM_REPLICAS)
+    replicas = replicate(*model.example(), num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -195,11 +206,13 @@ def _last_checkpoint(folder: Path, model_path: str) -> int:
     return int(context.getStepCount())
 
 
-def _check_trajectories(folder: Path, model_path: str) -> tuple[int, list[str]]:
+def _check_trajectories(
+    folder: Path, model_path: str, num_replicas: int
+) -> tuple[int, list[str]]:
     """Files with a cut frame, and those that MDTraj does not read to the last whole."""
     model = load_model(model_path)
     one, _ = model.example()
-    whole = replicate(one, np.zeros((one.getNumAtoms(), 3)), NUM_REPLICAS).topology
+    whole = replicate(one, np.zeros((one.getNumAtoms(), 3)), num_replicas).topology
     cut, wrong = 0, []
     for path in folder.glob("*.dcd"):
         topology = one if path.name.startswith("replica") else whole
@@ -221,10 +234,10 @@ def _check_trajectories(folder: Path, model_path: str) -> tuple[int, list[str]]:
     return cut, wrong
 
 
-def _compare(killed: Path, undisturbed: Path) -> list[str]:
+def _compare(killed: Path, undisturbed: Path, num_replicas: int) -> list[str]:
     """Names of the files that are not what the undisturbed run wrote."""
     wrong = []
-    for replica in range(NUM_REPLICAS):
+    for replica in range(num_replicas):
         name = f"replica_{replica}.dcd"
         found, expected = ((f / name).read_bytes() for f in (killed, undisturbed))
         date = found[DATE_IN_HEADER], expected[DATE_IN_HEADER]
@@ -246,4 +259,4 @@ def _read_physics(path: Path) -> list[list[str]]:
 if __name__ == "__main__":
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    run(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.export.export import export_model
     from openmm_diffmd.export.metadata import ModelMetadata
     from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
+    from openmm_diffmd.integrator.checkpoints import load_checkpoint
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.propagator import Propagator
@@ -34,6 +35,7 @@ _HOMES = {
     "analyze": "analysis.analyze",
     "create_system": "integrator.systems",
     "export_model": "export.export",
+    "load_checkpoint": "integrator.checkpoints",
     "load_model": "export.torchscript",
     "make_reference": "reference.driver",
     "replicate": "integrator.systems",
@@ -53,6 +55,7 @@ __all__ = [
     "analyze",
     "create_system",
     "export_model",
+    "load_checkpoint",
     "load_model",
     "make_reference",
     "replicate",

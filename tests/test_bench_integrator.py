@@ -46,12 +46,26 @@ def test_goals_see_cost_and_memory_that_do_not_fit(benchmark: ModuleType):
         replace(row, replicas=r, us_per_replica=9.0 / r, peak_memory_MiB=300.0 + 2 * r)
         for r in (1, 8, 64)
     ]
-    line = benchmark.fit_line(rows)
+    line = benchmark.fit_lines(rows, 64)
     assert line["KiB_per_replica"] == pytest.approx(2048)
     assert line["MiB_without_replicas"] == pytest.approx(300)
     assert all(benchmark.judge(rows, rows, line).values())
+    flatter = [
+        replace(rows[2], replicas=r, peak_memory_MiB=420 + r / 8) for r in (64, 512)
+    ]
+    line = benchmark.fit_lines(
+        [*rows[:2], replace(rows[2], peak_memory_MiB=428.0), *flatter], 64
+    )
+    assert line["KiB_per_replica_beyond_a_batch"] == pytest.approx(128)
+    assert line["farthest_of_growth"] == pytest.approx(0, abs=1e-9)
+    steeper = benchmark.fit_lines(
+        [*rows, replace(rows[2], replicas=512, peak_memory_MiB=2e3)], 64
+    )
+    assert not benchmark.judge(rows, rows, steeper)[
+        "memory on straight lines to 5 % of its growth"
+    ]
     rows[0] = replace(rows[0], overhead_us=21.0)
     rows[2] = replace(rows[2], us_per_replica=2.0, peak_memory_MiB=300.0 + 2 * 64**2)
     slow = [replace(row, overhead_us=21.0)]
-    line = benchmark.fit_line([replace(rows[0], replicas=32), *rows])
+    line = benchmark.fit_lines([replace(rows[0], replicas=32), *rows], 64)
     assert not any(benchmark.judge(slow, rows, line).values())

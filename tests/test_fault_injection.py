@@ -27,7 +27,14 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
     output = tmp_path_factory.mktemp("faults") / "results.json"
-    words = [str(FOLDER / "fault_injection.py"), "--model", "--kills", "2"]
+    words = [
+        str(FOLDER / "fault_injection.py"),
+        "--model",
+        "--kills",
+        "2",
+        "--wide-kills",
+        "0",
+    ]
     words += ["--lags", "2000", "0"]
     words += ["--mutations", "100", "--seed", "3", "--output", str(output)]
     done = run(*words)

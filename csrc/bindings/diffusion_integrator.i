@@ -6,6 +6,7 @@
 
 %{
 #include "DiffusionIntegrator.h"
+#include "DiffusionIntegratorProxy.h"
 #include "OpenMM.h"
 #include "OpenMMAmoeba.h"
 #include "OpenMMDrude.h"
@@ -69,6 +70,36 @@ from openmm import unit
                         double& sigmaMax, double& rho };
 %newobject OpenMMDiffMD::DiffusionIntegrator::fromXml;
 
+%inline %{
+/** Have a callable look at each integrator that is read from XML; it raises if it does not fit. */
+void setDeserializationCheck(PyObject* check) {
+    Py_INCREF(check);
+    OpenMMDiffMD::DiffusionIntegratorProxy::setCheck([check](OpenMMDiffMD::DiffusionIntegrator& read) {
+        const PyGILState_STATE state = PyGILState_Ensure();
+        PyObject* integrator = SWIG_NewPointerObj(&read, SWIGTYPE_p_OpenMMDiffMD__DiffusionIntegrator, 0);
+        PyObject* result = PyObject_CallFunctionObjArgs(check, integrator, nullptr);
+        std::string message;
+        if (result == nullptr) {
+            PyObject *type, *error, *traceback;
+            PyErr_Fetch(&type, &error, &traceback);
+            PyObject* text = PyObject_Str(error);
+            const char* bytes = text == nullptr ? nullptr : PyUnicode_AsUTF8(text);
+            message = bytes == nullptr ? "the check of the XML failed" : bytes;
+            PyErr_Clear();
+            Py_XDECREF(text);
+            Py_XDECREF(type);
+            Py_XDECREF(error);
+            Py_XDECREF(traceback);
+        }
+        Py_XDECREF(result);
+        Py_XDECREF(integrator);
+        PyGILState_Release(state);
+        if (!message.empty())
+            throw OpenMM::OpenMMException("DiffusionIntegrator: " + message);
+    });
+}
+%}
+
 namespace OpenMMDiffMD {
 
 class DiffusionIntegrator : public OpenMM::Integrator {
@@ -107,6 +138,8 @@ public:
     void setMaxResamples(int count);
     bool getConserveAngularMomentum() const;
     void setConserveAngularMomentum(bool conserve);
+    int getMoleculesPerBatch() const;
+    void setMoleculesPerBatch(int count);
     long long getNumResamples() const;
     long long getNumResamples(int molecule) const;
     void setRescueContext(OpenMM::Context* context);

@@ -4,12 +4,15 @@
 
 namespace diffmd {
 
+class DeviceSlots;
+
 /**
  * A Propagator whose state, network and arithmetic are tensors of any device of torch's. What it
  * inherits, redraws, rescues, generators, counts, checkpoints, is the same; noise is drawn by the
  * same generators on the CPU and copied over, so that lags agree with those of the Propagator to
  * rounding. In a lag without a redraw only the noise goes to the device and one flag a molecule
- * comes back.
+ * comes back; what is between is captured into a graph where the device has them. Works on a
+ * stream of its own.
  */
 class DevicePropagator : public Propagator {
 public:
@@ -39,7 +42,7 @@ public:
     void step_state(const Rescue &rescue = {});
 
 protected:
-    void draw(const std::vector<int> &chosen, int attempt, const double *positions,
+    void draw(std::span<const int> chosen, int attempt, const double *positions,
               const double *velocities) override;
     bool is_refused(int slot, int molecule) override;
     void take_rescued(int molecule) override;
@@ -48,20 +51,21 @@ protected:
     void set_acceleration(std::vector<float> values) override;
 
 private:
-    struct Slots;
-    struct Tensors;
+    struct Device;
 
-    std::unique_ptr<Slots> make_slots(const std::vector<int> &chosen) const;
+    std::unique_ptr<DeviceSlots> make_slots(std::span<const int> chosen, int attempt) const;
     void update_bath();
-    void upload_noise(Slots &slots, const std::vector<int> &chosen);
-    void fill_batch(Slots &slots, int attempt);
-    void finish(Slots &slots);
-    void guard(Slots &slots);
-    void download();
+    void enqueue_lag(DeviceSlots &slots);
+    void download_lag();
+    void synchronize() const;
 
     std::string device;
-    std::unique_ptr<Tensors> state;
-    std::unique_ptr<Slots> all_slots, some_slots;
+    std::unique_ptr<Device> on_device;
+    /** One for each batch of all molecules; and for a redraw. */
+    std::vector<std::unique_ptr<DeviceSlots>> whole_slots;
+    std::unique_ptr<DeviceSlots> some_slots;
+    /** What the guards said of the last batch, slot by slot. */
+    std::vector<int8_t> suspects;
     /** The state before the lag, for a rescue; filled when a draw is refused. */
     std::vector<double> old_positions;
 };

@@ -78,13 +78,20 @@ struct Model::Script {
         return &method->function();
     }
 
-    double run(torch::jit::Function &function, torch::jit::Stack &stack) {
+    /** Call a method; the time includes giving back what the call before has returned. */
+    template <class... Arguments>
+    double run(torch::jit::Function &function, torch::jit::Stack &stack, IValue &result,
+               const Arguments &...arguments) {
         // Without specialisation to what the first calls saw: later calls are no slower, and the
         // first, or those of another batch size after a redraw, do not wait for a compiler.
         const torch::jit::GraphOptimizerEnabledGuard unoptimized(false);
+        stack.clear();
+        stack.emplace_back(module._ivalue());
+        (stack.emplace_back(arguments), ...);
         const auto start = std::chrono::steady_clock::now();
         try {
             function.run(stack);
+            result = std::move(stack.back());
         } catch (const std::exception &error) {
             throw std::runtime_error("model file " + path + ": method " + function.name() +
                                      " failed: " + reason_of(error));
@@ -92,8 +99,8 @@ struct Model::Script {
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
 
-    const float *result(Batch &batch, torch::jit::Stack &stack, IValue &output) {
-        IValue value = std::move(stack.back());
+    const float *check_output(Batch &batch) {
+        IValue &value = batch.get_tensors().output;
         const bool good = value.isTensor() &&
                           value.toTensor().device() == batch.get_tensors().residual.device() &&
                           value.toTensor().scalar_type() == at::kFloat &&
@@ -104,9 +111,9 @@ struct Model::Script {
                 "model file " + path +
                 " returned something else than a float32 tensor of shape (molecules, atoms, 2, 3); "
                 "export the model again");
-        output = value.toTensor().is_contiguous() ? std::move(value)
-                                                  : IValue(value.toTensor().contiguous());
-        return output.toTensor().const_data_ptr<float>();
+        if (!value.toTensor().is_contiguous())
+            value = value.toTensor().contiguous();
+        return value.toTensor().const_data_ptr<float>();
     }
 };
 
@@ -133,27 +140,24 @@ Model::~Model() = default;
 void Model::encode(Batch &batch) {
     const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
-    t.stack.assign({script->module._ivalue(), t.positions, t.velocities, t.acceleration,
-                    t.has_acceleration, t.species, t.masses, t.level});
-    seconds += script->run(*script->encode, t.stack);
-    t.condition = std::move(t.stack.back());
+    seconds += script->run(*script->encode, t.stack, t.condition, t.positions, t.velocities,
+                           t.acceleration, t.has_acceleration, t.species, t.masses, t.level);
 }
 
 const float *Model::denoise(Batch &batch) {
     const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
-    t.stack.assign({script->module._ivalue(), t.residual, t.sigma, t.condition});
     num_evaluations++;
-    seconds += script->run(*script->denoise, t.stack);
-    return script->result(batch, t.stack, t.output);
+    seconds += script->run(*script->denoise, t.stack, t.output, t.residual, t.sigma, t.condition);
+    return script->check_output(batch);
 }
 
 const float *Model::decode(Batch &batch, bool conserve_angular_momentum) {
     const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
-    t.stack.assign({script->module._ivalue(), t.residual, t.condition, conserve_angular_momentum});
-    seconds += script->run(*script->decode, t.stack);
-    return script->result(batch, t.stack, t.output);
+    seconds += script->run(*script->decode, t.stack, t.output, t.residual, t.condition,
+                           conserve_angular_momentum);
+    return script->check_output(batch);
 }
 
 } // namespace diffmd

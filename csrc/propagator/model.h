@@ -76,9 +76,14 @@ public:
      */
     const float *decode(Batch &batch, bool conserve_angular_momentum);
 
+    /** Set what get_num_evaluations() returns: a graph replays calls that are then not made. */
+    void set_num_evaluations(int64_t number) { num_evaluations = number; }
+    /** Add to what get_seconds() returns. */
+    void add_seconds(double more) { seconds += more; }
+
     /**
-     * Seconds spent in TorchScript, calls of all methods together; on a GPU until the last kernel
-     * is enqueued.
+     * Seconds spent in TorchScript, calls of all methods together and what they return given back;
+     * on a GPU until the last kernel is enqueued.
      */
     double get_seconds() const { return seconds; }
     /** Calls of denoise(). */

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <functional>
 #include <iosfwd>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +51,11 @@ struct Options {
     /** Redraws of one molecule's lag before it is given up. */
     int max_resamples;
     bool conserve_angular_momentum;
+    /**
+     * Most molecules that the network sees at once; 0 for as many as keep its memory in a CPU's
+     * caches, and for all elsewhere. It changes results by rounding only.
+     */
+    int molecules_per_batch = 0;
     /** Seed of molecule 0; molecule i has seed + i. */
     uint64_t seed;
 };
@@ -120,12 +127,12 @@ protected:
      * The part of a step that works on all numbers, which a DevicePropagator does elsewhere.
      */
     /**
-     * Draw a lag for some molecules and keep the results aside.
+     * Draw a lag for a batch of molecules and keep the results aside.
      *
-     * @param chosen   which; their noise is in draws, slot by slot
-     * @param attempt  0 for all molecules, then the redraws
+     * @param chosen   which, at most molecules_per_batch; their noise is in draws, slot by slot
+     * @param attempt  0 for all molecules, one batch after the other; then the redraws
      */
-    virtual void draw(const std::vector<int> &chosen, int attempt, const double *positions,
+    virtual void draw(std::span<const int> chosen, int attempt, const double *positions,
                       const double *velocities);
     /** Whether the guards refuse what was drawn for a molecule; says why in last_refusal. */
     virtual bool is_refused(int slot, int molecule);
@@ -150,6 +157,8 @@ protected:
     std::vector<double> levels;
     /** Rows of one draw of noise: two for the bath, two to start from, the sampler's. */
     int num_noise_rows;
+    /** Atoms of the largest molecule; molecules of a whole batch. */
+    size_t max_atoms, molecules_per_batch;
     NoiseStreams noise;
 
     double bath_temperature = -1.0, bath_friction = -1.0, bath_damping = 1.0;
@@ -173,9 +182,12 @@ private:
         SamplerWork sampler;
     };
 
-    void fill_species(Workspace &work, const std::vector<int> &chosen) const;
+    void draw_batch(std::span<const int> chosen, int attempt, const double *positions,
+                    const double *velocities, const Rescue &rescue, std::vector<int> &refused);
+    Workspace &workspace_for(size_t num_molecules);
     void prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
                  const double *positions, const double *velocities);
+    void fill_noise(Workspace &work, int slot, size_t num_atoms, const float *noise) const;
     const float *draw_change(Workspace &work);
     void accept(const Workspace &work, int slot, int molecule, const float *noise,
                 const double *positions, const float *change);
@@ -183,7 +195,8 @@ private:
                     const double *positions);
     void add_bath_noise(int molecule, const float *noise, double *velocities) const;
 
-    Workspace all;
+    /** For whole batches; for the last one of a lag, and for redraws. */
+    std::unique_ptr<Workspace> whole, rest;
     std::vector<int> all_molecules;
     std::vector<float> acceleration;
 };

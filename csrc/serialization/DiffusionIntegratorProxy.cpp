@@ -16,6 +16,11 @@ namespace {
 
 constexpr int VERSION = 1;
 
+DiffusionIntegratorProxy::Check &installedCheck() {
+    static DiffusionIntegratorProxy::Check check;
+    return check;
+}
+
 // Runs when the library is loaded, as in OpenMM's own plugins.
 [[gnu::constructor]] void registerDiffusionIntegratorProxy() {
     SerializationProxy::registerProxy(typeid(DiffusionIntegrator), new DiffusionIntegratorProxy());
@@ -37,6 +42,8 @@ template <class T> T read(const SerializationNode &node, const std::string &name
 
 DiffusionIntegratorProxy::DiffusionIntegratorProxy() : SerializationProxy("DiffusionIntegrator") {}
 
+void DiffusionIntegratorProxy::setCheck(Check check) { installedCheck() = std::move(check); }
+
 void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &node) const {
     const auto &integrator = *static_cast<const DiffusionIntegrator *>(object);
     node.setIntProperty("version", VERSION);
@@ -57,6 +64,7 @@ void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &
     node.setDoubleProperty("rho", rho);
     node.setIntProperty("maxResamples", integrator.getMaxResamples());
     node.setBoolProperty("conserveAngularMomentum", integrator.getConserveAngularMomentum());
+    node.setIntProperty("moleculesPerBatch", integrator.getMoleculesPerBatch());
     node.setDoubleProperty("constraintTolerance", integrator.getConstraintTolerance());
     node.setIntProperty("forceGroups", integrator.getIntegrationForceGroups());
     SerializationNode &molecules = node.createChildNode("Molecules");
@@ -110,6 +118,9 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
                                read<double>(node, "rho"));
     integrator->setMaxResamples(read<int>(node, "maxResamples"));
     integrator->setConserveAngularMomentum(read<int>(node, "conserveAngularMomentum") != 0);
+    // The first files of this version lack it.
+    if (node.hasProperty("moleculesPerBatch"))
+        integrator->setMoleculesPerBatch(read<int>(node, "moleculesPerBatch"));
     integrator->setConstraintTolerance(read<double>(node, "constraintTolerance"));
     integrator->setIntegrationForceGroups(read<int>(node, "forceGroups"));
     for (const SerializationNode &molecule : node.getChildNode("Molecules").getChildren())
@@ -120,6 +131,8 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
     for (const SerializationNode &bond : node.getChildNode("Bonds").getChildren())
         integrator->addBond(read<int>(bond, "p1"), read<int>(bond, "p2"), read<double>(bond, "min"),
                             read<double>(bond, "max"));
+    if (const Check &check = installedCheck())
+        check(*integrator);
     // The compiler cannot see that OpenMM reads this pointer as an Integrator: convert it here.
     return static_cast<Integrator *>(integrator.release());
 }

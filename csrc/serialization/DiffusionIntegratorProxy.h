@@ -3,7 +3,11 @@
 
 #include "openmm/serialization/SerializationProxy.h"
 
+#include <functional>
+
 namespace OpenMMDiffMD {
+
+class DiffusionIntegrator;
 
 /**
  * Reads and writes a DiffusionIntegrator. The model itself is not written: its path and SHA-256
@@ -11,9 +15,14 @@ namespace OpenMMDiffMD {
  */
 class DiffusionIntegratorProxy : public OpenMM::SerializationProxy {
 public:
+    /** Throws if an integrator that was read is not what its model file says. */
+    using Check = std::function<void(DiffusionIntegrator &)>;
+
     DiffusionIntegratorProxy();
     void serialize(const void *object, OpenMM::SerializationNode &node) const override;
     void *deserialize(const OpenMM::SerializationNode &node) const override;
+    /** Set what looks at each integrator that is read; the metadata of models are read there. */
+    static void setCheck(Check check);
 };
 
 } // namespace OpenMMDiffMD

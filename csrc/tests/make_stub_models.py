@@ -1,5 +1,6 @@
 """Write the model files of the C++ tests, and what the Python step makes of them."""
 
+import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -28,6 +29,8 @@ def main(folder: Path) -> None:
     """
     Write ``<stub>.pt`` and, for two of them and each sampler, ``<stub>_<sampler>.txt``.
 
+    A copy of the bundled network, ``ethanol.pt``, is written too.
+
     Parameters
     ----------
     folder : Path
@@ -43,6 +46,9 @@ def main(folder: Path) -> None:
         "flow": HarmonicModel(),
         "hopeless": FaultyModel("bond", below_level=2.0),
     }
+    bundled = load_model("ethanol")
+    shutil.copy(bundled.path, folder)
+    (folder / "ethanol.sha256").write_text(bundled.sha256)
     for name, stub in stubs.items():
         model = load_model(save_stub_model(folder / f"{name}.pt", stub))
         (folder / f"{name}.sha256").write_text(model.sha256)

@@ -1,7 +1,8 @@
 // The step on tensors, on the CPU: equal to Propagator's with the same noise, through redraws,
-// rescues and checkpoints. Plain checks; the first that fails ends the program.
+// rescues, checkpoints and replays of a graph. Plain checks; the first that fails ends the program.
 
 #include "device_propagator.h"
+#include "recorded_graph.h"
 #include "sha256.h"
 
 #include <cmath>
@@ -9,6 +10,8 @@
 #include <iostream>
 #include <sstream>
 
+// Torch has one too.
+#undef CHECK
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -116,6 +119,8 @@ void test_equal_to_propagator(const std::string &folder) {
                 Options options = make_options();
                 options.sampler = sampler;
                 options.num_sampling_steps = num_steps;
+                // Two molecules, then the last; and all at once.
+                options.molecules_per_batch = num_steps == 3 ? 2 : 0;
                 Pair pair(folder, stub, make_molecules(), options);
                 for (int lag = 0; lag < NUM_LAGS; lag++) {
                     pair.step();
@@ -188,6 +193,65 @@ void test_checkpoint_is_the_same_file(const std::string &folder) {
     pair.check_equal();
 }
 
+/** A DevicePropagator that takes its lags without a graph, whatever the device has. */
+std::unique_ptr<DevicePropagator> make_plain(const std::string &path, const std::string &sha256,
+                                             const Options &options) {
+    setenv("DIFFMD_GRAPHS", "none", 1);
+    auto made = std::make_unique<DevicePropagator>(path, sha256, make_molecules(), options, "cpu");
+    unsetenv("DIFFMD_GRAPHS");
+    return made;
+}
+
+void test_replays_equal_plain_lags(const std::string &folder) {
+    // A batch of all molecules, of one and of two; the last network is a real one.
+    for (const char *name : {"harmonic", "faulty", "remembering", "ethanol"})
+        for (const int per_batch : {0, 1, 2}) {
+            const std::string path = folder + "/" + name + ".pt";
+            const std::string sha256 = read_file(folder + "/" + name + ".sha256");
+            Options options = make_options();
+            options.molecules_per_batch = per_batch;
+            RecordedGraph::num_captures = RecordedGraph::num_replays = 0;
+            const auto made = make_plain(path, sha256, options);
+            DevicePropagator &plain = *made;
+            DevicePropagator graphed(path, sha256, make_molecules(), options, "cpu");
+            const Frame frame = make_frame(make_molecules());
+            const size_t size = frame.positions.size();
+            for (DevicePropagator *device : {&plain, &graphed}) {
+                std::ranges::copy(frame.positions, device->get_positions());
+                std::ranges::copy(frame.velocities, device->get_velocities());
+                for (int lag = 0; lag < 8; lag++) {
+                    // After the capture: another bath, a lost history.
+                    device->set_bath(300.0, lag < 5 ? 5.0 : 1.0);
+                    if (lag == 6)
+                        device->forget_history();
+                    device->step_state();
+                }
+            }
+            CHECK(std::equal(plain.get_positions(), plain.get_positions() + size,
+                             graphed.get_positions()));
+            CHECK(std::equal(plain.get_velocities(), plain.get_velocities() + size,
+                             graphed.get_velocities()));
+            CHECK(plain.get_num_evaluations() == graphed.get_num_evaluations());
+            CHECK(plain.get_tally().num_resamples == graphed.get_tally().num_resamples);
+            const int num_batches = per_batch == 0 ? 1 : 4 - per_batch;
+            CHECK(RecordedGraph::num_captures == num_batches);
+            CHECK(RecordedGraph::num_replays == 5 * num_batches);
+        }
+}
+
+void test_lags_are_plain_where_a_capture_fails(const std::string &folder) {
+    RecordedGraph::num_captures = RecordedGraph::num_replays = 0;
+    RecordedGraph::fails = true;
+    Pair pair(folder, "harmonic", make_molecules(), make_options());
+    for (int lag = 0; lag < 6; lag++) {
+        pair.step();
+        pair.check_equal();
+    }
+    RecordedGraph::fails = false;
+    CHECK(RecordedGraph::num_captures == 0);
+    CHECK(RecordedGraph::num_replays == 0);
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -196,6 +260,8 @@ int main(int argc, char **argv) {
     test_guards_refuse_the_same(argv[1]);
     test_rescue(argv[1]);
     test_checkpoint_is_the_same_file(argv[1]);
+    test_replays_equal_plain_lags(argv[1]);
+    test_lags_are_plain_where_a_capture_fails(argv[1]);
     std::cout << "the step on tensors agrees with the plain one\n";
     return 0;
 }

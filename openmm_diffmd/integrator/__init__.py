@@ -6,6 +6,8 @@ from openmm_diffmd.integrator.versions import check_versions
 # imports torch and openmm, whose libraries the extension uses.
 check_versions()
 
+from openmm_diffmd.integrator import bindings  # noqa: E402
+from openmm_diffmd.integrator.consistency import check_consistency  # noqa: E402
 from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
     DiffusionIntegrator,
 )
@@ -24,6 +26,8 @@ from openmm_diffmd.integrator.systems import (  # noqa: E402
 
 # Before the first Context is made.
 load_plugins()
+# By XmlSerializer too, which reads in C++, where no metadata are known.
+bindings.setDeserializationCheck(check_consistency)
 
 __all__ = [
     "DiffusionIntegrator",

@@ -5,11 +5,11 @@ from typing import Any
 
 from openmm import app, unit
 
-from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 
-def check_consistency(integrator: Any, metadata: ModelMetadata) -> None:
+def check_consistency(integrator: Any) -> None:
     """
     Compare an integrator with the metadata of its model.
 
@@ -17,8 +17,6 @@ def check_consistency(integrator: Any, metadata: ModelMetadata) -> None:
     ----------
     integrator : DiffusionIntegrator
         What was read, with whatever someone wrote into the file.
-    metadata : ModelMetadata
-        What the model says about itself.
 
     Raises
     ------
@@ -26,6 +24,7 @@ def check_consistency(integrator: Any, metadata: ModelMetadata) -> None:
         If lag time, dynamics, bath, hottest data, noise levels, elements, masses or
         bond ranges are not the model's.
     """
+    metadata = load_model(integrator.getModelFile()).metadata
 
     def expect(what: str, found: Any, expected: Any) -> None:
         equal = found == expected

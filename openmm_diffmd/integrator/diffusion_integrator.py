@@ -11,7 +11,6 @@ from openmm import Context, XmlSerializer, app, unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import bindings
-from openmm_diffmd.integrator.consistency import check_consistency
 from openmm_diffmd.integrator.guards import Refusal
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.settings import resolve_settings
@@ -56,6 +55,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         Redraws of one molecule's lag before an OpenMMException is raised.
     conserve_angular_momentum : bool, optional
         Whether molecules keep their angular momentum.
+    molecules_per_batch : int
+        Most molecules that the network sees at once; 0 for as many as keep its memory
+        in a CPU's caches, and for all on a GPU. It changes results by rounding only.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         num_sampling_steps: int | None = None,
         max_resamples: int | None = None,
         conserve_angular_momentum: bool | None = None,
+        molecules_per_batch: int = 0,
     ) -> None:
         if not isinstance(model, DiffusionModel):
             model = load_model(model)
@@ -87,6 +90,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             num_sampling_steps=num_sampling_steps,
             max_resamples=max_resamples,
             conserve_angular_momentum=conserve_angular_momentum,
+            molecules_per_batch=molecules_per_batch,
         )
         described = describe_molecules(topology, metadata, molecules)
         super().__init__(
@@ -104,6 +108,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         self.setNoiseLevels(noise["sigma_min"], noise["sigma_max"], noise["rho"])
         self.setMaxResamples(settings.max_resamples)
         self.setConserveAngularMomentum(settings.conserve_angular_momentum)
+        self.setMoleculesPerBatch(settings.molecules_per_batch)
         for quantile in described.kinetic_energy_quantiles.tolist():
             self.addMolecule(quantile)
         for particle in zip(
@@ -138,12 +143,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         ------
         openmm.OpenMMException
             If the model file is gone or is not the one that was used, or the XML is
-            damaged.
-        ValueError
-            If the XML says something else than the model.
+            damaged or says something else than the model.
         """
         integrator = bindings.DiffusionIntegrator.fromXml(xml)
-        check_consistency(integrator, load_model(integrator.getModelFile()).metadata)
         integrator.__class__ = cls
         read: Self = integrator
         return read

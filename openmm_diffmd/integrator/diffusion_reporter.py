@@ -14,6 +14,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.units import BOLTZMANN, to_float
 
 SECONDS_PER_DAY = 86400.0
@@ -35,7 +36,7 @@ class _Particles:
     bond_ranges: Array
 
 
-class DiffusionReporter:
+class DiffusionReporter(PeriodicReporter):
     """
     Write temperatures, bonds, redraws and speed of a run, one line a report.
 
@@ -97,12 +98,8 @@ class DiffusionReporter:
         append: bool = False,
         integrator: Any = None,
     ) -> None:
-        if reportInterval < 1:
-            raise ValueError(
-                f"found a report interval of {reportInterval}, expected 1 or more"
-            )
+        super().__init__(reportInterval, "positions", "velocities")
         self.last_refusal = ""
-        self._interval = reportInterval
         self._separator = separator
         self._append = append
         self._integrator = integrator
@@ -139,12 +136,7 @@ class DiffusionReporter:
         """
         if self._clock is None:
             self._clock = time.perf_counter(), _picoseconds(simulation.context)
-        steps = self._interval - simulation.currentStep % self._interval
-        return {
-            "steps": steps,
-            "periodic": False,
-            "include": ["positions", "velocities"],
-        }
+        return super().describeNextReport(simulation)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """

@@ -18,6 +18,9 @@ from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
 
+PAIRS_PER_BATCH = 5184
+"""Pairs of atoms in a batch whose memory fits into caches; as in the C++."""
+
 
 class Propagator:
     """
@@ -78,6 +81,10 @@ class Propagator:
             np.flatnonzero(molecules.molecules == index)
             for index in range(molecules.num_molecules)
         ]
+        largest = max(len(atoms) for atoms in self._atoms)
+        self._batch_size = settings.molecules_per_batch or max(
+            PAIRS_PER_BATCH // largest**2, 1
+        )
         self._levels: list[float] = []
         num_rows = 2
         if settings.num_sampling_steps:
@@ -156,7 +163,17 @@ class Propagator:
         draws = noise if noise is not None else [self.draw_noise(m) for m in chosen]
         while chosen:
             level = min(1.0, attempt / 2)
-            drawn = self._draw(chosen, level, draws, positions, velocities)
+            drawn = [
+                molecule
+                for first in range(0, len(chosen), self._batch_size)
+                for molecule in self._draw(
+                    chosen[first : first + self._batch_size],
+                    level,
+                    draws[first : first + self._batch_size],
+                    positions,
+                    velocities,
+                )
+            ]
             refused = []
             for molecule, (new_x, new_v, change_v) in zip(chosen, drawn, strict=True):
                 atoms = self._atoms[molecule]
@@ -201,7 +218,7 @@ class Propagator:
         positions: Array,
         velocities: Array,
     ) -> list[tuple[Array, Array, NDArray[np.float32]]]:
-        """Draw one lag of the chosen molecules, in one batch."""
+        """Draw one lag of a batch of molecules."""
         atoms = [self._atoms[molecule] for molecule in chosen]
         shape = (len(chosen), max(len(a) for a in self._atoms))
         x, v, a = (torch.zeros((*shape, 3)) for _ in range(3))

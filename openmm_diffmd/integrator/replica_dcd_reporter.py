@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_diffmd.integrator.dcd_file import ResumableDCDFile
+from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 
 
-class ReplicaDCDReporter:
+class ReplicaDCDReporter(PeriodicReporter):
     """
     Write each molecule of a System to its own DCD, to be read with its own topology.
 
@@ -48,10 +49,7 @@ class ReplicaDCDReporter:
         molecules: Sequence[int] | NDArray[np.int64],
         append: bool = False,
     ) -> None:
-        if reportInterval < 1:
-            raise ValueError(
-                f"found a report interval of {reportInterval}, expected 1 or more"
-            )
+        super().__init__(reportInterval, "positions")
         ids = np.asarray(molecules)
         unique, first = np.unique(ids, return_index=True)
         self._atoms = [np.flatnonzero(ids == m) for m in unique[np.argsort(first)]]
@@ -66,26 +64,8 @@ class ReplicaDCDReporter:
             # Fails now where it would fail after the first lags.
             with path.open("r+b" if append else "wb"):
                 pass
-        self._interval = reportInterval
         self._append = append
         self._files: list[ResumableDCDFile] = []
-
-    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
-        """
-        Say when the next report is due and what it needs.
-
-        Parameters
-        ----------
-        simulation : openmm.app.Simulation
-            The simulation.
-
-        Returns
-        -------
-        dict
-            As OpenMM's reporters.
-        """
-        steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": False, "include": ["positions"]}
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """

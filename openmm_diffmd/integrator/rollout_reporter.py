@@ -14,6 +14,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -22,7 +23,7 @@ FLUSH_INTERVAL = 200
 """Frames between flushes of velocities and sidecar; the DCD is flushed each frame."""
 
 
-class RolloutReporter:
+class RolloutReporter(PeriodicReporter):
     """
     OpenMM reporter that writes DCD, PDB, JSON sidecar, and velocities if wanted.
 
@@ -65,9 +66,10 @@ class RolloutReporter:
         progress: bool,
         molecule: app.Topology | None = None,
     ) -> None:
+        wanted = ["positions"] + ["velocities"] * keep_velocities
+        super().__init__(lags_per_frame, *wanted)
         self.path = _with_suffix(output, ".json")
         self.sidecar = sidecar
-        self._interval = lags_per_frame
         self._integrator: Any = None
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -107,24 +109,6 @@ class RolloutReporter:
         first = min(WARM_UP_FRAMES, (len(times) - 1) // 2)
         lags = (len(times) - 1 - first) * self._interval
         return (times[-1] - times[first]) / lags
-
-    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
-        """
-        Say when the next report is due and what it needs.
-
-        Parameters
-        ----------
-        simulation : openmm.app.Simulation
-            The simulation.
-
-        Returns
-        -------
-        dict
-            As OpenMM's reporters.
-        """
-        steps = self._interval - simulation.currentStep % self._interval
-        wanted = ["positions"] + ["velocities"] * (self._velocities is not None)
-        return {"steps": steps, "periodic": False, "include": wanted}
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """

@@ -29,6 +29,9 @@ class Settings:
         Redraws of one molecule's lag before it is given up.
     conserve_angular_momentum : bool
         Whether molecules keep their angular momentum.
+    molecules_per_batch : int
+        Most molecules that the network sees at once; 0 for as many as keep its memory
+        in a CPU's caches. It changes results by rounding only.
     """
 
     temperature: float
@@ -37,6 +40,7 @@ class Settings:
     num_sampling_steps: int
     max_resamples: int
     conserve_angular_momentum: bool
+    molecules_per_batch: int = 0
 
 
 def resolve_settings(
@@ -48,6 +52,7 @@ def resolve_settings(
     num_sampling_steps: int | None = None,
     max_resamples: int | None = None,
     conserve_angular_momentum: bool | None = None,
+    molecules_per_batch: int = 0,
 ) -> Settings:
     """
     Fill in the model's own choices and check the result.
@@ -68,6 +73,8 @@ def resolve_settings(
         Redraws of one molecule's lag before it is given up.
     conserve_angular_momentum : bool, optional
         Whether molecules keep their angular momentum.
+    molecules_per_batch : int
+        Most molecules that the network sees at once; 0 for the default.
 
     Returns
     -------
@@ -99,8 +106,15 @@ def resolve_settings(
         given(num_sampling_steps, own.num_sampling_steps),
         given(max_resamples, own.max_resamples),
         given(conserve_angular_momentum, own.conserve_angular_momentum),
+        molecules_per_batch,
     )
-    for name in ("temperature", "friction", "num_sampling_steps", "max_resamples"):
+    for name in (
+        "temperature",
+        "friction",
+        "num_sampling_steps",
+        "max_resamples",
+        "molecules_per_batch",
+    ):
         if not getattr(chosen, name) >= 0:
             raise ValueError(
                 f"found {name} {getattr(chosen, name)}, expected a number of at least 0"

@@ -129,6 +129,24 @@ def test_molecules_do_not_depend_on_the_rest_of_the_batch(thermostatted):
     np.testing.assert_allclose(together[0][:4] + 0.01, apart[0][:4], atol=1e-7)
 
 
+def test_batches_change_nothing(thermostatted):
+    molecules = [0] * 4 + [1] * 3 + [2] * 2
+    topology, _ = thermostatted.example()
+    topology._bonds = []
+    described = describe_molecules(topology, thermostatted.metadata, molecules)
+    _, _, (x, v) = make(thermostatted)
+    whole, split = (
+        Propagator(
+            thermostatted,
+            described,
+            resolve_settings(thermostatted.metadata, molecules_per_batch=count),
+            6,
+        ).step(x, v)
+        for count in (3, 2)
+    )
+    np.testing.assert_allclose(split, whole, rtol=0, atol=1e-6)
+
+
 def test_history_is_the_change_that_the_model_made(folder):
     stub = RememberingModel()
     model = load_model(save_stub_model(folder / "remembering.pt", stub))

@@ -103,6 +103,23 @@ def test_a_checkpoint_restarts(flow):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
 
 
+def test_a_captured_lag_equals_one_launched_kernel_by_kernel(flow, monkeypatch, capfd):
+    graphed, graphed_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    monkeypatch.setenv("DIFFMD_GRAPHS", "none")
+    plain, plain_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    for integrator in (graphed_integrator, plain_integrator):
+        integrator.step(NUM_LAGS)
+        # The bath is an input of the graph.
+        integrator.setFriction(5.0)
+        integrator.step(NUM_LAGS)
+    for found, wanted in zip(state_of(graphed), state_of(plain), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+    assert (
+        graphed_integrator.getNumEvaluations() == plain_integrator.getNumEvaluations()
+    )
+    assert "cannot be captured" not in capfd.readouterr().err
+
+
 def test_an_external_stream_and_another_context_do_not_disturb(flow):
     """Torch works on a stream of its own between two steps of two Contexts."""
     alone, alone_integrator = run(flow, "CUDA", {"Precision": "mixed"})

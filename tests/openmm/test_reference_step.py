@@ -104,6 +104,22 @@ def test_redraws_equal_the_reference(faulty):
     assert [*reference.num_resamples] == [5, 5]
 
 
+@pytest.mark.parametrize("molecules_per_batch", [1, 2])
+def test_batches_equal_the_reference(faulty, molecules_per_batch):
+    # Of one molecule: the smaller takes the place of the larger, and its padding.
+    found, expected, reference = run_both(
+        faulty,
+        5,
+        sampler="predictor_corrector",
+        num_sampling_steps=4,
+        molecules_per_batch=molecules_per_batch,
+    )
+    assert_equal_frames(found, expected)
+    assert [*reference.num_resamples] == [5, 5]
+    whole = run_both(faulty, 5, sampler="predictor_corrector", num_sampling_steps=4)
+    assert_equal_frames(found, whole[0])
+
+
 def test_acceleration_history_equals_the_reference(remembering):
     found, expected, _ = run_both(remembering, 5)
     assert_equal_frames(found, expected)

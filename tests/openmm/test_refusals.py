@@ -132,6 +132,7 @@ def test_molecule_ids_that_do_not_fit_are_refused(flow):
         ({"sampler": "magic"}, "found sampler 'magic', expected one of exponential"),
         ({"num_sampling_steps": -1}, "found num_sampling_steps -1"),
         ({"max_resamples": -1}, "found max_resamples -1"),
+        ({"molecules_per_batch": -1}, "found molecules_per_batch -1"),
     ],
 )
 def test_options_out_of_range_are_refused(flow, option, message):
@@ -148,6 +149,7 @@ def test_options_out_of_range_are_refused(flow, option, message):
         ("setSampler", "magic"),
         ("setNumSamplingSteps", -1),
         ("setMaxResamples", -1),
+        ("setMoleculesPerBatch", -1),
     ],
 )
 def test_setters_refuse_the_same(flow, name, value):

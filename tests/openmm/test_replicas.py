@@ -21,12 +21,15 @@ def model():
     return load_model("ethanol")
 
 
-def run(model, num_replicas, seed, platform):
+def run(model, num_replicas, seed, platform, molecules_per_batch=0):
     """Frames after 5 and 20 lags, each of shape (2, num_replicas, 9, 3)."""
     topology, positions = model.example()
     replicas = replicate(topology, positions, num_replicas)
     integrator = DiffusionIntegrator(
-        model, replicas.topology, molecules=replicas.molecules
+        model,
+        replicas.topology,
+        molecules=replicas.molecules,
+        molecules_per_batch=molecules_per_batch,
     )
     integrator.setRandomNumberSeed(seed)
     context = openmm.Context(
@@ -57,3 +60,15 @@ def test_replica_equals_the_single_run_with_its_seed(model, platform):
             assert (difference < tolerances).all()
     # Without it every pair would agree.
     assert np.abs(batch[20][0, 0] - batch[20][0, 1]).max() > 1e-3
+
+
+def test_batches_change_nothing_but_rounding(model):
+    whole = run(model, 8, SEED, "Reference", 8)
+    # Two whole batches and a rest; and each molecule alone, which is the single run.
+    for molecules_per_batch in (3, 1):
+        split = run(model, 8, SEED, "Reference", molecules_per_batch)
+        for lags, tolerances in TOLERANCES.items():
+            difference = np.abs(split[lags] - whole[lags]).max((1, 2, 3))
+            assert (difference < tolerances).all()
+    single = run(model, 1, SEED + 5, "Reference")
+    np.testing.assert_array_equal(split[20][:, 5], single[20][:, 0])

@@ -152,6 +152,13 @@ public:
     bool getConserveAngularMomentum() const { return conserveAngularMomentum; }
     /** Set whether molecules keep their angular momentum, before the Context is made. */
     void setConserveAngularMomentum(bool conserve) { conserveAngularMomentum = conserve; }
+    /** Get how many molecules the network sees at once. */
+    int getMoleculesPerBatch() const { return moleculesPerBatch; }
+    /**
+     * Set how many molecules the network sees at once, before the Context is made; 0 for as many
+     * as fit into a CPU's caches, and for all on a GPU. It changes results by rounding only.
+     */
+    void setMoleculesPerBatch(int count);
 
     /**
      * Set a Context that runs the lags which cannot be drawn: what the guards would give up is run
@@ -247,6 +254,7 @@ private:
     double sigmaMin = 0.02, sigmaMax = 3.0, rho = 7.0;
     int maxResamples = 10;
     bool conserveAngularMomentum = false;
+    int moleculesPerBatch = 0;
     std::vector<double> kineticEnergyQuantiles;
     std::vector<Particle> particles;
     std::vector<Bond> bonds;

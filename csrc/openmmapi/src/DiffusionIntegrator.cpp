@@ -165,4 +165,9 @@ void DiffusionIntegrator::setMaxResamples(int count) {
     maxResamples = count;
 }
 
+void DiffusionIntegrator::setMoleculesPerBatch(int count) {
+    requireNumber("number of molecules per batch", count, true);
+    moleculesPerBatch = count;
+}
+
 } // namespace OpenMMDiffMD

@@ -77,6 +77,7 @@ void DiffusionIntegrator::initialize(ContextImpl &contextRef) {
     options.rho = rho;
     options.max_resamples = maxResamples;
     options.conserve_angular_momentum = conserveAngularMomentum;
+    options.molecules_per_batch = moleculesPerBatch;
     options.seed = static_cast<unsigned int>(randomNumberSeed ? randomNumberSeed : osrngseed());
     const Platform &platform = contextRef.getPlatform();
     const std::string name = IntegrateDiffusionStepKernel::Name();

@@ -1,0 +1,48 @@
+"""What our reporters have in common: a report each so many steps."""
+
+from typing import Any
+
+from openmm import app
+
+
+class PeriodicReporter:
+    """
+    Base of OpenMM reporters that report each so many steps.
+
+    Parameters
+    ----------
+    reportInterval : int
+        Steps between reports.
+    include : str
+        What a report needs of the State, such as ``positions``.
+
+    Raises
+    ------
+    ValueError
+        If the interval is less than 1.
+    """
+
+    def __init__(self, reportInterval: int, *include: str) -> None:
+        if reportInterval < 1:
+            raise ValueError(
+                f"found a report interval of {reportInterval}, expected 1 or more"
+            )
+        self._interval = reportInterval
+        self._include = list(include)
+
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """
+        Say when the next report is due and what it needs.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+
+        Returns
+        -------
+        dict
+            As OpenMM's reporters.
+        """
+        steps = self._interval - simulation.currentStep % self._interval
+        return {"steps": steps, "periodic": False, "include": self._include}
