@@ -205,7 +205,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--free-temperatures", type=float, nargs="*", default=[1000.0], help="no bath"
     )
-    parser.add_argument("--false-alarms", type=float, default=1e-3, help="of a lag")
+    parser.add_argument("--false-alarms", type=float, default=1e-2, help="of a lag")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
