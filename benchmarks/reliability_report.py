@@ -127,12 +127,12 @@ def draw(
 
 
 def without_values(runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Replace the values of all lags by their quantiles."""
+    """Replace the values of ordinary lags by their quantiles."""
     levels = (0.5, 0.9, 0.99, 0.999)
     kept = {}
     for name, run in runs.items():
         calm = run["calm"]
-        kept[name] = {k: v for k, v in run.items() if k not in ("calm", "before")} | {
+        kept[name] = {k: v for k, v in run.items() if k != "calm"} | {
             "ordinary_lags": len(calm),
             "ordinary_quantiles": {
                 str(level): float(np.quantile(calm, level)) for level in levels
