@@ -198,3 +198,21 @@ def test_two_threads_give_what_one_gives(ops, which, dtype):
         torch.set_num_threads(before)
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("n_max", [7, 8])
+def test_outputs_written_past_the_caches_are_those_of_small_calls(
+    compiled, dtype, n_max
+):
+    # 31 MB or more. With 7 radial functions edges do not begin where cache lines do,
+    # and neither do the ranges of the threads.
+    generator = torch.Generator().manual_seed(11)
+    vectors = torch.rand(70_001, 3, generator=generator, dtype=dtype)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        large = compiled.spherical_fourier_bessel(vectors, 1.0, 3, n_max)
+    finally:
+        torch.set_num_threads(before)
+    for part, rows in zip(vectors.split(1_000), large.split(1_000), strict=True):
+        assert torch.equal(compiled.spherical_fourier_bessel(part, 1.0, 3, n_max), rows)

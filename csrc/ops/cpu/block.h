@@ -90,7 +90,7 @@ template <class T> struct BlockHarmonics {
 /** Radial functions of degrees 0..L for one edge, a row over n each, by Horner's rule. */
 template <class T, int N, int L> struct RadialRows {
     using R = Row<T, N>;
-    R value[L + 1], derivative[L + 1];
+    R value[L + 1];
 
     DIFFMD_HD void set(const T *c, T t) {
         constexpr int degree = formulas::TablePrecision<T>::degree, layer = (L + 1) * N;
@@ -99,19 +99,6 @@ template <class T, int N, int L> struct RadialRows {
         for (int k = degree - 1; k >= 0; k--)
             for (int l = 0; l <= L; l++)
                 value[l] = value[l] * t + R::read(c + k * layer + l * N);
-    }
-    /** The same with the derivatives with respect to t. */
-    DIFFMD_HD void set_with_derivatives(const T *c, T t) {
-        constexpr int degree = formulas::TablePrecision<T>::degree, layer = (L + 1) * N;
-        for (int l = 0; l <= L; l++) {
-            value[l] = R::read(c + degree * layer + l * N);
-            derivative[l] = R::zero();
-        }
-        for (int k = degree - 1; k >= 0; k--)
-            for (int l = 0; l <= L; l++) {
-                derivative[l] = derivative[l] * t + value[l];
-                value[l] = value[l] * t + R::read(c + k * layer + l * N);
-            }
     }
 };
 

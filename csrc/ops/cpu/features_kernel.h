@@ -9,37 +9,49 @@ inline namespace DIFFMD_ISA {
 /**
  * One edge's rows: Phi_lmn = Q_ln (u S_lm).
  *
+ * @tparam L     l_max, for loops that are unrolled; -1 where it is known at run time only
  * @param c      coefficients of the edge's interval
  * @param s      u S_lm at s[lanes * component]
  * @param write  write(component, row) takes them in order
  */
 template <class T, int N, int L, class Write>
-DIFFMD_HD void features_of_edge(const T *c, T t, const T *s, Write &&write) {
-    RadialRows<T, N, L> q;
-    q.set(c, t);
-    formulas::static_for<0, L + 1>([&](auto degree) {
-        constexpr int l = decltype(degree)::value;
-        for (int i = l * l; i < (l + 1) * (l + 1); i++)
-            write(i, q.value[l] * s[lanes<T> * i]);
-    });
+DIFFMD_HD void features_of_edge(const RadialTable<T> &table, const T *c, T t, const T *s,
+                                Write &&write) {
+    if constexpr (L >= 0) {
+        RadialRows<T, N, L> q;
+        q.set(c, t);
+        formulas::static_for<0, L + 1>([&](auto degree) {
+            constexpr int l = decltype(degree)::value;
+            for (int i = l * l; i < (l + 1) * (l + 1); i++)
+                write(i, q.value[l] * s[lanes<T> * i]);
+        });
+    } else {
+        const int layer = formulas::layer(table);
+        for (int l = 0; l <= table.l_max; l++) {
+            Row<T, N> q;
+            radial_row<T, N>(c + l * N, layer, t, q);
+            for (int i = l * l; i < (l + 1) * (l + 1); i++)
+                write(i, q * s[lanes<T> * i]);
+        }
+    }
 }
 
 template <class T, int N, int L>
 void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool stream, T *out) {
     using V = EdgeVector<T>;
     using R = Row<T, N>;
-    constexpr int components = (L + 1) * (L + 1);
+    const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
     const int n_max = in.table.n_max;
     const int64_t size = components * n_max;
     // Rows without padding go past the caches as they come.
     const bool direct = stream && n_max == N && uintptr_t(out) % 64 == 0;
-    LineWriter<T, components * N> lines(out + begin * size);
+    LineWriter<T, max_components * N> lines(out + begin * size);
     Block<T> block;
     BlockHarmonics<T> harmonics;
     for (int64_t first = begin; first < end; first += block.size) {
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
-        harmonics.template set<L, false>(block.x, block.y, block.z);
+        harmonics.template set<false>(in.table.l_max, block.x, block.y, block.z);
         const V u = load<V>(block.envelope);
         for (int i = 0; i < components; i++)
             harmonics.value[i] = harmonics.value[i] * u;
@@ -49,19 +61,20 @@ void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool st
             const T t = block.t[e];
             T *const to = out + (first + e) * size;
             if (direct) {
-                features_of_edge<T, N, L>(c, t, s, [&](int i, R row) { row.stream(to + i * N); });
+                features_of_edge<T, N, L>(in.table, c, t, s,
+                                          [&](int i, R row) { row.stream(to + i * N); });
             } else if (stream) {
                 T *const here = lines.next();
-                features_of_edge<T, N, L>(c, t, s,
+                features_of_edge<T, N, L>(in.table, c, t, s,
                                           [&](int i, R row) { row.write(here + i * n_max); });
                 lines.add(size);
             } else if ((first + e + 1) * size + N - n_max <= end * size) {
-                features_of_edge<T, N, L>(c, t, s,
+                features_of_edge<T, N, L>(in.table, c, t, s,
                                           [&](int i, R row) { row.write(to + i * n_max); });
             } else {
                 // What lies behind the last edges is not ours.
-                alignas(64) T rows[components * N];
-                features_of_edge<T, N, L>(c, t, s,
+                alignas(64) T rows[max_components * N];
+                features_of_edge<T, N, L>(in.table, c, t, s,
                                           [&](int i, R row) { row.write(rows + i * n_max); });
                 std::memcpy(to, rows, size * sizeof(T));
             }
@@ -84,35 +97,33 @@ template <class T, int N> struct GradientRows {
      * @param s, sx, sy, sz  u S_lm and its derivatives at [lanes * component]
      * @param g  the features' gradient, rows of n_max; N - n_max numbers more are read
      */
-    template <int L>
-    DIFFMD_HD void set(const T *c, T t, const T *s, const T *sx, const T *sy, const T *sz,
-                       const T *g, int n_max) {
-        RadialRows<T, N, L> q;
-        q.set_with_derivatives(c, t);
-        formulas::static_for<0, L + 1>([&](auto degree) {
-            constexpr int l = decltype(degree)::value;
-            R a = R::zero(), ax = R::zero(), ay = R::zero(), az = R::zero();
+    DIFFMD_HD void set(const RadialTable<T> &table, const T *c, T t, const T *s, const T *sx,
+                       const T *sy, const T *sz, const T *g) {
+        const int layer = formulas::layer(table);
+        for (int l = 0; l <= table.l_max; l++) {
+            R q, dq, a = R::zero(), ax = R::zero(), ay = R::zero(), az = R::zero();
+            radial_row<T, N>(c + l * N, layer, t, q, dq);
             for (int i = l * l; i < (l + 1) * (l + 1); i++) {
-                const R row = R::read(g + i * n_max);
+                const R row = R::read(g + i * table.n_max);
                 const int at = lanes<T> * i;
                 a = a + row * s[at];
                 ax = ax + row * sx[at];
                 ay = ay + row * sy[at];
                 az = az + row * sz[at];
             }
-            radial = radial + a * q.derivative[l];
-            x = x + ax * q.value[l];
-            y = y + ay * q.value[l];
-            z = z + az * q.value[l];
-        });
+            radial = radial + a * dq;
+            x = x + ax * q;
+            y = y + ay * q;
+            z = z + az * q;
+        }
     }
 };
 
-template <class T, int N, int L>
+template <class T, int N>
 void features_backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                        T *grad_out) {
     using V = EdgeVector<T>;
-    constexpr int components = (L + 1) * (L + 1);
+    const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
     const int n_max = in.table.n_max;
     const int64_t size = components * n_max, ahead = 4 * size;
     const T over = T(1.0 / in.cutoff);
@@ -121,7 +132,7 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
     for (int64_t first = begin; first < end; first += block.size) {
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
-        h.template set<L, true>(block.x, block.y, block.z);
+        h.template set<true>(in.table.l_max, block.x, block.y, block.z);
         // d(u S) = u dS + S du, with du/dx = 2 x du/d(s^2)
         const V u = load<V>(block.envelope), du = load<V>(block.envelope_derivative) * T(2);
         const V ux = du * load<V>(block.x), uy = du * load<V>(block.y), uz = du * load<V>(block.z);
@@ -133,7 +144,7 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
         }
         for (int e = 0; e < count; e++) {
             const T *g = grad + (first + e) * size;
-            alignas(64) T rows[components * N];
+            alignas(64) T rows[max_components * N];
             // An edge is more work than the processor looks ahead of; addresses may be anything.
             for (int64_t i = 0; i < size; i += 64 / int(sizeof(T)))
                 __builtin_prefetch(
@@ -146,8 +157,8 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
             }
             GradientRows<T, N> sums;
             const auto at = [e](const V *v) { return reinterpret_cast<const T *>(v) + e; };
-            sums.template set<L>(interval_start(in.table, block.interval[e]), block.t[e],
-                                 at(h.value), at(h.dx), at(h.dy), at(h.dz), g, n_max);
+            sums.set(in.table, interval_start(in.table, block.interval[e]), block.t[e], at(h.value),
+                     at(h.dx), at(h.dy), at(h.dz), g);
             const auto four = Row<T, N>::sums(sums.radial, sums.x, sums.y, sums.z, n_max);
             const T radial = T(2) * four[0] * block.dt[e];
             T *const to = grad_out + 3 * (first + e);

@@ -24,13 +24,19 @@ template <class T, class Body> DIFFMD_HD void with_padding(const RadialTable<T> 
     }
 }
 
-/** And table.l_max too. */
+/**
+ * And table.l_max too where registers are so wide that what remains of a row is the loops around
+ * it; elsewhere -1. (Compilation takes seven times as long.)
+ */
 template <class T, class Body> DIFFMD_HD void with_size(const RadialTable<T> &table, Body body) {
     with_padding(table, [&](auto n) {
-        formulas::static_for<0, formulas::max_degree + 1>([&](auto degree) {
-            if (table.l_max == decltype(degree)::value)
-                body(n, degree);
-        });
+        if constexpr (register_bytes == 64)
+            formulas::static_for<0, formulas::max_degree + 1>([&](auto degree) {
+                if (table.l_max == decltype(degree)::value)
+                    body(n, degree);
+            });
+        else
+            body(n, formulas::Int<-1>{});
     });
 }
 
@@ -43,9 +49,8 @@ template <class T> struct All {
     }
     static void backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                          T *grad_out) {
-        with_size(in.table, [&](auto n, auto l) {
-            features_backward<T, decltype(n)::value, decltype(l)::value>(in, grad, begin, end,
-                                                                         grad_out);
+        with_padding(in.table, [&](auto n) {
+            features_backward<T, decltype(n)::value>(in, grad, begin, end, grad_out);
         });
     }
     static void velocities(const Invariants<T> &in, int64_t begin, int64_t end, T *scaled,
