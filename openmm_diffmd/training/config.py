@@ -48,6 +48,32 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class EnergyModelConfig:
+    """
+    Options of the network of an ML force: those of the encoder of `ModelConfig`.
+
+    Attributes
+    ----------
+    cutoff : float
+        Range of the edges, nm.
+    l_max : int
+        Highest degree of the features, 1 to 3.
+    n_max : int
+        Radial functions.
+    channels, n_heads, edge_channels, n_layers : int
+        Sizes.
+    """
+
+    cutoff: float = 0.5
+    l_max: int = 1
+    n_max: int = 8
+    channels: int = 48
+    n_heads: int = 4
+    edge_channels: int = 48
+    n_layers: int = 5
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """
     Options of the data.

@@ -17,6 +17,7 @@ from openmm_diffmd.diffusion.residuals import (
 )
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import TrainConfig
+from openmm_diffmd.training.trainer import make_optimizer
 
 WHITENING_MOMENTUM = 0.01
 
@@ -177,25 +178,7 @@ class TransitionTraining(lightning.LightningModule):
         dict
             Lightning's optimizer and scheduler configuration.
         """
-        options = self.config.optimizer
-        optimizer = torch.optim.AdamW(
-            [weight for weight in self.parameters() if weight.requires_grad],
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
-        decay = max(1, round(options.decay_fraction * options.num_steps))
-
-        def factor(step: int) -> float:
-            rising = (step + 1) / max(1, options.warmup_steps)
-            falling = (options.num_steps - step) / decay
-            return max(0.0, min(1.0, rising, falling))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return make_optimizer(self.parameters(), self.config.optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,6 @@ from typing import Any
 import lightning
 import torch
 from ase.data import chemical_symbols
-from lightning.pytorch.callbacks import (
-    ModelCheckpoint,
-    TQDMProgressBar,
-    WeightAveraging,
-)
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
@@ -38,9 +30,9 @@ from openmm_diffmd.training.description import (
     stochastic_floor,
 )
 from openmm_diffmd.training.module import TransitionTraining
+from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit
 
 DESCRIPTION_FILE = "training.json"
-LAST_CHECKPOINT = "last.ckpt"
 PER_ELEMENT = (
     "elements.weight",
     "position_scale",
@@ -167,50 +159,21 @@ def train(
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
     )
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_steps=optimizer.num_steps,
-        limit_val_batches=1.0,
-        val_check_interval=optimizer.validation_interval,
-        check_val_every_n_epoch=None,
-        gradient_clip_val=optimizer.gradient_clip,
-        num_sanity_val_steps=0,
-        log_every_n_steps=50,
-        logger=[CSVLogger(output, name="csv"), TensorBoardLogger(output)],
-        callbacks=[
-            # All weights in one call: a tenth of the time of one after the other.
-            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema_decay)),
-            ModelCheckpoint(
-                dirpath=output,
-                filename="{step}",
-                every_n_train_steps=optimizer.checkpoint_interval,
-                save_last=True,
-                enable_version_counter=False,
-            ),
-            *([TQDMProgressBar(refresh_rate=20)] if progress else []),
+    return fit(
+        module,
+        DataLoader(batches, batch_size=None),
+        [
+            validation_loader(
+                LaggedPairs([trajectory], [split.validation], elements, lag_time)
+            )
+            for trajectory, split in zip(trajectories, splits, strict=True)
         ],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
+        output,
+        optimizer,
+        resume,
+        accelerator,
+        progress,
     )
-    with warnings.catch_warnings():
-        # Ours: training.json is written first, so that a kill leaves it behind.
-        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
-        # Lightning's own use of PyTorch.
-        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
-        trainer.fit(
-            module,
-            DataLoader(batches, batch_size=None),
-            [
-                validation_loader(
-                    LaggedPairs([trajectory], [split.validation], elements, lag_time)
-                )
-                for trajectory, split in zip(trajectories, splits, strict=True)
-            ],
-            ckpt_path=str(checkpoint) if resume else None,
-            weights_only=False,
-        )
-    return checkpoint
 
 
 def split_trajectories(

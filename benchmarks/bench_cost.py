@@ -1,0 +1,300 @@
+"""
+Speed and truth of learned dynamics beside an ML force and beside the reference's force.
+
+The ML force is the gradient of an `EnergyModel`: the encoder's layers, channels and
+edge features, trained on energies and forces of the same potential
+(`train_force.py`). It runs in OpenMM through PythonForce at 0.5 fs, all replicas in one
+batch, in the quickest of ``--forms``. Two parts, each with its own command and machine
+in the JSON file, where what is not made anew stays:
+
+- *cost*: wall time of a step, the smallest of several rounds, for each number of
+  replicas.
+- *rollouts*: h(r) error of each against the reference, same starting frames and length.
+
+    python benchmarks/bench_cost.py --output benchmarks/results/bench_cost.json
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cost_rollouts import ML_FORCE, measure_rollouts
+from machine import describe_machine
+from ml_force import (
+    FORMS,
+    STEP_FS,
+    Evaluate,
+    Molecule,
+    langevin,
+    load_molecule,
+    start,
+)
+from openmm import unit
+from rollout_cost import Cost, cost_table, force_cost
+
+from openmm_diffmd.analysis.controls import starting_frames
+from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+
+SPEED_GOAL = 20.0
+PARTS = ("cost", "rollouts")
+FORCE_FILE = Path(__file__).parent / "ethanol_force.pt"
+REFERENCE = PRETRAINED / "ethanol_reference.h5"
+
+
+def quickest(run: Callable[[int], Any], seconds: float) -> float:
+    """Time rounds of equal length for about some seconds; least time of one, s."""
+    run(3)
+    begin = time.perf_counter()
+    run(3)
+    count = max(1, round(3 * seconds / 10 / (time.perf_counter() - begin)))
+    rounds: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < 3 or time.perf_counter() < end:
+        begin = time.perf_counter()
+        run(count)
+        rounds.append((time.perf_counter() - begin) / count)
+    return min(rounds)
+
+
+def our_cost(model: DiffusionModel, replicas: int, k: int, seconds: float) -> Cost:
+    """Time a lag with K sampling steps."""
+    copies = replicate(*model.example(), replicas)
+    integrator = DiffusionIntegrator(
+        model,
+        copies.topology,
+        molecules=copies.molecules,
+        sampler="exponential",
+        num_sampling_steps=k,
+    )
+    integrator.setRandomNumberSeed(1)
+    context = start(copies.system, integrator, copies.positions, model)
+    lag_fs = integrator.getStepSize().value_in_unit(unit.femtosecond)
+    step = quickest(integrator.step, seconds)
+    del context
+    return Cost(f"diffmd, K = {k}", replicas, lag_fs, step, 1 + k)
+
+
+def ml_cost(
+    molecule: Molecule, replicas: int, forms: Sequence[str], seconds: float
+) -> tuple[Cost, dict[str, float]]:
+    """Time a step of the ML force in its quickest form, and an evaluation in each."""
+    model = molecule.model
+    _, one = model.example()
+    positions = np.tile(one.value_in_unit(unit.nanometer), (replicas, 1))
+    batch = torch.tensor(positions, dtype=torch.float32).view(replicas, -1, 3)
+    functions = {form: molecule.evaluate(replicas, form) for form in forms}
+    evaluations = {}
+    for form, function in functions.items():
+
+        def run(count: int, function: Evaluate = function) -> None:
+            with torch.no_grad():
+                for _ in range(count):
+                    function(batch)
+
+        evaluations[form] = quickest(run, seconds / 2)
+    best = min(evaluations, key=lambda form: evaluations[form])
+    integrator = langevin(model, seed=1)
+    system = molecule.system(replicas, functions[best])
+    context = start(system, integrator, positions * unit.nanometer, model)
+    step = quickest(integrator.step, seconds)
+    del context
+    name = f"{ML_FORCE} ({best})"
+    return Cost(name, replicas, STEP_FS, step, 1), evaluations
+
+
+def reference_cost(reference: Path, replicas: int, cores: int) -> list[Cost]:
+    """Time the reference's force; many molecules as many at once as there are cores."""
+
+    def run(processes: int, threads: int) -> list[dict[str, Any]]:
+        words = [sys.executable, __file__, "--xtb", "--reference", str(reference)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        started = [
+            subprocess.Popen(words, env=environment, stdout=subprocess.PIPE)
+            for _ in range(processes)
+        ]
+        return [json.loads(process.communicate()[0]) for process in started]
+
+    together = cores if replicas > 1 else 1
+    found = run(together, cores // together)
+    if "reason" in found[0]:
+        print(found[0]["reason"])
+        return []
+    seconds = float(np.mean([cost["step_seconds"] for cost in found]))
+    seconds *= replicas / together
+    return [Cost(found[0]["name"], replicas, found[0]["step_fs"], seconds)]
+
+
+def measure_costs(
+    arguments: argparse.Namespace, molecule: Molecule
+) -> dict[str, dict[str, Any]]:
+    """Time all, print tables, and return them by the number of replicas."""
+    seconds, found = arguments.seconds, {}
+    for count in arguments.replicas:
+        costs = [our_cost(molecule.model, count, k, seconds) for k in arguments.k]
+        force, evaluations = ml_cost(molecule, count, arguments.forms, seconds)
+        costs.append(force)
+        costs += reference_cost(arguments.reference, count, arguments.threads)
+        print("\n" + cost_table(costs), end="\n\n")
+        each = ", ".join(f"{form} {1000 * s:.2f} ms" for form, s in evaluations.items())
+        print(f"an evaluation of the ML force: {each}")
+        compared = compare(costs)
+        print_comparison(compared)
+        found[str(count)] = {
+            "rows": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],
+            "evaluation_seconds": evaluations,
+            "comparison": compared,
+        }
+    return found
+
+
+def compare(costs: Sequence[Cost]) -> dict[str, Any]:
+    """Say how much quicker ours is than the ML force, and where it stops being so."""
+    force = next(cost for cost in costs if cost.name.startswith(ML_FORCE))
+    ours = {c.evaluations - 1: c for c in costs if c.name.startswith("diffmd")}
+    per_fs = force.step_seconds / force.step_fs
+    budget = per_fs * next(iter(ours.values())).step_fs
+    slope, constant = 0.0, next(iter(ours.values())).step_seconds
+    if len(ours) > 1:
+        slope, constant = np.polyfit(
+            list(ours), [c.step_seconds for c in ours.values()], 1
+        )
+    most = {
+        name: None if slope <= 0 else float((budget / goal - constant) / slope)
+        for name, goal in (("as_quick", 1.0), ("goal", SPEED_GOAL))
+    }
+    return {
+        "replicas": force.n_trajectories,
+        "times_the_ML_force": {
+            k: c.ns_per_day / force.ns_per_day for k, c in ours.items()
+        },
+        # The same network at another lag costs the same.
+        "lag_fs_of_equal_speed": {k: c.step_seconds / per_fs for k, c in ours.items()},
+        "largest_K": most,
+    }
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """Print where ours stops winning."""
+    print(f"\n{found['replicas']} replicas, ours beside the ML force at {STEP_FS} fs:")
+    lags = found["lag_fs_of_equal_speed"]
+    rows = [
+        [str(k), f"{times:.1f}", f"{lags[k]:.2f}", f"{SPEED_GOAL * lags[k]:.1f}"]
+        for k, times in found["times_the_ML_force"].items()
+    ]
+    goal = f"{SPEED_GOAL:g} x from\na lag of, fs"
+    print(
+        format_columns(
+            ["K", "times its\nns/day", "as quick at\na lag of, fs", goal], rows
+        )
+    )
+    for name, goal in (
+        ("as_quick", "as quick"),
+        ("goal", f"{SPEED_GOAL:g} x as quick"),
+    ):
+        most = found["largest_K"][name]
+        if most is not None:
+            so = f"up to K = {most:.1f}" if most >= 0 else "at no K"
+            print(f"{goal} at this lag {so} (straight line through the K measured)")
+
+
+def judge(result: dict[str, Any], k: int) -> dict[str, bool]:
+    """Say which goals are met, by the model with its own number of sampling steps."""
+    goals = {}
+    for replicas, found in result.get("cost", {}).items():
+        # Keys of JSON objects are strings.
+        times = found["comparison"]["times_the_ML_force"].get(str(k))
+        if times is not None:
+            name = f"{SPEED_GOAL:g} x the ML force, {replicas} replicas, K = {k}"
+            goals[name] = times >= SPEED_GOAL
+    rows = result.get("rollouts", {}).get("rows", {})
+    if f"diffmd, K = {k}" in rows:
+        ours, theirs = (
+            rows[name]["h_r_error"] for name in (f"diffmd, K = {k}", ML_FORCE)
+        )
+        # None: nothing outlived the first picoseconds.
+        met = ours is not None and (theirs is None or ours <= theirs)
+        goals[f"error of h(r) no larger than the ML force's, K = {k}"] = met
+    return goals
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="ethanol", help="bundled name or file")
+    add("--force", type=Path, default=FORCE_FILE, help="file of train_force.py")
+    add("--reference", type=Path, default=REFERENCE)
+    add("--parts", nargs="+", choices=PARTS, default=PARTS)
+    add("--replicas", type=int, nargs="+", default=[1, 64])
+    add("--k", type=int, nargs="+", default=[0, 1, 2, 4, 8], help="sampling steps")
+    add("--forms", nargs="+", choices=FORMS, default=["eager", "scripted"])
+    add("--threads", type=int, default=2)
+    add("--seconds", type=float, default=2.0, help="for each row")
+    add("--rollout-replicas", type=int, default=64)
+    add("--rollout-k", type=int, nargs="+", default=[0, 4])
+    add("--rollout-form", choices=FORMS, default="scripted")
+    add("--length-ps", type=float, default=20.0, help="of each replica")
+    add("--output", type=Path, help="JSON file to write")
+    add("--xtb", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    # TorchScript is deprecated upstream.
+    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+    if arguments.xtb:
+        frames, provenance = load_reference(arguments.reference)
+        positions, _ = starting_frames(frames, 1)
+        topology = frames.topology.to_openmm()
+        cost, reason = force_cost(topology, positions[0], provenance)
+        print(json.dumps({"reason": reason} if cost is None else asdict(cost)))
+        return
+    torch.set_num_threads(arguments.threads)
+    model = load_model(arguments.model)
+    molecule, description = load_molecule(model, arguments.force)
+    output = arguments.output
+    result: dict[str, Any] = {}
+    if output and output.is_file():
+        result = json.loads(output.read_text())
+    size = sum(weight.numel() for weight in molecule.force.parameters())
+    result["ML_force"] = description | {"parameters": size}
+    for entry in description["data"]:
+        print(f"ML force on left-out frames of {entry['file']}: {entry['test']}")
+    command = " ".join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]])
+
+    def describe() -> dict[str, Any]:
+        machine = describe_machine()
+        return {"command": command, "machine": machine, "model": model.sha256}
+
+    def plain(found: dict[str, Any]) -> dict[str, Any]:
+        return json.loads(json.dumps(found))
+
+    if "cost" in arguments.parts:
+        stamp = describe()
+        for replicas, found in measure_costs(arguments, molecule).items():
+            result.setdefault("cost", {})[replicas] = plain(found | stamp)
+    if "rollouts" in arguments.parts:
+        stamp = describe()
+        result["rollouts"] = plain(measure_rollouts(arguments, molecule) | stamp)
+    result["goals"] = judge(result, model.metadata.sampler["num_steps"])
+    print()
+    for name, met in result["goals"].items():
+        print(f"{'met' if met else 'MISSED':8}{name}")
+    if output:
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

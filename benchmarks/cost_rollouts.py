@@ -1,0 +1,123 @@
+"""How true the dynamics are whose cost `bench_cost.py` measures: errors of h(r)."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_force import STEP_FS, Molecule, langevin, start
+from numpy.typing import NDArray
+from openmm import unit
+
+from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.controls import starting_frames
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
+from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+
+ML_FORCE = "ML force"
+
+
+def measure_rollouts(
+    arguments: argparse.Namespace, molecule: Molecule
+) -> dict[str, Any]:
+    """Roll out all, print errors of h(r), and return them as plain values."""
+    model = molecule.model
+    frames, provenance = load_reference(arguments.reference)
+    interval = max(frames.frame_interval, model.metadata.lag_time_fs / 1000)
+    reference = prepare_reference(
+        at_interval(frames, interval), float(provenance["temperature_K"])
+    )
+    positions, _ = starting_frames(reference.ensemble, arguments.rollout_replicas)
+    equilibration = min(1.0, 0.25 * arguments.length_ps)
+    rows = {}
+    for k in arguments.rollout_k:
+        settings = RolloutSettings(
+            length_ps=arguments.length_ps,
+            frame_interval_fs=round(1000 * interval, 6),
+            seed=1,
+            sampler="exponential",
+            num_sampling_steps=k,
+            progress=False,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rollout"
+            topology = frames.topology.to_openmm()
+            made = roll_out(model, topology, positions, path, settings)
+            rows[f"diffmd, K = {k}"] = figures(
+                load_rollout(made.path)[0], reference, equilibration
+            )
+    ensemble = roll_out_force(
+        molecule, reference, positions, arguments.length_ps, arguments.rollout_form
+    )
+    rows[ML_FORCE] = figures(ensemble, reference, equilibration)
+    floor = reference.figures.h_r_error
+    header = ["", "error of\nh(r)", "of it by\nsampling", "broken\nreplicas"]
+    cells = [
+        [
+            name,
+            *(
+                "-" if row[key] is None else f"{row[key]:.4f}"
+                for key in ("h_r_error", "h_r_expected")
+            ),
+            f"{row['n_broken']} of {arguments.rollout_replicas}",
+        ]
+        for name, row in rows.items()
+    ]
+    print(
+        f"\n{arguments.rollout_replicas} replicas x {arguments.length_ps:g} ps, the "
+        f"first {equilibration:g} ps left out; reference half against half {floor:.4f}"
+    )
+    print(format_columns(header, cells))
+    return {
+        "replicas": arguments.rollout_replicas,
+        "length_ps": arguments.length_ps,
+        "floor": floor,
+        "rows": rows,
+    }
+
+
+def figures(
+    ensemble: Ensemble, reference: Reference, equilibration: float
+) -> dict[str, Any]:
+    """Measure h(r) and broken bonds."""
+    found = measure("", ensemble, reference, equilibration).figures
+    return {
+        "h_r_error": found.h_r_error,
+        "h_r_expected": found.h_r_expected,
+        "n_broken": found.n_broken,
+        "first_break_ps": found.first_break_ps,
+        "analyzed_ps": found.analyzed_ps,
+    }
+
+
+def roll_out_force(
+    molecule: Molecule,
+    reference: Reference,
+    positions: NDArray[np.float64],
+    length_ps: float,
+    form: str,
+) -> Ensemble:
+    """Run the ML force; an ensemble ends where a coordinate stops being finite."""
+    replicas = len(positions)
+    integrator = langevin(molecule.model, seed=1)
+    system = molecule.system(replicas, molecule.evaluate(replicas, form))
+    start_positions = positions.reshape(-1, 3) * unit.nanometer
+    context = start(system, integrator, start_positions, molecule.model)
+    interval = reference.ensemble.frame_interval
+    kept = []
+    for _ in range(round(length_ps / interval)):
+        integrator.step(round(1000 * interval / STEP_FS))
+        state = context.getState(positions=True)
+        now = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        if not np.isfinite(now).all():
+            break
+        kept.append(np.array(now, np.float32).reshape(positions.shape))
+    return Ensemble(
+        topology=reference.ensemble.topology,
+        frame_interval=interval,
+        positions=list(np.array(kept).swapaxes(0, 1)),
+    )

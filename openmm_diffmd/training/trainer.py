@@ -1,0 +1,138 @@
+"""What every training shares: Lightning's Trainer, optimizer and learning rate."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from openmm_diffmd.training.config import OptimizerConfig
+
+LAST_CHECKPOINT = "last.ckpt"
+
+
+def fit(
+    module: lightning.LightningModule,
+    batches: Any,
+    validation: Any,
+    output: Path,
+    options: OptimizerConfig,
+    resume: bool = False,
+    accelerator: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """
+    Train a module, with a running average of its weights, logs and checkpoints.
+
+    Parameters
+    ----------
+    module : LightningModule
+        What to train.
+    batches, validation : DataLoader or sequence of DataLoader
+        Endless training batches; what to validate on.
+    output : Path
+        Folder for checkpoints and logs.
+    options : OptimizerConfig
+        Options of the optimisation.
+    resume : bool
+        Go on from the last checkpoint in `output`.
+    accelerator : str
+        Lightning's name of the device, of which one is used.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The last checkpoint.
+    """
+    checkpoint = output / LAST_CHECKPOINT
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_steps=options.num_steps,
+        limit_val_batches=1.0,
+        val_check_interval=options.validation_interval,
+        check_val_every_n_epoch=None,
+        gradient_clip_val=options.gradient_clip,
+        num_sanity_val_steps=0,
+        # A force is a gradient, in validation too.
+        inference_mode=False,
+        log_every_n_steps=50,
+        logger=[CSVLogger(output, name="csv"), TensorBoardLogger(output)],
+        callbacks=[
+            # All weights in one call: a tenth of the time of one after the other.
+            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay)),
+            ModelCheckpoint(
+                dirpath=output,
+                filename="{step}",
+                every_n_train_steps=options.checkpoint_interval,
+                save_last=True,
+                enable_version_counter=False,
+            ),
+            *([TQDMProgressBar(refresh_rate=20)] if progress else []),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        # Ours: training.json is written first, so that a kill leaves it behind.
+        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
+        # Lightning's own use of PyTorch.
+        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+        trainer.fit(
+            module,
+            batches,
+            validation,
+            ckpt_path=str(checkpoint) if resume else None,
+            weights_only=False,
+        )
+    return checkpoint
+
+
+def make_optimizer(
+    weights: Iterable[torch.nn.Parameter], options: OptimizerConfig
+) -> OptimizerLRSchedulerConfig:
+    """
+    Make AdamW with warm-up, constant rate and linear decay.
+
+    Parameters
+    ----------
+    weights : iterable of Parameter
+        All weights; those without a gradient are left out.
+    options : OptimizerConfig
+        Options of the optimisation.
+
+    Returns
+    -------
+    dict
+        Lightning's optimizer and scheduler configuration.
+    """
+    optimizer = torch.optim.AdamW(
+        [weight for weight in weights if weight.requires_grad],
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
+    decay = max(1, round(options.decay_fraction * options.num_steps))
+
+    def factor(step: int) -> float:
+        rising = (step + 1) / max(1, options.warmup_steps)
+        falling = (options.num_steps - step) / decay
+        return max(0.0, min(1.0, rising, falling))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+    }

@@ -1,0 +1,157 @@
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.models.energy import EnergyModel, save_force
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.training.config import EnergyModelConfig
+
+SMALL = EnergyModelConfig(n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1)
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    folder = Path(__file__).parent.parent / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        return importlib.import_module("bench_cost")
+
+
+@pytest.fixture(scope="module")
+def force() -> EnergyModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = EnergyModel(3, **dataclasses.asdict(SMALL)).eval()
+    model.force_scale.fill_(100.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def words(force: EnergyModel, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """An untrained force, 3 ps of the bundled reference, and tiny numbers."""
+    folder = tmp_path_factory.mktemp("cost")
+    description = {
+        "model": dataclasses.asdict(SMALL),
+        "elements": ["H", "C", "O"],
+        "data": [],
+    }
+    save_force(force, description, folder / "force.pt")
+    frames = read_reference(PRETRAINED / "ethanol_reference.h5")
+    topology, _ = load_model("ethanol").example()
+    said = {"temperature_K": 500.0, "potential": "none that can be timed"}
+    path = folder / "reference.h5"
+    with ReferenceWriter(path, topology, frames.masses, said, 300) as writer:
+        for k in range(300):
+            x, v = frames.positions[k], frames.velocities[k]
+            writer.write(0, ReferenceFrame(0.01 * (k + 1), x, v, 0 * x, 0.0))
+    return [
+        *("--force", str(folder / "force.pt"), "--reference", str(path)),
+        *("--replicas", "1", "2", "--k", "0", "1", "--threads", "1"),
+        *("--seconds", "0.05", "--rollout-replicas", "2", "--rollout-k", "0", "4"),
+        *("--length-ps", "0.2"),
+    ]
+
+
+def test_rows_and_comparisons_are_consistent(
+    benchmark: ModuleType,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    output = tmp_path / "cost.json"
+    benchmark.main([*words, "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "found potential 'none that can be timed'" in printed
+    found = json.loads(output.read_text())
+    for replicas, part in found["cost"].items():
+        rows = part["rows"]
+        assert {row["n_trajectories"] for row in rows} == {int(replicas)}
+        assert [row["step_fs"] for row in rows] == [10.0, 10.0, 0.5]
+        assert [row["evaluations"] for row in rows] == [1, 2, 1]
+        for row in rows:
+            expected = 86400e-6 * row["step_fs"] / row["step_seconds"]
+            assert row["ns_per_day"] == pytest.approx(expected)
+        for k in (0, 1):
+            times = part["comparison"]["times_the_ML_force"][str(k)]
+            expected = rows[k]["ns_per_day"] / rows[2]["ns_per_day"]
+            assert times == pytest.approx(expected)
+            lag = part["comparison"]["lag_fs_of_equal_speed"][str(k)]
+            assert lag == pytest.approx(10.0 / times)
+    assert list(found["cost"]) == ["1", "2"]
+    rollouts = found["rollouts"]["rows"]
+    assert rollouts["diffmd, K = 4"]["n_broken"] == 0
+    assert 0 < rollouts["diffmd, K = 4"]["h_r_error"] < 1
+    for name, met in found["goals"].items():
+        assert f"{'met' if met else 'MISSED':8}{name}" in printed
+    # A part made anew leaves the other as it was.
+    benchmark.main([*words, "--parts", "rollouts", "--output", str(output)])
+    again = json.loads(output.read_text())
+    assert again["cost"] == found["cost"]
+    assert again["rollouts"]["rows"] == rollouts
+
+
+def test_goals_and_break_even_of_known_costs(benchmark: ModuleType):
+    # 1 ms and 1 ms a sampling step; the force's lag of 10 fs takes 80 ms.
+    costs = [
+        benchmark.Cost(f"diffmd, K = {k}", 1, 10.0, 1e-3 * (1 + k), 1 + k)
+        for k in (0, 4)
+    ]
+    costs.append(benchmark.Cost("ML force (eager)", 1, 0.5, 4e-3, 1))
+    found = benchmark.compare(costs)
+    assert found["times_the_ML_force"] == pytest.approx({0: 80.0, 4: 16.0})
+    assert found["lag_fs_of_equal_speed"] == pytest.approx({0: 0.125, 4: 0.625})
+    assert found["largest_K"] == pytest.approx({"as_quick": 79.0, "goal": 3.0})
+    rows = {
+        "diffmd, K = 4": {"h_r_error": 0.02},
+        "diffmd, K = 0": {"h_r_error": 0.01},
+        "ML force": {"h_r_error": 0.015},
+    }
+    cost = {"1": {"comparison": json.loads(json.dumps(found))}}
+    result = {"cost": cost, "rollouts": {"rows": rows}}
+    assert list(benchmark.judge(result, 0).values()) == [True, True]
+    assert list(benchmark.judge(result, 4).values()) == [False, False]
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_force_in_openmm_is_that_of_the_network_in_every_form(
+    replicas: int, benchmark: ModuleType, force: EnergyModel
+):
+    ml_force = importlib.import_module("ml_force")
+    model = load_model("ethanol")
+    topology, one = model.example()
+    symbols = [atom.element.symbol for atom in topology.atoms()]
+    species = torch.tensor([["H", "C", "O"].index(s) for s in symbols])
+    species = species.expand(replicas, -1).contiguous()
+    start = np.tile(np.array(one._value), (replicas, 1))
+    start += 0.01 * np.random.default_rng(1).normal(size=start.shape)
+    batch = torch.tensor(start, dtype=torch.float32).view(replicas, -1, 3)
+    energies, forces = force.energy_and_forces(batch, species)
+    for form in ("eager", "scripted"):
+        evaluate = ml_force.force_function(force, species, form)
+        system = ml_force.force_system(np.full((replicas, 9), 12.0), evaluate)
+        integrator = ml_force.langevin(model, seed=1)
+        context = ml_force.start(system, integrator, start, model)
+        state = context.getState(energy=True, forces=True)
+        found = torch.tensor(state.getForces(asNumpy=True)._value).float()
+        scale = forces.abs().max().item()
+        assert scale > 1
+        torch.testing.assert_close(
+            found.view_as(forces), forces, rtol=0, atol=1e-5 * scale
+        )
+        energy = state.getPotentialEnergy()._value
+        assert energy == pytest.approx(energies.sum().item(), rel=1e-4)
+
+
+def test_form_that_does_not_exist_is_refused(benchmark: ModuleType, force: EnergyModel):
+    ml_force = importlib.import_module("ml_force")
+    with pytest.raises(ValueError, match="found form 'quick', expected one of"):
+        ml_force.force_function(force, torch.zeros(1, 2, dtype=torch.long), "quick")
