@@ -230,8 +230,8 @@ def judge(result: dict[str, Any], k: int) -> dict[str, bool]:
     return goals
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the benchmark."""
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -251,15 +251,36 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--length-ps", type=float, default=20.0, help="of each replica")
     add("--output", type=Path, help="JSON file to write")
     add("--xtb", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+def time_reference(reference: Path) -> None:
+    """Time the reference's force in this process, and print it as JSON."""
+    frames, provenance = load_reference(reference)
+    positions, _ = starting_frames(frames, 1)
+    cost, reason = force_cost(frames.topology.to_openmm(), positions[0], provenance)
+    print(json.dumps({"reason": reason} if cost is None else asdict(cost)))
+
+
+def print_errors(description: dict[str, Any]) -> None:
+    """Print the ML force's errors on frames left out of its training."""
+    for entry in description["data"]:
+        errors = ", ".join(f"{name} {v:.1f}" for name, v in entry["test"].items())
+        print(f"ML force on left-out frames of {entry['file']}: {errors}")
+
+
+def plain(found: dict[str, Any]) -> dict[str, Any]:
+    """Make of values what reading them back from JSON would."""
+    return json.loads(json.dumps(found))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    arguments = parse(words)
     # TorchScript is deprecated upstream.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     if arguments.xtb:
-        frames, provenance = load_reference(arguments.reference)
-        positions, _ = starting_frames(frames, 1)
-        topology = frames.topology.to_openmm()
-        cost, reason = force_cost(topology, positions[0], provenance)
-        print(json.dumps({"reason": reason} if cost is None else asdict(cost)))
+        time_reference(arguments.reference)
         return
     torch.set_num_threads(arguments.threads)
     model = load_model(arguments.model)
@@ -270,23 +291,18 @@ def main(words: Sequence[str] | None = None) -> None:
         result = json.loads(output.read_text())
     size = sum(weight.numel() for weight in molecule.force.parameters())
     result["ML_force"] = description | {"parameters": size}
-    for entry in description["data"]:
-        print(f"ML force on left-out frames of {entry['file']}: {entry['test']}")
-    command = " ".join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]])
-
-    def describe() -> dict[str, Any]:
-        machine = describe_machine()
-        return {"command": command, "machine": machine, "model": model.sha256}
-
-    def plain(found: dict[str, Any]) -> dict[str, Any]:
-        return json.loads(json.dumps(found))
-
+    print_errors(description)
+    stamp = {
+        "command": " ".join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "model": model.sha256,
+    }
     if "cost" in arguments.parts:
-        stamp = describe()
-        for replicas, found in measure_costs(arguments, molecule).items():
-            result.setdefault("cost", {})[replicas] = plain(found | stamp)
+        costs = measure_costs(arguments, molecule)
+        result.setdefault("cost", {}).update(
+            {replicas: plain(found | stamp) for replicas, found in costs.items()}
+        )
     if "rollouts" in arguments.parts:
-        stamp = describe()
         result["rollouts"] = plain(measure_rollouts(arguments, molecule) | stamp)
     result["goals"] = judge(result, model.metadata.sampler["num_steps"])
     print()
