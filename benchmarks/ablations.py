@@ -50,8 +50,9 @@ from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import set_threads
+from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 

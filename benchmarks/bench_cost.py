@@ -45,8 +45,9 @@ from rollout_cost import Cost, cost_table, force_cost
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
-from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.model_files import PRETRAINED
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")

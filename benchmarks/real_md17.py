@@ -41,8 +41,9 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_frames, load_reference, load_rollout
 from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
-from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
+from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 REFERENCE = PRETRAINED / "ethanol_reference.h5"

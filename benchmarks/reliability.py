@@ -45,8 +45,9 @@ from openmm_diffmd.data.held_out import contiguous_ranges
 from openmm_diffmd.data.pairs import LaggedPairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.export.torchscript import PRETRAINED, DiffusionModel, load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.spread import SpreadPredictor
+from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
