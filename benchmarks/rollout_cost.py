@@ -166,8 +166,8 @@ def cost_table(costs: Sequence[Cost]) -> str:
             str(cost.n_trajectories),
             f"{cost.step_fs:g}",
             f"{1000 * cost.step_seconds:.2f}",
-            f"{cost.ns_per_day:.0f}",
-            f"{cost.n_trajectories * cost.ns_per_day:.0f}",
+            _three_digits(cost.ns_per_day),
+            _three_digits(cost.n_trajectories * cost.ns_per_day),
             "-"
             if cost.evaluations is None
             else f"{cost.step_fs / cost.evaluations:.2f}",
@@ -175,3 +175,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
         for cost in costs
     ]
     return format_columns(header, rows)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
