@@ -25,7 +25,8 @@ from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
-from openmm_diffmd.training.train import LAST_CHECKPOINT, train
+from openmm_diffmd.training.train import train
+from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FRACTIONS = (0.9, 0.05, 0.05)

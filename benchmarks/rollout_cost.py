@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ def force_cost(
     topology: app.Topology,
     positions: NDArray[np.floating],
     provenance: Mapping[str, Any],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Cost | None, str | None]:
     """
     Time the reference's own dynamics on this machine, for about two seconds.
@@ -100,6 +101,8 @@ def force_cost(
         Where to start.
     provenance : mapping
         What made the reference.
+    clock : callable
+        Tells the time, s.
 
     Returns
     -------
@@ -126,11 +129,11 @@ def force_cost(
     context.setPositions(positions.astype(np.float64) * unit.nanometer)
     context.setVelocitiesToTemperature(temperature * unit.kelvin, 1)
     integrator.step(BLOCK)
-    steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < FORCE_SECONDS:
+    steps, begin = 0, clock()
+    while clock() - begin < FORCE_SECONDS:
         integrator.step(BLOCK)
         steps += BLOCK
-    seconds = (time.perf_counter() - begin) / steps
+    seconds = (clock() - begin) / steps
     return Cost(f"{potential} force", 1, step_fs, seconds), None
 
 
@@ -163,8 +166,8 @@ def cost_table(costs: Sequence[Cost]) -> str:
             str(cost.n_trajectories),
             f"{cost.step_fs:g}",
             f"{1000 * cost.step_seconds:.2f}",
-            f"{cost.ns_per_day:.0f}",
-            f"{cost.n_trajectories * cost.ns_per_day:.0f}",
+            _three_digits(cost.ns_per_day),
+            _three_digits(cost.n_trajectories * cost.ns_per_day),
             "-"
             if cost.evaluations is None
             else f"{cost.step_fs / cost.evaluations:.2f}",
@@ -172,3 +175,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
         for cost in costs
     ]
     return format_columns(header, rows)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.export.torchscript import PRETRAINED, load_model
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
