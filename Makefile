@@ -24,7 +24,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CPP := $(shell git ls-files 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.cu' 'csrc/*.cuh' 2>/dev/null)
 BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/null)
 
-.PHONY: setup rollout test lint ctest pytest sanitize clean
+# The references of the eight molecules of MD17; JOBS=2 makes two at a time. What is
+# there already is left as it is.
+MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene aspirin
+REFERENCES := $(foreach m,$(MOLECULES),data/md17/$(m)_500K/bursts.h5 data/md17/$(m)_1000K/bursts.h5)
+JOBS ?= 1
+
+.PHONY: setup rollout test lint ctest pytest sanitize clean references
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -59,6 +65,15 @@ $(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
 
 rollout: setup
 	$(BIN)/python benchmarks/md17_rollout.py
+
+references: setup
+	@$(MAKE) --no-print-directory -j $(JOBS) $(REFERENCES)
+
+data/md17/%_500K/bursts.h5:
+	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17 --molecule $* --output $(@D)
+
+data/md17/%_1000K/bursts.h5:
+	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17_1000K --molecule $* --output $(@D)
 
 # One step after the other: the first that fails is named last.
 test: setup

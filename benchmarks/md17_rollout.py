@@ -290,6 +290,14 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def dashes_to_underscores(words: Sequence[str]) -> list[str]:
+    """Let people type `--length-ps` for what jsonargparse calls `--length_ps`."""
+    return [
+        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
+        for word in words
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     Read the command line and run.
@@ -300,13 +308,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Command line without the program; the process's own unless given.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    # `--length-ps` is what people type, `--length_ps` what jsonargparse calls it.
-    words = [
-        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
-        for word in words
-    ]
     try:
-        auto_cli(md17_rollout, args=words, as_positional=False)
+        auto_cli(md17_rollout, args=dashes_to_underscores(words), as_positional=False)
     except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
         sys.exit(f"md17_rollout: {error}")
 

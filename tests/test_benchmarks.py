@@ -185,3 +185,39 @@ def test_reference_of_another_temperature_is_refused(
 def test_option_that_is_not_built_is_refused(benchmark: ModuleType):
     with pytest.raises(SystemExit):
         benchmark.main(["--molecule=aspirin"])
+
+
+def test_molecules_get_a_row_each_and_are_not_run_twice(
+    harmonic: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stub, reference = harmonic
+    folder = tmp_path / "references" / "ethanol_300K"
+    folder.mkdir(parents=True)
+    (folder / "thermostatted.h5").write_bytes(reference.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+        molecules = importlib.import_module("md17_molecules")
+    words = [
+        f"--model={stub}",
+        f"--references={tmp_path / 'references'}",
+        f"--output={tmp_path / 'out'}",
+        "--molecules=[ethanol,aspirin]",
+        "--length-ps=4",
+        "--replicas=2",
+        "--temperature=300",
+        "--friction=5",
+    ]
+    molecules.main(words)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("ethanol  ")]
+    assert [row[1] for row in rows] == ["draws"]
+    assert rows[0][2] == "0/2"
+    assert lines[-1] == "left out, for lack of a reference: aspirin"
+    made = tmp_path / "out" / "ethanol" / "results.json"
+    before = made.stat().st_mtime_ns
+    molecules.main(words)
+    assert made.stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="make references"):
+        molecules.main([*words, "--molecules=[aspirin]"])

@@ -1,0 +1,212 @@
+"""
+One model on the molecules of MD17: `md17_rollout.py` for each, and one table.
+
+References are those of ``make references``; a molecule whose reference is absent is
+left out, and the output says so. Each molecule's results are kept in a folder of its
+own, and a molecule that has been run is not run again:
+
+    python benchmarks/md17_molecules.py --length-ps 20
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+from md17_rollout import OURS, REGRESSION, dashes_to_underscores, md17_rollout
+
+MOLECULES = (
+    "ethanol",
+    "malonaldehyde",
+    "benzene",
+    "uracil",
+    "toluene",
+    "salicylic",
+    "naphthalene",
+    "aspirin",
+)
+HEADER = (
+    "molecule",
+    "row",
+    "broken",
+    "redrawn",
+    "h(r) error",
+    "floor",
+    "temperature, % of reference's",
+    "JSD b/a/d, 1e-3 bit",
+    "floor",
+    "spectrum",
+    "ns/day",
+)
+
+
+def md17_molecules(
+    model: str = "md17",
+    references: Path = Path("data/md17"),
+    molecules: Sequence[str] = MOLECULES,
+    output: Path = Path("rollout/md17"),
+    replicas: int = 16,
+    length_ps: float = 20.0,
+    temperature: float = 500.0,
+    friction: float | None = None,
+    start_temperature: float | None = None,
+    seed: int = 1,
+    threads: int | None = None,
+) -> None:
+    """
+    Run a model on several molecules beside their references and print one table.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or the path of a model file.
+    references : path-like
+        Folder with ``MOLECULE_500K/thermostatted.h5``, by the temperature.
+    molecules : sequence of str
+        Names of the molecules.
+    output : path-like
+        Folder for a folder of each molecule, ``table.txt`` and ``table.json``.
+    replicas : int
+        Replicas of each molecule.
+    length_ps : float
+        Length of each replica, ps.
+    temperature : float
+        Temperature of the references and of the heat bath, K.
+    friction : float, optional
+        Collision rate, 1/ps; the model's unless given.
+    start_temperature : float, optional
+        Temperature of the first velocities, K; the heat bath's unless given.
+    seed : int
+        Seed of velocities and noise.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model, or no reference of any molecule.
+    """
+    found = {
+        name: path
+        for name in molecules
+        if (
+            path := references / f"{name}_{temperature:g}K" / "thermostatted.h5"
+        ).is_file()
+    }
+    if not found:
+        raise FileNotFoundError(
+            f"found no reference of {list(molecules)} in {references}; make them: "
+            "make references"
+        )
+    results = {}
+    for name, reference in found.items():
+        folder = output / name
+        if not (folder / "results.json").is_file():
+            md17_rollout(
+                model=model,
+                reference=reference,
+                output=folder,
+                replicas=replicas,
+                length_ps=length_ps,
+                temperature=temperature,
+                friction=friction,
+                start_temperature=start_temperature,
+                seed=seed,
+                threads=threads,
+            )
+        results[name] = json.loads((folder / "results.json").read_text())
+    lines = table([line for item in results.items() for line in rows_of(*item)])
+    missing = sorted(set(molecules) - set(found))
+    if missing:
+        lines.append(f"left out, for lack of a reference: {', '.join(missing)}")
+    text = "\n".join(lines)
+    print(f"\n{text}")
+    (output / "table.txt").write_text(text + "\n")
+    (output / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
+    """Make the table's rows of a molecule: draws and mean only."""
+    floor = result["floor"]
+    rows = []
+    for row in (OURS, REGRESSION):
+        figures = result["rows"].get(row)
+        if figures is None:
+            continue
+        speed = next(
+            (c["ns_per_day"] for c in result["cost"] if c["name"] == row), None
+        )
+        sidecar = result["rollouts"][row]
+        frames = sidecar["num_frames"] * sidecar["num_replicas"]
+        lags = frames * sidecar["frame_interval_fs"] / sidecar["lag_time_fs"]
+        ended = sidecar["error"] is not None
+        rows.append(
+            [
+                name,
+                {OURS: "draws", REGRESSION: "mean only"}[row],
+                f"{figures['n_broken']}/{figures['n_replicas']}"
+                + (" ended" if ended else ""),
+                f"{sidecar['resamples'] / max(lags, 1):.0e}",
+                number(figures["h_r_error"], 3),
+                number(floor["h_r_halves"], 3),
+                temperatures(figures, floor),
+                divergences(figures),
+                divergences(floor),
+                number(figures["spectrum_overlap"], 3),
+                number(speed and speed * sidecar["num_replicas"], 0),
+            ]
+        )
+    return rows
+
+
+def temperatures(figures: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
+    """Compare each element's temperature with the reference's, in percent."""
+    if figures["temperatures"] is None:
+        return "-"
+    words = []
+    for symbol, ours in figures["temperatures"].items():
+        target = floor["temperatures"][symbol]
+        ratio = 100 * (ours["value"] / target["value"] - 1)
+        error = 100 * (ours["error"] ** 2 + target["error"] ** 2) ** 0.5
+        words.append(f"{symbol} {ratio:+.0f}({error / target['value']:.0f})")
+    return " ".join(words)
+
+
+def divergences(figures: Mapping[str, Any]) -> str:
+    """Format mean Jensen-Shannon divergences of bonds, angles and dihedrals."""
+    if figures["divergences"] is None:
+        return "-"
+    return " / ".join(
+        number(1e3 * sum(kinds.values()) / len(kinds), 1) if kinds else "-"
+        for kinds in figures["divergences"].values()
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """Format a figure, or what could not be measured."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align columns."""
+    everything = [HEADER, *rows]
+    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+    return [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
+        for row in everything
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and run."""
+    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
+    try:
+        auto_cli(md17_molecules, args=words, as_positional=False)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"md17_molecules: {error}")
+
+
+if __name__ == "__main__":
+    main()
