@@ -48,7 +48,7 @@ RISE_OF_NOISE = 0.05
 """Beyond some tens of replicas cost per replica is flat, and rounds differ."""
 LINEAR_GOAL = 0.05
 """Largest distance from the straight lines, of the growth over all replicas."""
-EXTRA_FOR_MEMORY = (16, 32, 128, 256, 384)
+EXTRA_FOR_MEMORY = (128, 256)
 FEW_SECONDS = 0.5
 
 
