@@ -62,7 +62,7 @@ class ForceTraining(lightning.LightningModule):
     model : EnergyModel
         The network.
     options : OptimizerConfig
-        Options of the optimisation; those of noise are not used.
+        Options of the optimisation; those of noise, and `compile`, are not used.
     energy_weight : float
         Weight of the energy's error, in units of the force scale over 0.1 nm, beside
         that of the forces, in units of the force scale.
@@ -179,7 +179,7 @@ def train_force(
     model : EnergyModelConfig
         Options of the network.
     optimizer : OptimizerConfig
-        Options of the optimisation; those of noise are not used.
+        Options of the optimisation; those of noise, and `compile`, are not used.
     energy_weight : float
         Weight of energies in the loss, see `ForceTraining`.
     seed : int
