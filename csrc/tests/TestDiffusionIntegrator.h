@@ -185,9 +185,10 @@ void testEqualsThePropagator(const Setup &setup) {
             molecules.molecule_of_particle.push_back(0);
         }
         molecules.kinetic_energy_quantiles = {1e6};
-        diffmd::Propagator propagator(
-            integrator->getModelFile(), integrator->getModelHash(), molecules,
-            {LAG_TIME, true, 300.0, diffmd::Sampler::exponential, 3, 0.02, 3.0, 7.0, 3, false, 11});
+        diffmd::Propagator propagator(integrator->getModelFile(), integrator->getModelHash(),
+                                      molecules,
+                                      {LAG_TIME, true, 300.0, diffmd::Sampler::exponential, 3, 0.02,
+                                       3.0, 7.0, 3, false, 0, 11});
         Frame frame = startFrame();
         for (int lag = 0; lag < 4; lag++)
             propagator.step(&frame.positions[0][0], &frame.velocities[0][0]);
