@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.systems import create_system, replicate
     from openmm_diffmd.models.transition import TransitionModel
     from openmm_diffmd.reference.driver import make_reference
+    from openmm_diffmd.reference.molecules import load_molecule
     from openmm_diffmd.training.train import train
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "export_model": "export.export",
     "load_checkpoint": "integrator.checkpoints",
     "load_model": "export.torchscript",
+    "load_molecule": "reference.molecules",
     "make_reference": "reference.driver",
     "replicate": "integrator.systems",
     "run": "integrator.rollout",
@@ -57,6 +59,7 @@ __all__ = [
     "export_model",
     "load_checkpoint",
     "load_model",
+    "load_molecule",
     "make_reference",
     "replicate",
     "run",
