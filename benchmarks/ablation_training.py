@@ -47,12 +47,15 @@ class Budget:
         Highest learning rate.
     perturbed : float
         Share of pairs whose state is perturbed; the guards' redraws need some.
+    compile : bool
+        Compile the network; worth it from some thousand steps on.
     """
 
     num_steps: int = 1500
     batch_size: int = 32
     learning_rate: float = 2e-3
     perturbed: float = 0.1
+    compile: bool = False
 
     def optimizer(self) -> OptimizerConfig:
         """
@@ -72,6 +75,7 @@ class Budget:
             decay_fraction=0.5,
             ema_decay=0.99,
             num_noise_draws=1,
+            compile=self.compile,
             validation_interval=self.num_steps,
             checkpoint_interval=max(1, self.num_steps // 6),
         )

@@ -107,6 +107,12 @@ def test_bond_ranges_are_those_seen_and_a_margin():
     assert found["C-O"] == pytest.approx((0.13 - 0.005, 0.15 + 0.005))
 
 
+def test_bond_ranges_never_begin_below_nothing():
+    trajectory = bonded([(0.01, 0.1), (0.21, 0.1)], [[0, 1]])
+    found = bond_ranges([trajectory], [range(2)], margin=0.25)
+    assert found["C-H"] == (0.0, pytest.approx(0.21 + 0.05))
+
+
 def test_bond_ranges_look_at_the_training_part_only():
     trajectory = bonded([(0.10, 0.1), (0.12, 0.1), (0.50, 0.1)], [[0, 1]])
     found = bond_ranges([trajectory], [range(2)], margin=0.0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from openmm_diffmd.data.splits import contiguous_split
+from openmm_diffmd.data.splits import contiguous_split, gap_between_parts
 
 
 def segments_of(*lengths):
@@ -30,6 +30,12 @@ def test_gap_is_as_long_as_the_longest_segment():
     split = contiguous_split(segments_of(130, 70, 140, 160), 5, (0.4, 0.4, 0.0))
     assert split.train == range(200)
     assert split.validation == range(200 + 160, 400)
+
+
+def test_gap_is_the_lag_where_there_is_one_segment_only():
+    assert gap_between_parts(segments_of(1000), 10) == 10
+    assert gap_between_parts(segments_of(50, 60), 10) == 60
+    assert gap_between_parts(segments_of(5, 6), 10) == 10
 
 
 def test_later_frames_never_come_first():
