@@ -8,7 +8,6 @@ time is up, run it again to go on; cells that are done are not run again.
 
 import json
 import os
-import re
 import sys
 import time
 import warnings
@@ -41,6 +40,7 @@ from ablation_training import (
 )
 from jsonargparse import auto_cli
 from machine import describe_machine
+from md17_rollout import dashes_to_underscores
 
 from openmm_diffmd.analysis.analyze import at_interval
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
@@ -287,12 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Command line without the program; the process's own unless given.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    # `--length-ps` is what people type, `--length_ps` what jsonargparse calls it.
-    words = [
-        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
-        for word in words
-    ]
+    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     # Lightning: a data loader without workers, and a logger without its package.
     warnings.filterwarnings("ignore", module="lightning")
     try:

@@ -141,7 +141,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     path = find_model(name_or_path)
     content = path.read_bytes()
     try:
-        text = read_extra(content, METADATA_FILE)
+        found = read_extra(content, METADATA_FILE)
+        text = found if found is None else found.decode()
     except DAMAGE as error:
         raise _unreadable(path, error) from error
     if text is None:
@@ -149,7 +150,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
             f"found {path} without {METADATA_FILE}, expected a file that "
             "openmm_diffmd exported; export the model again"
         )
-    metadata = ModelMetadata.from_json(text.decode())
+    metadata = ModelMetadata.from_json(text)
     if metadata.operators and not load_library():
         raise ValueError(
             f"found {path}, which calls {', '.join(metadata.operators)}, but no "
