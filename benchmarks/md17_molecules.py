@@ -29,12 +29,13 @@ MOLECULES = (
 )
 HEADER = (
     "molecule",
-    "row",
+    "steps",
     "broken",
     "redrawn",
     "h(r) error",
     "floor",
-    "temperature, % of reference's",
+    "temperature, % of equipartition's",
+    "reference's",
     "JSD b/a/d, 1e-3 bit",
     "floor",
     "spectrum",
@@ -128,7 +129,7 @@ def md17_molecules(
 
 
 def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
-    """Make the table's rows of a molecule: draws and mean only."""
+    """Make the rows of a molecule: the model with its K steps, and its mean (K = 0)."""
     floor = result["floor"]
     rows = []
     for row in (OURS, REGRESSION):
@@ -145,13 +146,14 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                {OURS: "draws", REGRESSION: "mean only"}[row],
+                f"K={sidecar['num_sampling_steps']}",
                 f"{figures['n_broken']}/{figures['n_replicas']}"
                 + (" ended" if ended else ""),
                 f"{sidecar['resamples'] / max(lags, 1):.0e}",
                 number(figures["h_r_error"], 3),
                 number(floor["h_r_halves"], 3),
-                temperatures(figures, floor),
+                temperatures(figures),
+                temperatures(floor),
                 divergences(figures),
                 divergences(floor),
                 number(figures["spectrum_overlap"], 3),
@@ -161,17 +163,15 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def temperatures(figures: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
-    """Compare each element's temperature with the reference's, in percent."""
+def temperatures(figures: Mapping[str, Any]) -> str:
+    """Compare each element's temperature with equipartition's, +- one error, in %."""
     if figures["temperatures"] is None:
         return "-"
-    words = []
-    for symbol, ours in figures["temperatures"].items():
-        target = floor["temperatures"][symbol]
-        ratio = 100 * (ours["value"] / target["value"] - 1)
-        error = 100 * (ours["error"] ** 2 + target["error"] ** 2) ** 0.5
-        words.append(f"{symbol} {ratio:+.0f}({error / target['value']:.0f})")
-    return " ".join(words)
+    return " ".join(
+        f"{symbol} {100 * (found['value'] / found['expected'] - 1):+.0f}"
+        f"({100 * found['error'] / found['expected']:.0f})"
+        for symbol, found in figures["temperatures"].items()
+    )
 
 
 def divergences(figures: Mapping[str, Any]) -> str:

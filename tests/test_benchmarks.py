@@ -212,7 +212,7 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     molecules.main(words)
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith("ethanol  ")]
-    assert [row[1] for row in rows] == ["draws", "mean"]
+    assert [row[1] for row in rows] == ["K=2", "K=0"]
     assert rows[0][2] == "0/2"
     assert lines[-1] == "left out, for lack of a reference: aspirin"
     made = tmp_path / "out" / "ethanol" / "results.json"
