@@ -103,7 +103,8 @@ class DiffusionModel:
             )
         topology = app.Topology()
         chain = topology.addChain()
-        residue = topology.addResidue(self.metadata.name[:3].upper(), chain)
+        # Not after the model: it might be called as an amino acid is.
+        residue = topology.addResidue("MOL", chain)
         atoms = [
             topology.addAtom(
                 f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue

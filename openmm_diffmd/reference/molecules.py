@@ -38,7 +38,7 @@ def molecule_names() -> list[str]:
     return sorted([*G2_NAMES, *(path.stem for path in GEOMETRIES.glob("*.xyz"))])
 
 
-def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
+def topology_of(atoms: Atoms) -> app.Topology:
     """
     Make an OpenMM Topology of one molecule, bonds from covalent radii.
 
@@ -46,16 +46,15 @@ def topology_of(atoms: Atoms, name: str = "MOL") -> app.Topology:
     ----------
     atoms : ase.Atoms
         The molecule.
-    name : str
-        Residue name.
 
     Returns
     -------
     openmm.app.Topology
-        One chain, one residue.
+        One chain, one residue, ``MOL``: by the first letters of its own name aspirin
+        would be ASP, an amino acid, whose bonds PDB files leave out.
     """
     topology = app.Topology()
-    residue = topology.addResidue(name[:3].upper(), topology.addChain())
+    residue = topology.addResidue("MOL", topology.addChain())
     added = [
         topology.addAtom(
             f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue
@@ -96,7 +95,7 @@ def load_molecule(
     name = str(molecule)
     if name.lower() in G2_NAMES:
         atoms = g2_molecule(G2_NAMES[name.lower()])
-        return topology_of(atoms, name), ANGSTROM * atoms.positions
+        return topology_of(atoms), ANGSTROM * atoms.positions
     path = Path(name)
     if name.lower() in molecule_names():
         path = GEOMETRIES / f"{name.lower()}.xyz"
@@ -114,7 +113,7 @@ def load_molecule(
         return _load_pdb(path)
     if path.suffix.lower() in (".xyz", ".extxyz"):
         atoms = cast(Atoms, read(path))
-        return topology_of(atoms, path.stem), ANGSTROM * atoms.positions
+        return topology_of(atoms), ANGSTROM * atoms.positions
     raise ValueError(
         f"found {name!r} as the molecule, expected an xyz or pdb file: convert it"
     )

@@ -179,8 +179,9 @@ def test_model_file_keeps_the_weights_by_name(metadata, tmp_path):
         path = replace_metadata(load_model(path), metadata(model))
 
 
-def test_bundled_ethanol_holds_the_weights_that_it_runs_with():
-    bundled = load_model("ethanol")
+@pytest.mark.parametrize("name", ["ethanol", "md17"])
+def test_bundled_models_hold_the_weights_that_they_run_with(name):
+    bundled = load_model(name)
     described, weights = read_weights(bundled.path)
     model = TransitionModel(
         len(described["elements"]),

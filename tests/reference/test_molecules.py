@@ -53,7 +53,8 @@ def test_xyz_is_loaded(tmp_path):
     topology, positions = load_molecule(path)
     assert bonds_of(topology) == [(0, 1), (0, 2)]
     np.testing.assert_allclose(positions[1], [0.096, 0, 0])
-    assert next(topology.residues()).name == "WAT"
+    # Never a name that PDB files have bonds of their own for.
+    assert next(topology.residues()).name == "MOL"
 
 
 @pytest.mark.parametrize("connections", ["", "CONECT    1    2\nCONECT    1    3\n"])
