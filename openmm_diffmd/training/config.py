@@ -138,8 +138,8 @@ class OptimizerConfig:
         Train only the denoiser and the residual's scale, on the encoder of
         `initialize_from`: the second part of a recipe, when the mean has settled.
     compile : bool
-        Compile the network with torch.compile: minutes at the start, then about half
-        the time of a step on a CPU. Needs a C++ compiler.
+        Compile the network with torch.compile: minutes at the start for each size of
+        molecule, then quicker steps. Needs a C++ compiler.
     validation_interval : int
         Steps between validations.
     checkpoint_interval : int
