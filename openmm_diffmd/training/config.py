@@ -1,6 +1,7 @@
 """What can be set for a training; documented where it is declared."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,16 @@ class OptimizerConfig:
         Optimizer steps.
     batch_size : int
         Pairs a step.
+    algorithm : str
+        ``adamw``, or ``muon``: orthogonal steps in matrices, AdamW's in the rest.
     learning_rate : float
-        Highest learning rate of AdamW.
+        Highest learning rate of AdamW, to whose steps Muon's are scaled.
     warmup_steps : int
         Steps to reach it.
     decay_fraction : float
         Last share of the steps, over which it falls linearly to 0.
     weight_decay : float
-        Of AdamW.
+        Decoupled, of either.
     gradient_clip : float
         Largest norm of the gradient.
     ema_decay : float
@@ -148,6 +151,7 @@ class OptimizerConfig:
 
     num_steps: int = 40000
     batch_size: int = 64
+    algorithm: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 2e-3
     warmup_steps: int = 500
     decay_fraction: float = 0.4

@@ -171,7 +171,7 @@ class TransitionTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """
-        Make AdamW with warm-up, constant rate and linear decay.
+        Make AdamW or Muon with warm-up, constant rate and linear decay.
 
         Returns
         -------

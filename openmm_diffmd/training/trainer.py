@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from openmm_diffmd.training.config import OptimizerConfig
+from openmm_diffmd.training.muon import Muon
 
 LAST_CHECKPOINT = "last.ckpt"
 
@@ -104,7 +105,7 @@ def make_optimizer(
     weights: Iterable[torch.nn.Parameter], options: OptimizerConfig
 ) -> OptimizerLRSchedulerConfig:
     """
-    Make AdamW with warm-up, constant rate and linear decay.
+    Make AdamW or Muon with warm-up, constant rate and linear decay.
 
     Parameters
     ----------
@@ -118,11 +119,12 @@ def make_optimizer(
     dict
         Lightning's optimizer and scheduler configuration.
     """
-    optimizer = torch.optim.AdamW(
-        [weight for weight in weights if weight.requires_grad],
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-        fused=True,
+    chosen = [weight for weight in weights if weight.requires_grad]
+    rate, weight_decay = options.learning_rate, options.weight_decay
+    optimizer = (
+        Muon(chosen, rate, weight_decay)
+        if options.algorithm == "muon"
+        else torch.optim.AdamW(chosen, rate, weight_decay=weight_decay, fused=True)
     )
     decay = max(1, round(options.decay_fraction * options.num_steps))
 
