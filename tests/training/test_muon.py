@@ -26,7 +26,8 @@ def test_singular_values_become_one_and_vectors_stay() -> None:
     u, _, v = torch.linalg.svd(given, full_matrices=False)
     between = u.mT @ found @ v.mT
     values = between.diagonal(dim1=1, dim2=2)
-    assert values.min() > 0.6 and values.max() < 1.25
+    assert values.min() > 0.6
+    assert values.max() < 1.25
     torch.testing.assert_close(between, torch.diag_embed(values), rtol=0, atol=1e-4)
     torch.testing.assert_close(orthogonalise(given.mT), found.mT)
 
