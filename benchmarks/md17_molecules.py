@@ -9,6 +9,7 @@ own, and a molecule that has been run is not run again:
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,16 @@ HEADER = (
     "JSD b/a/d, 1e-3 bit",
     "floor",
     "spectrum",
+    "kin. energy p",
     "ns/day",
+)
+EVENT_HEADER = (
+    "molecule",
+    "events of one group, 1/ns",
+    "ours",
+    "mean only",
+    "reference's",
+    "ours off by, errors",
 )
 
 
@@ -53,6 +63,7 @@ def md17_molecules(
     temperature: float = 500.0,
     friction: float | None = None,
     start_temperature: float | None = None,
+    regression: bool = True,
     seed: int = 1,
     threads: int | None = None,
 ) -> None:
@@ -79,6 +90,8 @@ def md17_molecules(
         Collision rate, 1/ps; the model's unless given.
     start_temperature : float, optional
         Temperature of the first velocities, K; the heat bath's unless given.
+    regression : bool
+        Run the mean alone too.
     seed : int
         Seed of velocities and noise.
     threads : int, optional
@@ -114,11 +127,17 @@ def md17_molecules(
                 temperature=temperature,
                 friction=friction,
                 start_temperature=start_temperature,
+                regression=regression,
                 seed=seed,
                 threads=threads,
             )
         results[name] = json.loads((folder / "results.json").read_text())
-    lines = table([line for item in results.items() for line in rows_of(*item)])
+    lines = table(
+        [HEADER, *(line for item in results.items() for line in rows_of(*item))]
+    )
+    events = [line for item in results.items() for line in event_rows(*item)]
+    if events:
+        lines += ["", *table([EVENT_HEADER, *events])]
     missing = sorted(set(molecules) - set(found))
     if missing:
         lines.append(f"left out, for lack of a reference: {', '.join(missing)}")
@@ -157,10 +176,45 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
                 divergences(figures),
                 divergences(floor),
                 number(figures["spectrum_overlap"], 3),
+                kinetic_energy(figures),
                 number(speed and speed * sidecar["num_replicas"], 0),
             ]
         )
     return rows
+
+
+def event_rows(name: str, result: Mapping[str, Any]) -> list[list[str]]:
+    """Make the rows of a molecule's rare events: none where it has no such group."""
+    reference = result["floor"]["events"] or {}
+    rows = []
+    for kind, expected in reference.items():
+        found = [
+            (result["rows"].get(row) or {}).get("events") for row in (OURS, REGRESSION)
+        ]
+        rates = [events and events[kind] for events in found]
+        deviation = rates[0] and (rates[0]["rate"] - expected["rate"]) / math.hypot(
+            rates[0]["error"], expected["error"]
+        )
+        rows.append(
+            [
+                name,
+                f"{kind} (x {expected['n_groups']})",
+                *(rate_cell(rate) for rate in (*rates, expected)),
+                "-" if deviation is None else f"{deviation:+.1f}",
+            ]
+        )
+    return rows
+
+
+def rate_cell(rate: Mapping[str, Any] | None) -> str:
+    """Format a rate, +- one error."""
+    return "-" if rate is None else f"{rate['rate']:.0f}({rate['error']:.0f})"
+
+
+def kinetic_energy(figures: Mapping[str, Any]) -> str:
+    """Format the p of the distribution test of kinetic energies."""
+    test = figures["kinetic_energy"]
+    return "-" if test is None else f"{test['p_value']:.2g}"
 
 
 def temperatures(figures: Mapping[str, Any]) -> str:
@@ -191,11 +245,10 @@ def number(value: float | None, digits: int) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align columns."""
-    everything = [HEADER, *rows]
-    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
-        for row in everything
+        for row in rows
     ]
 
 

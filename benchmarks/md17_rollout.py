@@ -60,6 +60,7 @@ def md17_rollout(
     temperature: float | None = None,
     friction: float | None = None,
     start_temperature: float | None = None,
+    regression: bool = True,
     seed: int = 1,
     threads: int | None = None,
     progress: bool = True,
@@ -85,6 +86,8 @@ def md17_rollout(
         Collision rate, 1/ps; the model's unless given.
     start_temperature : float, optional
         Temperature of the first velocities, K; the heat bath's unless given.
+    regression : bool
+        Run the mean alone too, as a control; it takes nearly as long.
     seed : int
         Seed of velocities and noise; 0 picks one.
     threads : int, optional
@@ -124,7 +127,7 @@ def md17_rollout(
     positions, velocities = starting_frames(prepared.ensemble, replicas)
     topology = frames.topology.to_openmm()
     output.mkdir(parents=True, exist_ok=True)
-    runs = _run_all(loaded, topology, positions, output, settings)
+    runs = _run_all(loaded, topology, positions, output, settings, regression)
 
     same = start_temperature in (None, heat_bath)
     equilibration = min(
@@ -219,6 +222,7 @@ def _run_all(
     positions: NDArray[np.float64],
     output: Path,
     settings: RolloutSettings,
+    regression: bool,
 ) -> dict[str, RolloutResult]:
     """Run ours, the mean alone where ours is not that, and one trajectory alone."""
 
@@ -241,7 +245,7 @@ def _run_all(
             return RolloutResult(path, RolloutSidecar.read(path), None)
 
     runs = {OURS: attempt(OURS, len(positions))}
-    if runs[OURS].sidecar.num_sampling_steps > 0:
+    if regression and runs[OURS].sidecar.num_sampling_steps > 0:
         runs[REGRESSION] = attempt(REGRESSION, len(positions), num_sampling_steps=0)
     frame = float(settings.frame_interval_fs or model.metadata.lag_time_fs)
     frames = max(1, round(SINGLE_LAGS * model.metadata.lag_time_fs / frame))

@@ -212,12 +212,18 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     molecules.main(words)
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith("ethanol  ")]
-    assert [row[1] for row in rows] == ["K=2", "K=0"]
+    assert [row[1] for row in rows] == ["K=2", "K=0", "methyl", "hydroxyl"]
     assert rows[0][2] == "0/2"
     assert lines[-1] == "left out, for lack of a reference: aspirin"
     made = tmp_path / "out" / "ethanol" / "results.json"
     before = made.stat().st_mtime_ns
     molecules.main(words)
     assert made.stat().st_mtime_ns == before
+    capsys.readouterr()
+    alone = [*words, f"--output={tmp_path / 'alone'}", "--regression=false"]
+    molecules.main(alone)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("ethanol  ")]
+    assert [row[1] for row in rows] == ["K=2", "methyl", "hydroxyl"]
     with pytest.raises(SystemExit, match="make references"):
         molecules.main([*words, "--molecules=[aspirin]"])
