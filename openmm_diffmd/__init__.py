@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.propagator import Propagator
     from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
     from openmm_diffmd.integrator.rollout import run
+    from openmm_diffmd.integrator.score_force import score_force
     from openmm_diffmd.integrator.systems import create_system, replicate
     from openmm_diffmd.models.transition import TransitionModel
     from openmm_diffmd.reference.driver import make_reference
@@ -43,6 +44,7 @@ _HOMES = {
     "replicate": "integrator.systems",
     "run": "integrator.rollout",
     "save_model": "export.torchscript",
+    "score_force": "integrator.score_force",
     "train": "training.train",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "replicate",
     "run",
     "save_model",
+    "score_force",
     "train",
 ]
 

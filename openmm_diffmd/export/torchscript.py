@@ -218,6 +218,23 @@ def save_model(
     return _write(scripted, metadata, weights, Path(path))
 
 
+def script(module: nn.Module) -> Any:
+    """
+    Script a module, for programs that run without Python.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Has a ``forward``; put in evaluation mode. May hold a loaded model's module.
+
+    Returns
+    -------
+    torch.jit.ScriptModule
+        The same in TorchScript.
+    """
+    return torch.jit.script(module.eval())
+
+
 def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:
     """
     Write a model file anew with other metadata, at once or not at all.
