@@ -119,7 +119,7 @@ class OptimizerConfig:
     batch_size : int
         Pairs a step.
     algorithm : str
-        ``adamw``, or ``muon``: orthogonal steps in matrices, AdamW's in the rest.
+        ``muon``, orthogonal steps in matrices and AdamW's in the rest, or ``adamw``.
     learning_rate : float
         Highest learning rate of AdamW, to whose steps Muon's are scaled.
     warmup_steps : int
@@ -151,7 +151,7 @@ class OptimizerConfig:
 
     num_steps: int = 40000
     batch_size: int = 64
-    algorithm: Literal["adamw", "muon"] = "adamw"
+    algorithm: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 2e-3
     warmup_steps: int = 500
     decay_fraction: float = 0.4

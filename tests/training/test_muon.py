@@ -76,7 +76,7 @@ def test_a_saved_state_goes_on() -> None:
 
 
 def test_it_is_chosen_by_the_configuration() -> None:
-    made = make_optimizer(matrices(48, 48), OptimizerConfig(algorithm="muon"))
-    assert isinstance(made["optimizer"], Muon)
     made = make_optimizer(matrices(48, 48), OptimizerConfig())
+    assert isinstance(made["optimizer"], Muon)
+    made = make_optimizer(matrices(48, 48), OptimizerConfig(algorithm="adamw"))
     assert not isinstance(made["optimizer"], Muon)
