@@ -14,21 +14,22 @@ time, so that other work on the machine counts less. Memory is reused from call 
 large outputs. ``--output`` writes JSON:
 
     python benchmarks/bench_fourier_bessel.py --output results.json
+
+``--merge`` puts the rows into a file that is there, so that a machine which is idle for
+a minute at a time can be used: one call for each choice of the other options.
 """
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from fourier_bessel_baselines import SPHERICART, make_baselines
+from fourier_bessel_rows import OURS, Case, Row, judge, print_row, write_results
 from machine import describe_machine
 from timing import Run, bandwidth, quickest
 from torch import Tensor
@@ -39,7 +40,6 @@ from openmm_diffmd.ops.operators import (
     spherical_fourier_bessel,
 )
 
-OURS = "compiled"
 CUTOFF, VELOCITY_CUTOFF = 0.5, 4.0
 EDGES_PER_NODE = 8
 """Ethanol's nine atoms, all of them neighbours of each other."""
@@ -50,37 +50,6 @@ REUSE = {
     "MALLOC_TRIM_THRESHOLD_": str(2**62),
     "MALLOC_TOP_PAD_": str(2**26),
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a row of a table is about."""
-
-    device: str
-    threads: int
-    dtype: str
-    l_max: int
-    n_max: int
-    edges: int
-    task: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """Nanoseconds per edge of each contender, and the floor's."""
-
-    case: Case
-    ns_per_edge: dict[str, float]
-    floor: float | None
-
-    def speedup(self) -> float | None:
-        """Say how many times quicker ours is than the best other."""
-        others = [ns for name, ns in self.ns_per_edge.items() if name != OURS]
-        return min(others) / self.ns_per_edge[OURS] if others else None
-
-    def over_floor(self) -> float | None:
-        """Say how many times the floor ours takes."""
-        return self.ns_per_edge[OURS] / self.floor if self.floor else None
 
 
 def make_vectors(edges: int, dtype: torch.dtype, device: str) -> Tensor:
@@ -222,66 +191,8 @@ def measure_invariants(
             yield Row(case, {n: 1e9 * t / edges for n, t in least.items()}, None)
 
 
-def print_row(row: Row, before: Case | None) -> None:
-    """Print a row, and a heading where a table begins."""
-    case = row.case
-    table = (case.device, case.threads, case.dtype, case.l_max, case.n_max)
-    if before is None or table != (
-        before.device,
-        before.threads,
-        before.dtype,
-        before.l_max,
-        before.n_max,
-    ):
-        print(
-            f"\n{case.device}, {case.threads} threads, {case.dtype}, l_max "
-            f"{case.l_max}, n_max {case.n_max}; ns per edge"
-        )
-    times = ", ".join(f"{name} {ns:.4g}" for name, ns in row.ns_per_edge.items())
-    print(f"{case.edges:>8} {case.task:<28} {times}", end="")
-    if row.floor is not None:
-        print(f", floor {row.floor:.4g} (x {row.over_floor():.2f})", end="")
-    gain = row.speedup()
-    print(f"; {gain:.1f} times the best other" if gain else "", flush=True)
-
-
-def judge(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Compare float32 rows on the CPU with the goals."""
-    found = []
-    for row in rows:
-        case = row.case
-        at = (case.task, case.edges)
-        if case.device != "cpu" or case.dtype != "float32":
-            continue
-        gain, over = row.speedup(), row.over_floor()
-        least = {
-            ("forward", 10_000): 10.0,
-            ("forward+backward", 10_000): 8.0,
-            ("forward", 100): 30.0,
-            ("forward+backward", 100): 30.0,
-        }.get(at)
-        if case.task.startswith("invariants"):
-            least = 3.0
-        if least is not None and gain is not None:
-            found.append(
-                (case, f"at least {least:g} times the best other", gain, gain >= least)
-            )
-        if over is None or case.edges < 100_000 or (case.l_max, case.n_max) != (3, 8):
-            continue
-        most = {"forward": 1.5, "backward": 4.0}.get(case.task)
-        if most is not None:
-            found.append(
-                (case, f"at most {most:g} times the floor", over, over <= most)
-            )
-    return [
-        {"case": asdict(case), "goal": goal, "found": value, "met": met}
-        for case, goal, value, met in found
-    ]
-
-
-def measure(arguments: argparse.Namespace) -> list[Row]:
-    """Measure and print everything."""
-    rows: list[Row] = []
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
+    """Measure everything."""
     places = [("cpu", threads) for threads in arguments.threads]
     if torch.cuda.is_available():
         places.append(("cuda", 1))
@@ -291,10 +202,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
         torch.set_num_threads(threads)
         for size in arguments.sizes:
             for kind in (measure_features, measure_invariants):
-                for row in kind(arguments, device, threads, size):
-                    print_row(row, rows[-1].case if rows else None)
-                    rows.append(row)
-    return rows
+                yield from kind(arguments, device, threads, size)
 
 
 def size(word: str) -> tuple[int, int]:
@@ -322,6 +230,9 @@ def main(words: Sequence[str] | None = None) -> None:
         "--memory-gib", type=float, default=8.0, help="what baselines may take"
     )
     parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep the file's rows of other cases"
+    )
     arguments = parser.parse_args(words)
     if not is_loaded():
         sys.exit("found no compiled operators, expected them; build the package")
@@ -334,10 +245,24 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"{begin['processor']}, load {begin['load']}; memory {arguments.memory}")
     if not SPHERICART:
         print("recurrence x sphericart: absent, sphericart-torch is not installed")
-    rows = measure(arguments)
-    goals = judge(rows)
+    run = {
+        "command": " ".join(
+            ["python", "benchmarks/bench_fourier_bessel.py", *sys.argv[1:]]
+        ),
+        "machine": begin,
+        "memory": arguments.memory,
+        "sphericart": SPHERICART,
+    }
+    rows: list[Row] = []
+    for row in measure(arguments):
+        print_row(row, rows[-1].case if rows else None)
+        rows.append(row)
+        run["load_at_end"] = describe_machine()["load"]
+        # After each row: what was measured stays if the run is ended.
+        if arguments.output:
+            write_results(arguments.output, run, rows, merge=arguments.merge)
     print()
-    for goal in goals:
+    for goal in judge(rows):
         case = goal["case"]
         where = (
             f"{case['edges']} edges, ({case['l_max']}, {case['n_max']}), "
@@ -345,19 +270,6 @@ def main(words: Sequence[str] | None = None) -> None:
         )
         verdict = "met" if goal["met"] else "MISSED"
         print(f"{verdict:8}{goal['goal']}: {goal['found']:.2f}; {where}")
-    result = {
-        "command": " ".join(
-            ["python", "benchmarks/bench_fourier_bessel.py", *sys.argv[1:]]
-        ),
-        "machine": begin,
-        "load_at_end": describe_machine()["load"],
-        "memory": arguments.memory,
-        "sphericart": SPHERICART,
-        "rows": [asdict(row) for row in rows],
-        "goals": goals,
-    }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
