@@ -2,6 +2,7 @@
 
 #include "validation.h"
 
+#include <ATen/EmptyTensor.h>
 #include <torch/library.h>
 
 namespace diffmd::ops::outputs {
@@ -10,13 +11,21 @@ namespace {
 
 int64_t components(int64_t l_max) { return (l_max + 1) * (l_max + 1); }
 
+/** An output on the vectors' device; on the CPU without two calls of the dispatcher. */
+Tensor allocate(const Tensor &vectors, c10::SymIntArrayRef shape) {
+    if (vectors.is_cpu())
+        if (const auto sizes = c10::asIntArrayRefSlowOpt(shape))
+            return at::detail::empty_cpu(*sizes, vectors.scalar_type());
+    return vectors.new_empty_symint(shape);
+}
+
 } // namespace
 
 Tensor features(const Tensor &vectors, double cutoff, int64_t l_max, int64_t n_max) {
     constexpr const char *name = "spherical_fourier_bessel";
     check_vectors(name, "vectors", vectors);
     check_basis(name, cutoff, l_max, n_max);
-    return vectors.new_empty_symint({vectors.sym_size(0), components(l_max), n_max});
+    return allocate(vectors, {vectors.sym_size(0), components(l_max), n_max});
 }
 
 Tensor features_backward(const Tensor &grad, const Tensor &vectors, double cutoff, int64_t l_max,
@@ -25,7 +34,7 @@ Tensor features_backward(const Tensor &grad, const Tensor &vectors, double cutof
     check_vectors(name, "vectors", vectors);
     check_basis(name, cutoff, l_max, n_max);
     check_like(name, "grad", grad, vectors, {vectors.sym_size(0), components(l_max), n_max});
-    return vectors.new_empty_symint(vectors.sym_sizes());
+    return allocate(vectors, vectors.sym_sizes());
 }
 
 Tensors features_double_backward(const Tensor &grad_grad, const Tensor &grad, const Tensor &vectors,
@@ -35,16 +44,15 @@ Tensors features_double_backward(const Tensor &grad_grad, const Tensor &grad, co
     check_basis(name, cutoff, l_max, n_max);
     check_like(name, "grad_grad", grad_grad, vectors, vectors.sym_sizes());
     check_like(name, "grad", grad, vectors, {vectors.sym_size(0), components(l_max), n_max});
-    return {vectors.new_empty_symint(grad.sym_sizes()),
-            vectors.new_empty_symint(vectors.sym_sizes())};
+    return {allocate(vectors, grad.sym_sizes()), allocate(vectors, vectors.sym_sizes())};
 }
 
 Tensors invariants(const Tensor &vectors, const Tensor &velocities, const Tensor &edge_index,
                    double cutoff, double velocity_cutoff, int64_t l_max, int64_t n_max) {
     check_invariants("fourier_bessel_invariants", vectors, velocities, edge_index, cutoff,
                      velocity_cutoff, l_max, n_max);
-    return {vectors.new_empty_symint({vectors.sym_size(0), n_max * (2 * l_max + 3)}),
-            vectors.new_empty_symint({vectors.sym_size(0)})};
+    return {allocate(vectors, {vectors.sym_size(0), n_max * (2 * l_max + 3)}),
+            allocate(vectors, {vectors.sym_size(0)})};
 }
 
 Tensors invariants_backward(const Tensor &grad_invariants, const Tensor &grad_envelope,
@@ -56,14 +64,13 @@ Tensors invariants_backward(const Tensor &grad_invariants, const Tensor &grad_en
     check_like(name, "grad_invariants", grad_invariants, vectors,
                {vectors.sym_size(0), n_max * (2 * l_max + 3)});
     check_like(name, "grad_envelope", grad_envelope, vectors, {vectors.sym_size(0)});
-    return {vectors.new_empty_symint(vectors.sym_sizes()),
-            velocities.new_empty_symint(velocities.sym_sizes())};
+    return {allocate(vectors, vectors.sym_sizes()), allocate(vectors, velocities.sym_sizes())};
 }
 
 Tensor harmonics(const Tensor &vectors, int64_t l_max) {
     check_vectors("solid_harmonics", "vectors", vectors);
     check_degree("solid_harmonics", l_max);
-    return vectors.new_empty_symint({vectors.sym_size(0), components(l_max)});
+    return allocate(vectors, {vectors.sym_size(0), components(l_max)});
 }
 
 Tensor harmonics_backward(const Tensor &grad, const Tensor &vectors, int64_t l_max) {
@@ -71,7 +78,7 @@ Tensor harmonics_backward(const Tensor &grad, const Tensor &vectors, int64_t l_m
     check_vectors(name, "vectors", vectors);
     check_degree(name, l_max);
     check_like(name, "grad", grad, vectors, {vectors.sym_size(0), components(l_max)});
-    return vectors.new_empty_symint(vectors.sym_sizes());
+    return allocate(vectors, vectors.sym_sizes());
 }
 
 Tensors harmonics_double_backward(const Tensor &grad_grad, const Tensor &grad,
@@ -81,8 +88,7 @@ Tensors harmonics_double_backward(const Tensor &grad_grad, const Tensor &grad,
     check_degree(name, l_max);
     check_like(name, "grad_grad", grad_grad, vectors, vectors.sym_sizes());
     check_like(name, "grad", grad, vectors, {vectors.sym_size(0), components(l_max)});
-    return {vectors.new_empty_symint(grad.sym_sizes()),
-            vectors.new_empty_symint(vectors.sym_sizes())};
+    return {allocate(vectors, grad.sym_sizes()), allocate(vectors, vectors.sym_sizes())};
 }
 
 } // namespace diffmd::ops::outputs

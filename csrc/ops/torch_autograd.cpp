@@ -26,6 +26,14 @@ template <class... Inputs> bool recorded(const Inputs &...inputs) {
            (torch::autograd::isFwGradDefined(inputs) || ...);
 }
 
+/** Keep what is no tensor: in one entry, for each costs as much as the kernel of 10 edges. */
+template <class... Scalars> void save_scalars(AutogradContext *ctx, Scalars... scalars) {
+    ctx->saved_data["scalars"] = c10::ivalue::Tuple::create(scalars...);
+}
+template <class... Scalars> std::tuple<Scalars...> saved_scalars(AutogradContext *ctx) {
+    return ctx->saved_data["scalars"].to<std::tuple<Scalars...>>();
+}
+
 const auto &features_operator() {
     static const auto op = find<FeaturesSignature>("diffmd::spherical_fourier_bessel");
     return op;
@@ -68,16 +76,13 @@ struct FeaturesFunction : torch::autograd::Function<FeaturesFunction> {
                           int64_t n_max) {
         const at::AutoDispatchBelowADInplaceOrView below;
         ctx->save_for_backward({vectors});
-        ctx->saved_data["cutoff"] = cutoff;
-        ctx->saved_data["l_max"] = l_max;
-        ctx->saved_data["n_max"] = n_max;
+        save_scalars(ctx, cutoff, l_max, n_max);
         return features_operator().call(vectors, cutoff, l_max, n_max);
     }
     static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
-        auto &data = ctx->saved_data;
-        return {features_backward_operator().call(grads[0], ctx->get_saved_variables()[0],
-                                                  data["cutoff"].toDouble(), data["l_max"].toInt(),
-                                                  data["n_max"].toInt()),
+        const auto [cutoff, l_max, n_max] = saved_scalars<double, int64_t, int64_t>(ctx);
+        return {features_backward_operator().call(grads[0], ctx->get_saved_variables()[0], cutoff,
+                                                  l_max, n_max),
                 Tensor(), Tensor(), Tensor()};
     }
 };
@@ -87,17 +92,14 @@ struct FeaturesBackwardFunction : torch::autograd::Function<FeaturesBackwardFunc
                           double cutoff, int64_t l_max, int64_t n_max) {
         const at::AutoDispatchBelowADInplaceOrView below;
         ctx->save_for_backward({grad, vectors});
-        ctx->saved_data["cutoff"] = cutoff;
-        ctx->saved_data["l_max"] = l_max;
-        ctx->saved_data["n_max"] = n_max;
+        save_scalars(ctx, cutoff, l_max, n_max);
         return features_backward_operator().call(grad, vectors, cutoff, l_max, n_max);
     }
     static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
-        auto &data = ctx->saved_data;
+        const auto [cutoff, l_max, n_max] = saved_scalars<double, int64_t, int64_t>(ctx);
         const variable_list saved = ctx->get_saved_variables();
         auto [grad, vectors] = features_double_backward_operator().call(
-            grads[0], saved[0], saved[1], data["cutoff"].toDouble(), data["l_max"].toInt(),
-            data["n_max"].toInt());
+            grads[0], saved[0], saved[1], cutoff, l_max, n_max);
         return {grad, vectors, Tensor(), Tensor(), Tensor()};
     }
 };
@@ -108,20 +110,18 @@ struct InvariantsFunction : torch::autograd::Function<InvariantsFunction> {
                                  double velocity_cutoff, int64_t l_max, int64_t n_max) {
         const at::AutoDispatchBelowADInplaceOrView below;
         ctx->save_for_backward({vectors, velocities, edge_index});
-        ctx->saved_data["cutoff"] = cutoff;
-        ctx->saved_data["velocity_cutoff"] = velocity_cutoff;
-        ctx->saved_data["l_max"] = l_max;
-        ctx->saved_data["n_max"] = n_max;
+        save_scalars(ctx, cutoff, velocity_cutoff, l_max, n_max);
         auto [invariants, envelope] = invariants_operator().call(
             vectors, velocities, edge_index, cutoff, velocity_cutoff, l_max, n_max);
         return {invariants, envelope};
     }
     static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
-        auto &data = ctx->saved_data;
+        const auto [cutoff, velocity_cutoff, l_max, n_max] =
+            saved_scalars<double, double, int64_t, int64_t>(ctx);
         const variable_list saved = ctx->get_saved_variables();
-        auto [vectors, velocities] = invariants_backward_operator().call(
-            grads[0], grads[1], saved[0], saved[1], saved[2], data["cutoff"].toDouble(),
-            data["velocity_cutoff"].toDouble(), data["l_max"].toInt(), data["n_max"].toInt());
+        auto [vectors, velocities] =
+            invariants_backward_operator().call(grads[0], grads[1], saved[0], saved[1], saved[2],
+                                                cutoff, velocity_cutoff, l_max, n_max);
         return {vectors, velocities, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
     }
 };
@@ -130,12 +130,12 @@ struct HarmonicsFunction : torch::autograd::Function<HarmonicsFunction> {
     static Tensor forward(AutogradContext *ctx, const Tensor &vectors, int64_t l_max) {
         const at::AutoDispatchBelowADInplaceOrView below;
         ctx->save_for_backward({vectors});
-        ctx->saved_data["l_max"] = l_max;
+        save_scalars(ctx, l_max);
         return harmonics_operator().call(vectors, l_max);
     }
     static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
         return {harmonics_backward_operator().call(grads[0], ctx->get_saved_variables()[0],
-                                                   ctx->saved_data["l_max"].toInt()),
+                                                   std::get<0>(saved_scalars<int64_t>(ctx))),
                 Tensor()};
     }
 };
@@ -145,13 +145,13 @@ struct HarmonicsBackwardFunction : torch::autograd::Function<HarmonicsBackwardFu
                           int64_t l_max) {
         const at::AutoDispatchBelowADInplaceOrView below;
         ctx->save_for_backward({grad, vectors});
-        ctx->saved_data["l_max"] = l_max;
+        save_scalars(ctx, l_max);
         return harmonics_backward_operator().call(grad, vectors, l_max);
     }
     static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
         const variable_list saved = ctx->get_saved_variables();
         auto [grad, vectors] = harmonics_double_backward_operator().call(
-            grads[0], saved[0], saved[1], ctx->saved_data["l_max"].toInt());
+            grads[0], saved[0], saved[1], std::get<0>(saved_scalars<int64_t>(ctx)));
         return {grad, vectors, Tensor()};
     }
 };

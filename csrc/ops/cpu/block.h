@@ -87,18 +87,28 @@ template <class T> struct BlockHarmonics {
     }
 };
 
-/** Radial functions of degrees 0..L for one edge, a row over n each, by Horner's rule. */
+/**
+ * Radial functions of degrees 0..L for one edge, a row over n each, by Horner's rule. (Longer
+ * registers that take two rows at once are slower: processors multiply either two short ones or
+ * one long one a cycle, and those that follow are short.)
+ */
 template <class T, int N, int L> struct RadialRows {
     using R = Row<T, N>;
-    R value[L + 1];
+    R value[L + 1], derivative[L + 1];
 
-    DIFFMD_HD void set(const T *c, T t) {
+    /** The values, and their derivatives with respect to t if wanted. */
+    template <bool Derivatives> DIFFMD_HD void set(const T *c, T t) {
         constexpr int degree = formulas::TablePrecision<T>::degree, layer = (L + 1) * N;
-        for (int l = 0; l <= L; l++)
+        for (int l = 0; l <= L; l++) {
             value[l] = R::read(c + degree * layer + l * N);
+            derivative[l] = R::zero();
+        }
         for (int k = degree - 1; k >= 0; k--)
-            for (int l = 0; l <= L; l++)
+            for (int l = 0; l <= L; l++) {
+                if constexpr (Derivatives)
+                    derivative[l] = derivative[l] * t + value[l];
                 value[l] = value[l] * t + R::read(c + k * layer + l * N);
+            }
     }
 };
 

@@ -12,18 +12,19 @@ inline namespace DIFFMD_ISA {
  * @tparam L     l_max, for loops that are unrolled; -1 where it is known at run time only
  * @param c      coefficients of the edge's interval
  * @param s      u S_lm at s[lanes * component]
- * @param write  write(component, row) takes them in order
+ * @param write  write(row) takes them in order
  */
 template <class T, int N, int L, class Write>
 DIFFMD_HD void features_of_edge(const RadialTable<T> &table, const T *c, T t, const T *s,
                                 Write &&write) {
     if constexpr (L >= 0) {
         RadialRows<T, N, L> q;
-        q.set(c, t);
-        formulas::static_for<0, L + 1>([&](auto degree) {
+        q.template set<false>(c, t);
+        formulas::static_for<0, L + 1>([&](auto degree) DIFFMD_INLINE {
             constexpr int l = decltype(degree)::value;
+            const Row<T, N> row = q.value[l];
             for (int i = l * l; i < (l + 1) * (l + 1); i++)
-                write(i, q.value[l] * s[lanes<T> * i]);
+                write(row * s[lanes<T> * i]);
         });
     } else {
         const int layer = formulas::layer(table);
@@ -31,7 +32,7 @@ DIFFMD_HD void features_of_edge(const RadialTable<T> &table, const T *c, T t, co
             Row<T, N> q;
             radial_row<T, N>(c + l * N, layer, t, q);
             for (int i = l * l; i < (l + 1) * (l + 1); i++)
-                write(i, q * s[lanes<T> * i]);
+                write(q * s[lanes<T> * i]);
         }
     }
 }
@@ -60,24 +61,22 @@ void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool st
             const T *const s = reinterpret_cast<const T *>(harmonics.value) + e;
             const T t = block.t[e];
             T *const to = out + (first + e) * size;
+            // What lies behind the last edges is not ours.
+            alignas(64) T rows[max_components * N];
+            const bool inside = (first + e + 1) * size + N - n_max <= end * size;
+            T *at = stream ? lines.next() : inside ? to : rows;
             if (direct) {
-                features_of_edge<T, N, L>(in.table, c, t, s,
-                                          [&](int i, R row) { row.stream(to + i * N); });
-            } else if (stream) {
-                T *const here = lines.next();
-                features_of_edge<T, N, L>(in.table, c, t, s,
-                                          [&](int i, R row) { row.write(here + i * n_max); });
-                lines.add(size);
-            } else if ((first + e + 1) * size + N - n_max <= end * size) {
-                features_of_edge<T, N, L>(in.table, c, t, s,
-                                          [&](int i, R row) { row.write(to + i * n_max); });
-            } else {
-                // What lies behind the last edges is not ours.
-                alignas(64) T rows[max_components * N];
-                features_of_edge<T, N, L>(in.table, c, t, s,
-                                          [&](int i, R row) { row.write(rows + i * n_max); });
-                std::memcpy(to, rows, size * sizeof(T));
+                at = to;
+                features_of_edge<T, N, L>(
+                    in.table, c, t, s, [&](R row) DIFFMD_INLINE { row.stream(next_row(at, N)); });
+                continue;
             }
+            features_of_edge<T, N, L>(in.table, c, t, s,
+                                      [&](R row) DIFFMD_INLINE { row.write(next_row(at, n_max)); });
+            if (stream)
+                lines.add(size);
+            else if (!inside)
+                std::memcpy(to, rows, size * sizeof(T));
         }
     }
     if (stream) {
@@ -86,43 +85,81 @@ void features_forward(const Features<T> &in, int64_t begin, int64_t end, bool st
     }
 }
 
-/** One edge's backward sums over components: four rows, whose sums over n are wanted. */
-template <class T, int N> struct GradientRows {
+/**
+ * One edge's backward sums over components: four rows, whose sums over n are wanted.
+ *
+ * @tparam L  l_max, or -1, as above
+ */
+template <class T, int N, int L> struct GradientRows {
     using R = Row<T, N>;
-    /** Of g dQ/dt (u S), and of g Q d(u S)/d(x,y,z). */
+    /** Of g d(u Q)/d(s^2) S, and of g Q dS/d(x,y,z). */
     R radial = R::zero(), x = R::zero(), y = R::zero(), z = R::zero();
 
     /**
      * @param c  coefficients of the edge's interval
-     * @param s, sx, sy, sz  u S_lm and its derivatives at [lanes * component]
+     * @param ut, du  what dQ/dt and Q have to be multiplied with to give d(u Q)/d(s^2)
+     * @param s, sx, sy, sz  S_lm and its derivatives at [lanes * component]
      * @param g  the features' gradient, rows of n_max; N - n_max numbers more are read
      */
-    DIFFMD_HD void set(const RadialTable<T> &table, const T *c, T t, const T *s, const T *sx,
-                       const T *sy, const T *sz, const T *g) {
-        const int layer = formulas::layer(table);
-        for (int l = 0; l <= table.l_max; l++) {
-            R q, dq, a = R::zero(), ax = R::zero(), ay = R::zero(), az = R::zero();
-            radial_row<T, N>(c + l * N, layer, t, q, dq);
-            for (int i = l * l; i < (l + 1) * (l + 1); i++) {
-                const R row = R::read(g + i * table.n_max);
-                const int at = lanes<T> * i;
-                a = a + row * s[at];
-                ax = ax + row * sx[at];
-                ay = ay + row * sy[at];
-                az = az + row * sz[at];
+    DIFFMD_HD void set(const RadialTable<T> &table, const T *c, T t, T ut, T du, const T *s,
+                       const T *sx, const T *sy, const T *sz, const T *g) {
+        if constexpr (L >= 0) {
+            RadialRows<T, N, L> q;
+            q.template set<true>(c, t);
+            formulas::static_for<0, L + 1>([&](auto degree) DIFFMD_INLINE {
+                constexpr int l = decltype(degree)::value;
+                const R row = q.value[l];
+                add<l>(l, table.n_max, row, q.derivative[l] * ut + row * du, s, sx, sy, sz, g);
+            });
+        } else {
+            for (int l = 0; l <= table.l_max; l++) {
+                R q, dq;
+                radial_row<T, N>(c + l * N, formulas::layer(table), t, q, dq);
+                add<-1>(l, table.n_max, q, dq * ut + q * du, s, sx, sy, sz, g);
             }
-            radial = radial + a * dq;
-            x = x + ax * q;
-            y = y + ay * q;
-            z = z + az * q;
         }
+    }
+
+private:
+    /** One degree; D is its number where that is known. */
+    template <int D>
+    DIFFMD_HD void add(int l, int n_max, R q, R dq, const T *s, const T *sx, const T *sy,
+                       const T *sz, const T *&g) {
+        // Two sums of each kind, for an addition waits for the one before it.
+        R a[2] = {}, ax[2] = {}, ay[2] = {}, az[2] = {};
+        const auto component = [&](int i, int k) DIFFMD_INLINE {
+            const R row = R::read(next_row(g, n_max));
+            const int at = lanes<T> * i;
+            a[k] = a[k] + row * s[at];
+            // The harmonic of degree 0 is constant.
+            if constexpr (D != 0) {
+                ax[k] = ax[k] + row * sx[at];
+                ay[k] = ay[k] + row * sy[at];
+                az[k] = az[k] + row * sz[at];
+            }
+        };
+        if constexpr (D >= 0) {
+            formulas::static_for<D * D, (D + 1) * (D + 1)>([&](auto index) DIFFMD_INLINE {
+                constexpr int i = decltype(index)::value;
+                component(i, i % 2);
+            });
+        } else {
+            component(l * l, 0);
+            for (int i = l * l + 1; i < (l + 1) * (l + 1); i += 2) {
+                component(i, 0);
+                component(i + 1, 1);
+            }
+        }
+        radial = radial + (a[0] + a[1]) * dq;
+        x = x + (ax[0] + ax[1]) * q;
+        y = y + (ay[0] + ay[1]) * q;
+        z = z + (az[0] + az[1]) * q;
     }
 };
 
-template <class T, int N>
+template <class T, int N, int L>
 void features_backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                        T *grad_out) {
-    using V = EdgeVector<T>;
     const int l_max = in.table.l_max, components = (l_max + 1) * (l_max + 1);
     const int n_max = in.table.n_max;
     const int64_t size = components * n_max, ahead = 4 * size;
@@ -133,15 +170,6 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
         const int64_t count = end - first < block.size ? end - first : block.size;
         block.set(in.vectors + 3 * first, count, in.cutoff, in.table.num_intervals);
         h.template set<true>(in.table.l_max, block.x, block.y, block.z);
-        // d(u S) = u dS + S du, with du/dx = 2 x du/d(s^2)
-        const V u = load<V>(block.envelope), du = load<V>(block.envelope_derivative) * T(2);
-        const V ux = du * load<V>(block.x), uy = du * load<V>(block.y), uz = du * load<V>(block.z);
-        for (int i = 0; i < components; i++) {
-            h.dx[i] = h.dx[i] * u + h.value[i] * ux;
-            h.dy[i] = h.dy[i] * u + h.value[i] * uy;
-            h.dz[i] = h.dz[i] * u + h.value[i] * uz;
-            h.value[i] = h.value[i] * u;
-        }
         for (int e = 0; e < count; e++) {
             const T *g = grad + (first + e) * size;
             alignas(64) T rows[max_components * N];
@@ -155,16 +183,20 @@ void features_backward(const Features<T> &in, const T *grad, int64_t begin, int6
                 std::memcpy(rows, g, size * sizeof(T));
                 g = rows;
             }
-            GradientRows<T, N> sums;
-            const auto at = [e](const V *v) { return reinterpret_cast<const T *>(v) + e; };
-            sums.set(in.table, interval_start(in.table, block.interval[e]), block.t[e], at(h.value),
-                     at(h.dx), at(h.dy), at(h.dz), g);
+            GradientRows<T, N, L> sums;
+            const auto at = [e](const EdgeVector<T> *v) {
+                return reinterpret_cast<const T *>(v) + e;
+            };
+            const T u = block.envelope[e];
+            sums.set(in.table, interval_start(in.table, block.interval[e]), block.t[e],
+                     u * block.dt[e], block.envelope_derivative[e], at(h.value), at(h.dx), at(h.dy),
+                     at(h.dz), g);
             const auto four = Row<T, N>::sums(sums.radial, sums.x, sums.y, sums.z, n_max);
-            const T radial = T(2) * four[0] * block.dt[e];
+            const T radial = T(2) * four[0];
             T *const to = grad_out + 3 * (first + e);
-            to[0] = (radial * block.x[e] + four[1]) * over;
-            to[1] = (radial * block.y[e] + four[2]) * over;
-            to[2] = (radial * block.z[e] + four[3]) * over;
+            to[0] = (radial * block.x[e] + u * four[1]) * over;
+            to[1] = (radial * block.y[e] + u * four[2]) * over;
+            to[2] = (radial * block.z[e] + u * four[3]) * over;
         }
     }
 }

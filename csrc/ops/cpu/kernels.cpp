@@ -49,8 +49,9 @@ template <class T> struct All {
     }
     static void backward(const Features<T> &in, const T *grad, int64_t begin, int64_t end,
                          T *grad_out) {
-        with_padding(in.table, [&](auto n) {
-            features_backward<T, decltype(n)::value>(in, grad, begin, end, grad_out);
+        with_size(in.table, [&](auto n, auto l) {
+            features_backward<T, decltype(n)::value, decltype(l)::value>(in, grad, begin, end,
+                                                                         grad_out);
         });
     }
     static void velocities(const Invariants<T> &in, int64_t begin, int64_t end, T *scaled,

@@ -10,6 +10,10 @@
 #endif
 
 /* Vector registers by the compiler's vector extension (gcc and clang), for any width. */
+
+/** After a lambda's parameters: it is a loop's body, whose sums have to stay in registers. */
+#define DIFFMD_INLINE __attribute__((always_inline))
+
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
 
@@ -37,6 +41,17 @@ template <class V, class T> DIFFMD_HD V load(const T *from) {
 }
 template <class V, class T> DIFFMD_HD void store(T *to, V value) {
     std::memcpy(to, &value, sizeof(V));
+}
+
+/**
+ * The next row at a pointer, which is moved on. Told nothing the compiler would compute all rows'
+ * offsets before the loop over edges, and read them back from memory in it.
+ */
+template <class P> DIFFMD_HD P next_row(P &at, int n) {
+    P here = at;
+    at += n;
+    asm("" : "+r"(at));
+    return here;
 }
 
 /** Write a register past the caches, where there is an instruction for its width. */
