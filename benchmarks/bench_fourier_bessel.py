@@ -191,6 +191,9 @@ def measure_invariants(
             yield Row(case, {n: 1e9 * t / edges for n, t in least.items()}, None)
 
 
+PARTS = {"features": measure_features, "invariants": measure_invariants}
+
+
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     """Measure everything."""
     places = [("cpu", threads) for threads in arguments.threads]
@@ -201,8 +204,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     for device, threads in places:
         torch.set_num_threads(threads)
         for size in arguments.sizes:
-            for kind in (measure_features, measure_invariants):
-                yield from kind(arguments, device, threads, size)
+            for part in arguments.parts:
+                yield from PARTS[part](arguments, device, threads, size)
 
 
 def size(word: str) -> tuple[int, int]:
@@ -221,6 +224,13 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--sizes", type=size, nargs="+", default=[(3, 8), (6, 6)], help="l_max,n_max"
+    )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=list(PARTS),
+        default=list(PARTS),
+        help="invariants are measured in float32",
     )
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

@@ -79,7 +79,9 @@ def test_velocities_must_be_like_the_vectors(ops, device):
         call(ops, "invariants", velocities=torch.ones(3, 3, dtype=torch.float64))
     # Another device: the only one that every machine has.
     elsewhere = torch.ones(3, 3, device="meta")
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    named = "expected velocities on the vectors' device"
+    words = named if ops.name == "compiled" else None
+    with pytest.raises((RuntimeError, NotImplementedError), match=words):
         call(ops, "invariants", velocities=elsewhere)
 
 
@@ -93,6 +95,16 @@ def test_edge_index_of_other_shape_is_refused(ops, shape):
 def test_edge_index_of_other_dtype_is_refused(ops):
     with pytest.raises(TypeError, match="expected edge_index of int64, got"):
         call(ops, "invariants", edge_index=EDGES.int())
+
+
+def test_edge_index_on_another_device_is_refused(compiled):
+    vectors = torch.ones(3, 3)
+    with pytest.raises(
+        RuntimeError, match="edge_index on the vectors' device cpu, got"
+    ):
+        compiled.fourier_bessel_invariants(
+            vectors, vectors, EDGES.to("meta"), 4.0, 4.0, 2, 3
+        )
 
 
 @pytest.mark.parametrize("node", [-1, 3, 2**40])
