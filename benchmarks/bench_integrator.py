@@ -12,10 +12,11 @@ Three tables:
 
 Each row is a process of its own; a time is the smallest of several rounds, so that
 other work on the machine counts less. Rounds of all rows are of one length, as far as a
-lag of the largest is not longer: the smallest of short rounds would flatter. Cost per
-replica is CPU time with one thread, wall time with more. ``--passes`` goes through all
-rows more than once and keeps the best pass of each, so that a slow minute does not fall
-on one row alone. ``--output`` writes JSON:
+lag of the largest is not longer: the smallest of short rounds would flatter. Speeds and
+costs per replica are of CPU time with one thread, in which other processes do not
+count, of wall time with more. ``--passes`` goes through all rows more than once and
+keeps the best pass of each, so that a slow minute does not fall on one row alone.
+``--output`` writes JSON:
 
     python benchmarks/bench_integrator.py --output results.json
 """
@@ -109,8 +110,9 @@ def measure(
     overhead = min(wall - inside for wall, inside, _ in rounds)
     cpu = min(cpu for _, _, cpu in rounds)
     threads = torch.get_num_threads()
+    spent = cpu if threads == 1 else lag
     each = integrator.getStepSize().value_in_unit(unit.nanosecond)
-    each *= SECONDS_PER_DAY / lag
+    each *= SECONDS_PER_DAY / spent
     return Cost(
         model=model.metadata.name,
         replicas=num_replicas,
@@ -120,8 +122,8 @@ def measure(
         overhead_us=1e6 * overhead,
         cpu_us=1e6 * cpu,
         rounds=len(rounds),
-        lags_per_second=1 / lag,
-        us_per_replica=1e6 * (cpu if threads == 1 else lag) / num_replicas,
+        lags_per_second=1 / spent,
+        us_per_replica=1e6 * spent / num_replicas,
         ns_per_day_each=each,
         ns_per_day_all=num_replicas * each,
         peak_memory_MiB=peak_memory() / 2**20,
