@@ -40,6 +40,24 @@ def test_rows_of_processes_are_consistent(
         assert f"{'met' if met else 'MISSED':8}{name}" in printed
 
 
+def test_the_best_pass_of_each_row_is_kept(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    row = benchmark.Cost("m", 1, 1, 9.0, 5.0, 4.0, 9.0, 3, 1.0, 9.0, 1.0, 1.0, 300.0)
+    costs = iter([5.0, 3.0, 4.0, 6.0])
+    asked = []
+
+    def measure(*case: object) -> object:
+        asked.append(case[1])
+        return replace(row, replicas=case[1], us_per_replica=next(costs))
+
+    monkeypatch.setattr(benchmark, "measure_apart", measure)
+    cases = [("m", 1, 1), ("m", 8, 1)]
+    found = benchmark.measure_in_passes(cases, 2, "Reference", 1.0)
+    assert asked == [1, 8, 1, 8]
+    assert [(c.replicas, c.us_per_replica) for c in found] == [(1, 4.0), (8, 3.0)]
+
+
 def test_goals_see_cost_and_memory_that_do_not_fit(benchmark: ModuleType):
     row = benchmark.Cost("m", 1, 1, 9.0, 5.0, 4.0, 9.0, 3, 1.0, 9.0, 1.0, 1.0, 300.0)
     rows = [

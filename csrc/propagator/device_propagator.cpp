@@ -107,7 +107,6 @@ void DevicePropagator::enqueue_lag(DeviceSlots &slots) {
 
 void DevicePropagator::draw(std::span<const int> chosen, int attempt, const double *,
                             const double *) {
-    const c10::InferenceMode inference;
     update_bath();
     if (attempt > 0)
         some_slots = make_slots(chosen, attempt);

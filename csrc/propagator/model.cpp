@@ -9,7 +9,6 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/api/module.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
 namespace diffmd {
@@ -82,9 +81,6 @@ struct Model::Script {
     template <class... Arguments>
     double run(torch::jit::Function &function, torch::jit::Stack &stack, IValue &result,
                const Arguments &...arguments) {
-        // Without specialisation to what the first calls saw: later calls are no slower, and the
-        // first, or those of another batch size after a redraw, do not wait for a compiler.
-        const torch::jit::GraphOptimizerEnabledGuard unoptimized(false);
         stack.clear();
         stack.emplace_back(module._ivalue());
         (stack.emplace_back(arguments), ...);
@@ -138,14 +134,12 @@ Model::Model(const std::string &path, const std::string &expected_sha256, const 
 Model::~Model() = default;
 
 void Model::encode(Batch &batch) {
-    const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
     seconds += script->run(*script->encode, t.stack, t.condition, t.positions, t.velocities,
                            t.acceleration, t.has_acceleration, t.species, t.masses, t.level);
 }
 
 const float *Model::denoise(Batch &batch) {
-    const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
     num_evaluations++;
     seconds += script->run(*script->denoise, t.stack, t.output, t.residual, t.sigma, t.condition);
@@ -153,7 +147,6 @@ const float *Model::denoise(Batch &batch) {
 }
 
 const float *Model::decode(Batch &batch, bool conserve_angular_momentum) {
-    const c10::InferenceMode guard;
     Batch::Tensors &t = batch.get_tensors();
     seconds += script->run(*script->decode, t.stack, t.output, t.residual, t.condition,
                            conserve_angular_momentum);

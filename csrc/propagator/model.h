@@ -45,7 +45,7 @@ private:
     std::unique_ptr<Tensors> tensors;
 };
 
-/** A TorchScript model file with the methods encode, denoise and decode. */
+/** A TorchScript model file with the methods encode, denoise and decode: call them in Inference. */
 class Model {
 public:
     /**

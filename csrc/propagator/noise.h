@@ -22,6 +22,8 @@ public:
     ~NoiseStreams();
 
     /**
+     * Draw; in Inference, as the numbers' tensors were made without gradients.
+     *
      * @param molecule  which generator
      * @return (num_rows, num_atoms, 3), valid until this molecule's next draw
      */

@@ -127,7 +127,7 @@ protected:
      * The part of a step that works on all numbers, which a DevicePropagator does elsewhere.
      */
     /**
-     * Draw a lag for a batch of molecules and keep the results aside.
+     * Draw a lag for a batch of molecules, in Inference, and keep the results aside.
      *
      * @param chosen   which, at most molecules_per_batch; their noise is in draws, slot by slot
      * @param attempt  0 for all molecules, one batch after the other; then the redraws

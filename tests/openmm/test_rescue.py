@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import load_model
@@ -87,6 +88,35 @@ def test_rescued_lags_are_the_reference_dynamics(simulate, hopeless, integrator)
     assert simulation.integrator.getNumRescues(0) == 10
     assert simulation.integrator.getNumResamples() == 10 * MAX_RESAMPLES
     assert simulation.currentStep == 10
+
+
+def test_the_reference_force_may_be_a_gradient_of_torch(simulate, hopeless):
+    topology, _ = hopeless.example()
+    system = create_system(topology)
+    masses = torch.tensor([system.getParticleMass(i)._value for i in range(9)]).double()
+    stiffness = masses[:, None] * HarmonicModel().angular_frequency ** 2
+
+    def compute(state):
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        x = torch.tensor(positions, requires_grad=True)
+        energy = 0.5 * (stiffness * (x - masses @ x / masses.sum()) ** 2).sum()
+        energy.backward()
+        return energy.item(), -x.grad.numpy()
+
+    system.addForce(openmm.PythonForce(compute))
+    gradients = openmm.Context(
+        system,
+        openmm.VerletIntegrator(STEP_SIZE),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    frames = []
+    for rescue in (make_rescue(hopeless), gradients):
+        simulation = simulate(hopeless, friction=0.0)
+        simulation.integrator.setRescueContext(rescue)
+        simulation.step(2)
+        frames.append(read_frame(simulation.context))
+    for found, expected in zip(*frames, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_rescued_lags_are_in_the_bath(simulate, flow, hopeless):
