@@ -41,13 +41,14 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.training.config import ModelConfig
 
-SHARED, OWN = "isomers", "own"
+OWN = "own"
 
 
 def transfer(
     isomers: Path,
     output: Path = Path("rollout/transfer"),
     num_unseen: int = 8,
+    num_train: int | None = None,
     split_seed: int = 1,
     references: ReferenceBudget = ReferenceBudget(),  # noqa: B008
     training: TrainingBudget = TrainingBudget(),  # noqa: B008
@@ -70,6 +71,8 @@ def transfer(
         ``results.json``.
     num_unseen : int
         Isomers that the model is not trained on.
+    num_train : int, optional
+        Isomers that it is trained on, the first ones of the others; all unless given.
     split_seed : int
         Seed of the draw that decides which.
     references : ReferenceBudget
@@ -101,19 +104,22 @@ def transfer(
     check_lengths(references)
     geometries = read_isomers(isomers)
     train, unseen = split_isomers(list(geometries), num_unseen, split_seed)
+    train = train[:num_train]
+    used = {n: atoms for n, atoms in geometries.items() if n in (*train, *unseen)}
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     results = _begin(
         output / "settings.json",
         {
             "isomers": sha256(Path(isomers).read_bytes()).hexdigest(),
-            "split": {"seed": split_seed, "unseen": unseen, "train": train},
+            "split": {"seed": split_seed, "unseen": unseen},
             "references": to_plain(references),
             "training": to_plain(training),
             "network": to_plain(network),
         },
     )
-    folders = make_references(geometries, unseen, references, output / "references")
+    folders = make_references(used, unseen, references, output / "references")
+    results["train"] = train
     results["references"] = {n: _look_at(folder) for n, folder in folders.items()}
     symbols = sorted(set(geometries[unseen[0]].get_chemical_symbols()))
 
@@ -121,7 +127,7 @@ def transfer(
         return train_model(
             name,
             [folders[n] for n in names],
-            references.train_ps if name == SHARED else references.unseen_ps,
+            references.unseen_ps if names[0] in unseen else references.train_ps,
             (steps[0], steps[1]),
             references,
             training,
@@ -129,16 +135,17 @@ def transfer(
             output / "trainings" / name,
         )
 
+    shared = f"{len(train)}_isomers"
     plan: list[tuple[str, list[str], Callable[[], DiffusionModel]]] = [
         (
-            SHARED,
+            shared,
             unseen,
-            lambda: trained(SHARED, train, training.num_steps, training.noise_steps),
+            lambda: trained(shared, train, training.num_steps, training.noise_steps),
         )
     ]
     start = training.initialize_from
     if start is not None:
-        plan.append((f"{Path(start).stem} as it is", unseen, lambda: load_model(start)))
+        plan.append((f"{Path(start).stem}_as_is", unseen, lambda: load_model(start)))
     plan += [
         (
             OWN,
@@ -155,7 +162,7 @@ def transfer(
             result = _rolled_out(
                 model,
                 folders[name] / RUN,
-                output / "rollouts" / row.replace(" ", "_") / name,
+                output / "rollouts" / row / name,
                 replicas=replicas,
                 length_ps=length_ps,
                 temperature=references.temperature,

@@ -172,7 +172,7 @@ def make_references(
     Parameters
     ----------
     isomers : mapping of str to ase.Atoms
-        The isomers.
+        The isomers, by their numbers.
     unseen : sequence of str
         Those whose references are `unseen_ps` long.
     budget : ReferenceBudget
@@ -186,7 +186,7 @@ def make_references(
         Folder of each isomer, with ``bursts.h5`` and ``thermostatted.h5``.
     """
     folders = {}
-    for index, (name, atoms) in enumerate(isomers.items()):
+    for name, atoms in isomers.items():
         folder = folders[name] = Path(output) / name
         if folder.is_dir():
             continue
@@ -207,7 +207,7 @@ def make_references(
             length_ps=length,
             burst_length_ps=BURST_PS,
             chained=True,
-            seed=budget.seed + index,
+            seed=budget.seed + int(name) - 1,
             progress=False,
         )
         part.rename(folder)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ablation_training import left_out_pairs, model_change, one_lag_error
@@ -38,6 +38,8 @@ class TrainingBudget:
         The same for the model of one isomer.
     batch_size : int
         Pairs a step.
+    algorithm : str
+        Of the first part: ``adamw`` or ``muon``.
     learning_rate : float
         Highest learning rate.
     compile : bool
@@ -52,6 +54,7 @@ class TrainingBudget:
     own_steps: int = 1000
     own_noise_steps: int = 300
     batch_size: int = 32
+    algorithm: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 1e-3
     compile: bool = True
     seed: int = 1
@@ -132,7 +135,12 @@ def train_model(
         output / "mean",
         network,
         pairs,
-        budget.optimizer(num_steps[0], num_noise_draws=0, compile=budget.compile),
+        budget.optimizer(
+            num_steps[0],
+            algorithm=budget.algorithm,
+            num_noise_draws=0,
+            compile=budget.compile,
+        ),
         budget.seed,
         budget.initialize_from,
     )

@@ -110,7 +110,7 @@ def test_tiny_run_trains_on_the_others_and_is_not_done_again(
     assert lengths == {"01": 0.5, "02": 2.5, "03": 0.5}
     assert all(r["broken_at_ps"] is None for r in first["references"].values())
     assert {m: list(c) for m, c in first["cells"].items()} == {
-        "isomers": ["02"],
+        "2_isomers": ["02"],
         "own": ["02"],
     }
     trained = {
@@ -120,10 +120,10 @@ def test_tiny_run_trains_on_the_others_and_is_not_done_again(
                 (tmp_path / "trainings" / name / "mean" / "training.json").read_text()
             )["data"]
         ]
-        for name in ("isomers", "own_02")
+        for name in ("2_isomers", "own_02")
     }
     assert trained == {
-        "isomers": ["isomer_01.xyz", "isomer_03.xyz"],
+        "2_isomers": ["isomer_01.xyz", "isomer_03.xyz"],
         "own_02": ["isomer_02.xyz"],
     }
     for module, name in (
