@@ -105,7 +105,6 @@ def transfer(
     geometries = read_isomers(isomers)
     train, unseen = split_isomers(list(geometries), num_unseen, split_seed)
     train = train[:num_train]
-    used = {n: atoms for n, atoms in geometries.items() if n in (*train, *unseen)}
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     results = _begin(
@@ -118,15 +117,21 @@ def transfer(
             "network": to_plain(network),
         },
     )
-    folders = make_references(used, unseen, references, output / "references")
     results["train"] = train
-    results["references"] = {n: _look_at(folder) for n, folder in folders.items()}
     symbols = sorted(set(geometries[unseen[0]].get_chemical_symbols()))
+
+    def reference_folders(names: Sequence[str]) -> list[Path]:
+        chosen = {name: geometries[name] for name in names}
+        made = make_references(chosen, unseen, references, output / "references")
+        for name, folder in made.items():
+            if name not in results["references"]:
+                results["references"][name] = _look_at(folder)
+        return list(made.values())
 
     def trained(name: str, names: Sequence[str], *steps: int) -> DiffusionModel:
         return train_model(
             name,
-            [folders[n] for n in names],
+            reference_folders(names),
             references.unseen_ps if names[0] in unseen else references.train_ps,
             (steps[0], steps[1]),
             references,
@@ -159,9 +164,10 @@ def transfer(
     for row, names, load in plan:
         model = load()
         for name in names:
+            (folder,) = reference_folders([name])
             result = _rolled_out(
                 model,
-                folders[name] / RUN,
+                folder / RUN,
                 output / "rollouts" / row / name,
                 replicas=replicas,
                 length_ps=length_ps,
@@ -171,7 +177,7 @@ def transfer(
                 threads=threads,
                 progress=False,
             )
-            error = mean_error(model, folders[name] / BURSTS, symbols)
+            error = mean_error(model, folder / BURSTS, symbols)
             results["cells"].setdefault(row, {})[name] = summarize(result, error)
             _write(output, results)
     print((output / "table.txt").read_text())
