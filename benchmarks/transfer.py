@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,16 @@ def transfer(
     train = train[:num_train]
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    results = _begin(
+    # Whoever repeats it has the file elsewhere.
+    words = [word.replace(str(isomers), Path(isomers).name) for word in sys.argv[1:]]
+    results: dict[str, Any] = {
+        "command": " ".join(["python", "benchmarks/transfer.py", *words]),
+        "machine": describe_machine(),
+        "train": train,
+        "references": {},
+        "cells": {},
+    }
+    results["settings"] = _kept_settings(
         output / "settings.json",
         {
             "isomers": sha256(Path(isomers).read_bytes()).hexdigest(),
@@ -117,7 +126,6 @@ def transfer(
             "network": to_plain(network),
         },
     )
-    results["train"] = train
     symbols = sorted(set(geometries[unseen[0]].get_chemical_symbols()))
 
     def reference_folders(names: Sequence[str]) -> list[Path]:
@@ -140,31 +148,21 @@ def transfer(
             output / "trainings" / name,
         )
 
-    shared = f"{len(train)}_isomers"
-    plan: list[tuple[str, list[str], Callable[[], DiffusionModel]]] = [
-        (
-            shared,
-            unseen,
-            lambda: trained(shared, train, training.num_steps, training.noise_steps),
-        )
-    ]
+    models: dict[str, DiffusionModel] = {}
     start = training.initialize_from
     if start is not None:
-        plan.append((f"{Path(start).stem}_as_is", unseen, lambda: load_model(start)))
-    plan += [
-        (
-            OWN,
-            [name],
-            lambda name=name: trained(
+        models[f"{Path(start).stem}_as_is"] = load_model(start)
+    models[f"{len(train)}_isomers"] = trained(
+        f"{len(train)}_isomers", train, training.num_steps, training.noise_steps
+    )
+    for index, name in enumerate(unseen):
+        (folder,) = reference_folders([name])
+        of_this = dict(models)
+        if own is None or index < own:
+            of_this[OWN] = trained(
                 f"{OWN}_{name}", [name], training.own_steps, training.own_noise_steps
-            ),
-        )
-        for name in unseen[:own]
-    ]
-    for row, names, load in plan:
-        model = load()
-        for name in names:
-            (folder,) = reference_folders([name])
+            )
+        for row, model in of_this.items():
             result = _rolled_out(
                 model,
                 folder / RUN,
@@ -222,8 +220,8 @@ def _rolled_out(
     return made
 
 
-def _begin(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Make empty results, in a folder of these settings."""
+def _kept_settings(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write what a folder is of, or refuse a folder of something else."""
     if path.is_file():
         before = json.loads(path.read_text())
         changed = [key for key, value in settings.items() if before.get(key) != value]
@@ -234,13 +232,7 @@ def _begin(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
             )
     else:
         path.write_text(json.dumps(settings, indent=1) + "\n")
-    return {
-        "command": " ".join(["python", "benchmarks/transfer.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "settings": settings,
-        "references": {},
-        "cells": {},
-    }
+    return settings
 
 
 def _write(output: Path, results: Mapping[str, Any]) -> None:

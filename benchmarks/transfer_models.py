@@ -31,7 +31,7 @@ class TrainingBudget:
     Attributes
     ----------
     initialize_from : str or None
-        Bundled model, model file or training to start from; None starts anew.
+        Bundled model or model file to start from; None starts anew.
     num_steps, noise_steps : int
         Optimizer steps of the two parts, for the model of many isomers.
     own_steps, own_noise_steps : int

@@ -171,6 +171,6 @@ def _mean_temperatures(found: Sequence[Mapping[str, Cell] | None]) -> str:
     words = []
     for symbol in known[0]:
         off = [100 * (t[symbol]["value"] / t[symbol]["expected"] - 1) for t in known]
-        error = np.std(off, ddof=1) / np.sqrt(len(off)) if len(off) > 1 else np.nan
-        words.append(f"{symbol} {np.mean(off):+.0f}({error:.0f})")
+        error = np.std(off, ddof=1) / np.sqrt(len(off)) if len(off) > 1 else None
+        words.append(f"{symbol} {np.mean(off):+.0f}({number(error, 0)})")
     return " ".join(words)
