@@ -39,7 +39,7 @@ class TrainingBudget:
     batch_size : int
         Pairs a step.
     algorithm : str
-        Of the first part: ``adamw`` or ``muon``.
+        ``adamw`` or ``muon``.
     learning_rate : float
         Highest learning rate.
     compile : bool
@@ -79,6 +79,7 @@ class TrainingBudget:
         return OptimizerConfig(
             num_steps=num_steps,
             batch_size=self.batch_size,
+            algorithm=self.algorithm,
             learning_rate=self.learning_rate,
             warmup_steps=max(1, num_steps // 15),
             decay_fraction=0.5,
@@ -137,7 +138,6 @@ def train_model(
         pairs,
         budget.optimizer(
             num_steps[0],
-            algorithm=budget.algorithm,
             num_noise_draws=0,
             compile=budget.compile,
         ),
