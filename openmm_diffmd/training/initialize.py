@@ -29,7 +29,7 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     Start from the averaged weights and the scales of another training.
 
     Elements that it did not know begin between their neighbours by atomic number,
-    and keep the scales they have.
+    and keep the scales they have; those that are not trained now are left out.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     FileNotFoundError
         If there is no such folder, file or bundled model.
     ValueError
-        If its network is another, it knows elements that are not trained now, or the
-        file holds no weights.
+        If its network is another, it knows none of the elements, or the file holds no
+        weights.
     """
     if source.is_dir():
         description, weights = _read_training(source)
@@ -62,21 +62,24 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     # Options that the other training did not know have their defaults.
     found = dataclasses.asdict(ModelConfig(**description["config"]["model"]))
     expected = dataclasses.asdict(module.config.model)
-    if found != expected or not set(known) <= set(module.elements):
+    shared = [symbol for symbol in known if symbol in module.elements]
+    if found != expected or not shared:
         raise ValueError(
             f"found a training of another network in {source}: {found}, {known}, "
-            f"expected {expected}, elements among {module.elements}; give the same "
-            "options, or start anew"
+            f"expected {expected}, some of the elements {module.elements}; give the "
+            "same options, or start anew"
         )
     cholesky = weights["model.residual_cholesky"][: len(known)]
     weights.setdefault("covariance", cholesky @ cholesky.mT)
-    rows = torch.tensor([module.elements.index(symbol) for symbol in known])
+    rows = torch.tensor([module.elements.index(symbol) for symbol in shared])
+    kept = torch.tensor([known.index(symbol) for symbol in shared])
     for name, value in module.state_dict().items():
         if name.startswith("model.spread."):
             # Trainings from before there was a learned spread: it begins at 1.
             weights.setdefault(name, value)
         elif name.endswith(PER_ELEMENT) and known != module.elements:
-            weights[name] = _more_elements(weights[name], value, rows)
+            padding = len(weights[name]) - len(known)
+            weights[name] = _rearranged(weights[name], value, kept, rows, padding)
     embedding = weights["model.encoder.elements.weight"]
     for index in set(range(len(module.elements))) - set(rows.tolist()):
         nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
@@ -93,9 +96,16 @@ def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
 
 
-def _more_elements(old: torch.Tensor, new: torch.Tensor, rows: torch.Tensor) -> Any:
-    more = new.clone()
-    more[rows] = old[: len(rows)]
-    # The row of padding, where there is one.
-    more[len(new) - len(old) + len(rows) :] = old[len(rows) :]
-    return more
+def _rearranged(
+    old: torch.Tensor,
+    new: torch.Tensor,
+    kept: torch.Tensor,
+    rows: torch.Tensor,
+    padding: int,
+) -> torch.Tensor:
+    """Put rows `kept` of `old` into `rows` of `new`, and that of padding at its end."""
+    result = new.clone()
+    result[rows] = old[kept]
+    if padding:
+        result[-padding:] = old[-padding:]
+    return result

@@ -64,7 +64,7 @@ def train(
         Seed of weights, batches and noise.
     initialize_from : path-like, optional
         Folder of a training, model file or name of a bundled model, with the same
-        network and the same or fewer elements, whose averaged weights and scales to
+        network and some of the elements, whose averaged weights and scales to
         start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.

@@ -338,11 +338,30 @@ def test_new_elements_begin_between_their_neighbours(
     assert len(after["covariance"]) == len(before["covariance"]) + 1
 
 
-def test_starting_without_an_element_of_the_other_is_refused(
+def test_elements_that_are_not_trained_now_are_left_out(
     trained, write_bursts, tmp_path
 ):
-    small = write_bursts(tmp_path / "small.h5", symbols=("H", "C"), seed=3)
-    with pytest.raises(ValueError, match=r"expected .* elements among"):
+    small = write_bursts(tmp_path / "small.h5", symbols=("C", "O"), seed=3)
+    still = dataclasses.replace(OPTIMIZER, num_steps=1, learning_rate=0.0)
+    output = run(small, tmp_path / "less", optimizer=still, initialize_from=trained)
+    before = load(trained / "last.ckpt")["state_dict"]
+    after = load(output)["state_dict"]
+    name = "model.encoder.elements.weight"
+    # H, O and padding before; C, O and padding now. C has O alone to begin from.
+    torch.testing.assert_close(after[name][[1, 2]], before[name][[1, 2]])
+    torch.testing.assert_close(after[name][0], before[name][1])
+    for name in ("model.position_scale", "covariance"):
+        assert len(after[name]) == len(before[name])
+    name = "model.position_scale"
+    torch.testing.assert_close(after[name][1:], before[name][1:])
+    assert after[name][0] != before[name][0]
+
+
+def test_starting_without_any_element_of_the_other_is_refused(
+    trained, write_bursts, tmp_path
+):
+    small = write_bursts(tmp_path / "small.h5", symbols=("C", "N"), seed=3)
+    with pytest.raises(ValueError, match=r"expected .* some of the elements"):
         run(small, tmp_path / "run", initialize_from=trained)
 
 

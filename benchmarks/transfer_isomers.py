@@ -1,0 +1,215 @@
+"""Isomers of one file: who is unseen, and a short reference of each."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+
+from openmm_diffmd.elements import bonds_from_radii
+from openmm_diffmd.reference.driver import make_reference
+from openmm_diffmd.units import ANGSTROM
+
+RUN, BURSTS = "thermostatted.h5", "bursts.h5"
+BURST_PS = 0.1
+
+
+@dataclass(frozen=True)
+class ReferenceBudget:
+    """
+    References of the isomers, all forces in chained bursts of 0.1 ps.
+
+    Attributes
+    ----------
+    potential : str
+        As in `make_reference`.
+    temperature : float
+        Temperature of the heat bath, K.
+    friction : float
+        Collision rate, 1/ps.
+    equilibration_ps : float
+        Time before the first frame, ps; isomers begin at rest in a minimum.
+    train_ps, unseen_ps : float
+        Length of each reference, ps.
+    seed : int
+        Seed of the first isomer; the next one has the next.
+    """
+
+    potential: str = "GFN2-xTB"
+    temperature: float = 500.0
+    friction: float = 5.0
+    equilibration_ps: float = 0.5
+    train_ps: float = 1.5
+    unseen_ps: float = 4.0
+    seed: int = 101
+
+
+def read_isomers(path: Path) -> dict[str, Atoms]:
+    """
+    Read the isomers of a file, each once.
+
+    Parameters
+    ----------
+    path : path-like
+        Geometries, one after the other, in a format that ASE reads.
+
+    Returns
+    -------
+    dict of str to ase.Atoms
+        ``01``, ``02``, ... in the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If formulas differ, a geometry is in pieces, or two have the same bonds: an
+        isomer that is in the training under another number is not unseen.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"found no {path}; expected the geometries of some isomers, such as the "
+            "equilibrium geometries of ISO17"
+        )
+    frames = read(path, ":")
+    graphs: dict[str, str] = {}
+    isomers: dict[str, Atoms] = {}
+    for index, atoms in enumerate(frames, 1):
+        name = f"{index:02d}"
+        formula, expected = (a.get_chemical_formula() for a in (atoms, frames[0]))
+        if formula != expected:
+            raise ValueError(
+                f"found {formula} as geometry {name} of {path}, expected {expected} as "
+                "the first: give isomers of one formula"
+            )
+        graph = bond_graph(atoms)
+        if not nx.is_connected(graph):
+            raise ValueError(
+                f"found geometry {name} of {path} in pieces, expected one molecule"
+            )
+        # Equal graphs have equal hashes; unequal ones that collide would be refused.
+        key = nx.weisfeiler_lehman_graph_hash(graph, node_attr="element")
+        if key in graphs:
+            raise ValueError(
+                f"found the bonds of geometry {graphs[key]} of {path} in {name} again, "
+                "expected each isomer once"
+            )
+        graphs[key] = name
+        isomers[name] = atoms
+    return isomers
+
+
+def bond_graph(atoms: Atoms) -> nx.Graph:
+    """
+    Make the graph of a molecule's bonds, by covalent radii.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The molecule.
+
+    Returns
+    -------
+    nx.Graph
+        Atoms with their ``element``.
+    """
+    graph = nx.Graph()
+    for index, symbol in enumerate(atoms.get_chemical_symbols()):
+        graph.add_node(index, element=symbol)
+    bonds = bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None])
+    graph.add_edges_from(bonds.tolist())
+    return graph
+
+
+def split_isomers(
+    names: Sequence[str], num_unseen: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """
+    Draw the isomers that nothing is trained on.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All isomers.
+    num_unseen : int
+        How many are unseen.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    train, unseen : list of str
+        Each in the order of `names`.
+
+    Raises
+    ------
+    ValueError
+        If one of them would be empty.
+    """
+    if not 0 < num_unseen < len(names):
+        raise ValueError(
+            f"found {num_unseen} unseen of {len(names)} isomers, expected at least one "
+            "unseen and one to train on"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    drawn = {names[index] for index in order[:num_unseen]}
+    return [n for n in names if n not in drawn], [n for n in names if n in drawn]
+
+
+def make_references(
+    isomers: Mapping[str, Atoms],
+    unseen: Sequence[str],
+    budget: ReferenceBudget,
+    output: Path,
+) -> dict[str, Path]:
+    """
+    Make the reference of each isomer, unless it is there.
+
+    Parameters
+    ----------
+    isomers : mapping of str to ase.Atoms
+        The isomers, by their numbers.
+    unseen : sequence of str
+        Those whose references are `unseen_ps` long.
+    budget : ReferenceBudget
+        How.
+    output : path-like
+        Folder for a folder of each isomer.
+
+    Returns
+    -------
+    dict of str to Path
+        Folder of each isomer, with ``bursts.h5`` and ``thermostatted.h5``.
+    """
+    folders = {}
+    for name, atoms in isomers.items():
+        folder = folders[name] = Path(output) / name
+        if folder.is_dir():
+            continue
+        # Renamed when it is whole: what a kill leaves behind is made anew.
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        geometry = part / f"isomer_{name}.xyz"
+        write(geometry, atoms, format="xyz")
+        length = budget.unseen_ps if name in unseen else budget.train_ps
+        make_reference(
+            str(geometry),
+            part,
+            potential=budget.potential,
+            temperature_K=budget.temperature,
+            friction_per_ps=budget.friction,
+            equilibration_ps=budget.equilibration_ps,
+            length_ps=length,
+            burst_length_ps=BURST_PS,
+            chained=True,
+            seed=budget.seed + int(name) - 1,
+            progress=False,
+        )
+        part.rename(folder)
+        print(f"reference of isomer {name}: {length:g} ps", flush=True)
+    return folders
