@@ -27,7 +27,7 @@ BUILD_INPUTS := CMakeLists.txt pyproject.toml $(shell find csrc -type f 2>/dev/n
 # The references of the eight molecules of MD17; JOBS=2 makes two at a time. What is
 # there already is left as it is.
 MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene aspirin
-REFERENCES := $(foreach m,$(MOLECULES),data/md17/$(m)_500K/bursts.h5 data/md17/$(m)_1000K/bursts.h5)
+REFERENCES := $(foreach m,$(MOLECULES),$(foreach t,500 1000 1500,data/md17/$(m)_$(t)K/bursts.h5))
 JOBS ?= 1
 
 .PHONY: setup rollout test lint ctest pytest sanitize clean references
@@ -74,6 +74,9 @@ data/md17/%_500K/bursts.h5:
 
 data/md17/%_1000K/bursts.h5:
 	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17_1000K --molecule $* --output $(@D)
+
+data/md17/%_1500K/bursts.h5:
+	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17_1500K --molecule $* --output $(@D)
 
 # One step after the other: the first that fails is named last.
 test: setup
