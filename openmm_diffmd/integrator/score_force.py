@@ -83,16 +83,18 @@ class ScoreModule(nn.Module):
         -----
         Karras et al., arXiv 2206.00364, eq. 3.
         """
-        x = positions.to(torch.float32)
+        # A loaded model's constants are on the CPU, wherever the Context is.
+        x = positions.to(torch.device("cpu"), torch.float32)
         centred = x - (self.weights * x).sum(0)
-        residual = torch.zeros((1, x.shape[0], 2, 3), device=x.device)
+        residual = torch.zeros((1, x.shape[0], 2, 3))
         residual[0, :, 0] = (centred - self.middle) / self.width
-        sigma = torch.full((1,), self.noise_level, device=x.device)
+        sigma = torch.full((1,), self.noise_level)
         denoised = self.module.denoise(residual, sigma, self.condition)
         gradient = score(denoised, residual, sigma)[0, :, 0]
         force = self.kT * gradient / self.width
         force = force - self.weights * force.sum(0)
-        return torch.zeros((), dtype=positions.dtype), force.to(positions.dtype)
+        energy = torch.zeros((), dtype=positions.dtype, device=positions.device)
+        return energy, force.to(positions)
 
 
 def score_force(
@@ -134,7 +136,8 @@ def score_force(
     -------
     openmm.Force
         openmm-torch's ``TorchForce`` where it is installed, OpenMM's ``PythonForce``
-        where it is not. For all particles of the System, without periodic boundaries.
+        where it is not. For all particles of the System, without periodic boundaries;
+        the network runs on the CPU.
 
     Raises
     ------
