@@ -183,8 +183,10 @@ class DiffusionReporter(PeriodicReporter):
         columns += ["Largest Bond Deviation", "Bond", "Redrawn Lags", "Rescued Lags"]
         columns += ["Network Evaluations", "Speed (ns/day)", "Last Refusal"]
         header = "#" + self._separator.join(f'"{column}"' for column in columns)
-        if self._append and self._path is not None:
-            _cut_rows(self._path, header, step, self._separator)
+        path = self._path
+        # Empty: the run before ended before its first report.
+        if self._append and path is not None and path.stat().st_size:
+            _cut_rows(path, header, step, self._separator)
         else:
             self._write(header + "\n")
 

@@ -102,7 +102,8 @@ class ReplicaDCDReporter(PeriodicReporter):
             for path, atoms in zip(self.paths, self._atoms, strict=True)
         ]
         for file in files:
-            if self._append:
+            # Empty: the run before ended before its first frame.
+            if self._append and file.path.stat().st_size:
                 file.resume(simulation.currentStep)
             else:
                 file.create(simulation.currentStep)

@@ -216,6 +216,19 @@ def test_append_continues_from_a_checkpoint(harmonic: DiffusionModel, tmp_path: 
     assert physics(parts) == physics(whole)
 
 
+def test_append_begins_what_ended_before_its_first_report(
+    harmonic: DiffusionModel, tmp_path: Path
+):
+    path = tmp_path / "run.csv"
+    simulation = make_simulation(harmonic)
+    simulation.reporters.append(DiffusionReporter(path, 4))
+    simulation.step(3)
+    simulation.reporters[:] = [DiffusionReporter(path, 4, append=True)]
+    simulation.step(5)
+    steps = [row["Step"] for row in read_table(path.read_text())]
+    assert steps == ["4", "8"]
+
+
 def test_molecules_without_bonds_or_freedom_have_no_number(
     harmonic: DiffusionModel,
 ):

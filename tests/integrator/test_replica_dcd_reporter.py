@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import mdtraj
@@ -112,6 +113,19 @@ def test_append_equals_a_run_that_was_never_cut(model, tmp_path: Path, damage: i
         found = path.read_bytes()
         # All but the line of the header that holds the date.
         assert (found[:180], found[260:]) == (expected[:180], expected[260:])
+
+
+def test_append_begins_what_ended_before_its_first_frame(model, tmp_path: Path):
+    pattern = tmp_path / "{replica}.dcd"
+    simulation, molecules = make_simulation(model)
+    simulation.reporters.append(ReplicaDCDReporter(pattern, 4, molecules))
+    simulation.step(3)
+    reporter = ReplicaDCDReporter(pattern, 4, molecules, append=True)
+    simulation.reporters[:] = [reporter]
+    simulation.step(5)
+    for path in reporter.paths:
+        assert len(load(path, model)) == 2
+        assert struct.unpack("<i", path.read_bytes()[12:16]) == (4,)
 
 
 def test_more_replicas_than_a_process_may_open_files(model, tmp_path: Path):
