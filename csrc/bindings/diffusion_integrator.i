@@ -142,7 +142,6 @@ public:
     void setMoleculesPerBatch(int count);
     long long getNumResamples() const;
     long long getNumResamples(int molecule) const;
-    void setRescueContext(OpenMM::Context* context);
     long long getNumRescues() const;
     long long getNumRescues(int molecule) const;
     std::string getLastRefusal() const;
@@ -152,6 +151,16 @@ public:
 };
 
 %extend DiffusionIntegrator {
+    /** Set the rescue Context and what Python object owns it. */
+    void shareRescueContext(OpenMM::Context* context, PyObject* owner) {
+        Py_INCREF(owner);
+        $self->setRescueContext(context, std::shared_ptr<void>(owner, [](void* object) {
+            const PyGILState_STATE state = PyGILState_Ensure();
+            Py_DECREF(static_cast<PyObject*>(object));
+            PyGILState_Release(state);
+        }));
+    }
+
     /** Read what XmlSerializer wrote, with the type that it had. */
     static OpenMMDiffMD::DiffusionIntegrator* fromXml(const std::string& xml) {
         std::istringstream stream(xml);

@@ -293,6 +293,9 @@ void testForcesAreEvaluatedOnceALag(const Setup &setup) {
     context.setPositions(startFrame().positions);
     integrator->step(1);
     ASSERT_EQUAL(10, count);
+    context.setPeriodicBoxVectors(Vec3(3, 0, 0), Vec3(0, 3, 0), Vec3(0, 0, 3));
+    integrator->step(1);
+    ASSERT_EQUAL(12, count);
 }
 
 void testSeeds(const Setup &setup) {
@@ -337,6 +340,10 @@ void testCheckpoint(const Setup &setup) {
         assertThrows([&] { otherContext.loadCheckpoint(stream); }, "heckpoint");
         assertThrows([&] { otherContext.loadCheckpoint(cut); }, "heckpoint");
     }
+    std::istringstream ofAnotherModel(whole);
+    auto harmonic = makeIntegrator(setup, "harmonic");
+    Context harmonicContext(system, *harmonic, *setup.platform);
+    assertThrows([&] { harmonicContext.loadCheckpoint(ofAnotherModel); }, "of another model");
     std::istringstream undamaged(whole);
     otherContext.loadCheckpoint(undamaged);
     other->step(3);
@@ -388,11 +395,18 @@ void testCompoundIntegrator(const Setup &setup) {
         compound.setCurrentIntegrator(1);
         compound.step(2);
         compound.setCurrentIntegrator(0);
+        std::stringstream checkpoint;
+        context.createCheckpoint(checkpoint);
         if (touchPositions)
             context.setPositions(frameOf(context).positions);
         compound.step(3);
         ASSERT_EQUAL_TOL(6 * LAG_TIME + 2 * 0.0005, context.getTime(), 1e-6);
-        return frameOf(context);
+        const Frame frame = frameOf(context);
+        // A checkpoint knows it.
+        context.loadCheckpoint(checkpoint);
+        compound.step(3);
+        assertFramesEqual(setup, frame, frameOf(context));
+        return frame;
     };
     // A step of another integrator voids the history, as setting positions does.
     assertFramesEqual(setup, run(true), run(false));

@@ -184,9 +184,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         openmm.OpenMMException
             If masses, step size, constraints or integrator do not fit.
         """
-        super().setRescueContext(context)
-        # The C++ class holds a bare pointer.
-        self._rescue_context = context
+        # Twice: the C++ class takes a bare pointer, and what keeps it alive.
+        self.shareRescueContext(context, context)
 
     def getLastRefusalDetails(self) -> Refusal | None:
         """

@@ -285,6 +285,23 @@ def test_parameters_of_particles_take_effect_at_once(flow):
     assert_equal_frames(read_frame(context), frame)
 
 
+def test_another_periodic_box_takes_effect_at_once(flow):
+    force = openmm.CustomExternalForce("100*periodicdistance(x, y, z, 0, 0, 0)^2")
+    force.addParticle(0)
+    frames = []
+    for touch_positions in (False, True):
+        context, integrator = make_context(flow, [force.__copy__()])
+        context.setPositions(read_frame(context)[0] + 0.9)
+        integrator.step(2)
+        # The atom's nearest image is now another one.
+        context.setPeriodicBoxVectors(*np.eye(3))
+        if touch_positions:
+            context.setPositions(read_frame(context)[0])
+        integrator.step(1)
+        frames.append(read_frame(context))
+    np.testing.assert_array_equal(*frames)
+
+
 def test_forces_out_of_its_groups_are_reported_not_applied(simulate, flow):
     context, integrator = make_context(flow, [make_tethers(group=3)], groups={0, 1})
     integrator.step(3)

@@ -106,6 +106,34 @@ def test_steps_of_another_integrator_void_the_history(remembering):
     assert_same_bits(run(touch_positions=False), run(touch_positions=True))
 
 
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_checkpoints_know_of_the_steps_of_another_integrator(remembering, steps_before):
+    topology, positions = remembering.example()
+    compound = openmm.CompoundIntegrator()
+    learned = DiffusionIntegrator(remembering, topology)
+    learned.setRandomNumberSeed(1)
+    compound.addIntegrator(learned)
+    compound.addIntegrator(openmm.VerletIntegrator(0.0005))
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(remembering.temperature, 1)
+    compound.step(3)
+    compound.setCurrentIntegrator(1)
+    compound.step(steps_before)
+    checkpoint = context.createCheckpoint()
+    frames = []
+    for _ in range(2):
+        compound.setCurrentIntegrator(1)
+        compound.step(2 - steps_before)
+        compound.setCurrentIntegrator(0)
+        compound.step(3)
+        frames.append(read_frame(context))
+        context.loadCheckpoint(checkpoint)
+    assert_same_bits(*frames)
+
+
 def test_setting_velocities_voids_the_history(simulate, remembering):
     frames = []
     for change in ("velocities", "positions", "none"):

@@ -1,6 +1,8 @@
 """A lag that cannot be drawn is run with the reference force, and counted."""
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import openmm
@@ -251,6 +253,28 @@ def test_contexts_that_do_not_fit_are_refused(flow, change, integrator, message)
     learned = DiffusionIntegrator(flow, topology)
     with pytest.raises(openmm.OpenMMException, match=f"found a rescue .*{message}"):
         learned.setRescueContext(context)
+
+
+def test_its_context_lives_as_long_as_a_compound_integrator(hopeless):
+    topology, positions = hopeless.example()
+    rescue = make_rescue(hopeless)
+    rescue_alive = weakref.ref(rescue)
+    learned = DiffusionIntegrator(hopeless, topology)
+    learned.setRescueContext(rescue)
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(learned)
+    # The compound integrator owns the C++ object, and nobody the Python ones.
+    del learned, rescue
+    gc.collect()
+    assert rescue_alive() is not None
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    compound.step(1)
+    del context, compound
+    gc.collect()
+    assert rescue_alive() is None
 
 
 def test_its_own_context_is_refused(simulate, flow):

@@ -10,7 +10,7 @@ from openmm import app, unit
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-from openmm_diffmd.testing import read_frame
+from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
 PLATFORMS = ["Reference", "CPU"]
 GO_ON = """
@@ -103,7 +103,7 @@ def test_damaged_checkpoint_is_refused(simulate, remembering):
     simulation = simulate(remembering)
     simulation.step(2)
     checkpoint = simulation.context.createCheckpoint()
-    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd02", b"diffmd99")):
+    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd03", b"diffmd99")):
         with pytest.raises(openmm.OpenMMException, match=r"use an undamaged"):
             simulation.context.loadCheckpoint(damaged)
 
@@ -126,6 +126,17 @@ def test_checkpoint_of_other_molecules_is_refused(simulate, flow):
         openmm.OpenMMException, match=r"expected one of 2 molecules with 9"
     ):
         context.loadCheckpoint(checkpoint)
+
+
+def test_checkpoint_of_another_model_is_refused(simulate, flow, tmp_path):
+    # Same molecules, another transition: nothing else tells them apart.
+    stub = HarmonicModel(angular_frequency=21.0)
+    other = simulate(load_model(save_stub_model(tmp_path / "model.pt", stub)))
+    simulation = simulate(flow)
+    match = f"of another model, expected one of the model with SHA-256 {flow.sha256}"
+    with pytest.raises(openmm.OpenMMException, match=match):
+        simulation.context.loadCheckpoint(other.context.createCheckpoint())
+    simulation.step(1)
 
 
 def test_reinitialize_keeps_the_state(simulate, remembering):
@@ -155,9 +166,11 @@ def test_any_changed_byte_of_the_state_is_refused(simulate, remembering):
     simulation = simulate(remembering)
     simulation.step(2)
     checkpoint = simulation.context.createCheckpoint()
-    ours = checkpoint.index(b"diffmd02")
-    # Before the numbers: OpenMM's own header. Just before ours: its random numbers.
-    places = [*range(55, ours - 8, 5), *range(ours, ours + 100, 3)]
+    ours = checkpoint.index(b"diffmd03")
+    # Time, step count, box, positions, velocities; before them OpenMM's own header,
+    # after them its random numbers: more once another integrator has drawn some.
+    numbers = 8 * (1 + 1 + 9 + 2 * 27)
+    places = [*range(55, 50 + numbers, 5), *range(ours, ours + 100, 3)]
     places += range(ours + 100, len(checkpoint), 301)
     for place in places:
         damaged = bytearray(checkpoint)

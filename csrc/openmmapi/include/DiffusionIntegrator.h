@@ -3,8 +3,11 @@
 
 #include "openmm/Integrator.h"
 #include "openmm/Kernel.h"
+#include "openmm/Vec3.h"
 
+#include <array>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,8 +26,8 @@ class IntegrateDiffusionStepKernel;
  * evaluated.
  *
  * The noise of a lag depends on the change of velocities over the lag before. That history is void
- * at first and whenever someone else has set positions or velocities or taken a step; a checkpoint
- * holds it, a State does not.
+ * at first and whenever someone else has set positions, velocities or the step count or taken a
+ * step; a checkpoint holds it, a State does not.
  *
  * Molecules, particles and bonds are added in the order of the System's particles, before the
  * Context is made. Molecules do not see each other.
@@ -169,8 +172,9 @@ public:
      *                 copies nor deletes it; null for none. Its integrator is a VerletIntegrator,
      *                 a LangevinMiddleIntegrator of the bath that the model has learned, or a
      *                 CustomIntegrator that keeps velocities at the time of positions.
+     * @param owner    kept as long as the Context is set, for those who share its ownership
      */
-    void setRescueContext(OpenMM::Context *context);
+    void setRescueContext(OpenMM::Context *context, std::shared_ptr<void> owner = {});
     /** Get the Context set by setRescueContext(), null if there is none. */
     OpenMM::Context *getRescueContext() const { return rescueContext; }
     /**
@@ -243,6 +247,8 @@ private:
     const IntegrateDiffusionStepKernel &getKernel() const;
     /** The bytes that tell whose checkpoint it is. */
     std::string describeCheckpoint(size_t payloadSize) const;
+    /** What only this integrator and its kernel know of their state, as bytes. */
+    std::string writePayload() const;
 
     std::string modelFile, modelHash;
     double temperature, friction;
@@ -270,6 +276,8 @@ private:
     int expectedReports = 0;
     /** Whether the forces that the kernel keeps are those of the present positions. */
     bool forcesAreValid = false;
+    /** The periodic box of those forces, nm: no report says when it changes. */
+    std::array<OpenMM::Vec3, 3> lastBox;
     /** Force groups, as bit flags, that hold forces, and that acted in the last step. */
     int forceGroupsInSystem = 0, lastForceGroups = 0;
     /** The Context's step count after our last lag; -1 if it does not matter. */

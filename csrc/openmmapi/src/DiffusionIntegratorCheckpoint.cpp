@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t MAGIC_SIZE = 8, HASH_SIZE = 64;
 /** The last two letters are the format's version. */
-constexpr char MAGIC[MAGIC_SIZE + 1] = "diffmd02";
+constexpr char MAGIC[MAGIC_SIZE + 1] = "diffmd03";
 
 template <class T> std::string bytesOf(const T *values, size_t count) {
     return {reinterpret_cast<const char *>(values), sizeof(T) * count};
@@ -55,13 +55,18 @@ std::string readBytes(std::istream &stream, size_t size) {
 
 std::string DiffusionIntegrator::describeCheckpoint(size_t payloadSize) const {
     const int64_t numbers[] = {getNumMolecules(), getNumParticles(), int64_t(payloadSize)};
-    return bytesOf(numbers, 3);
+    return bytesOf(numbers, 3) + modelHash;
+}
+
+std::string DiffusionIntegrator::writePayload() const {
+    std::ostringstream written;
+    written << bytesOf(&stepCountAfterLag, 1);
+    getKernel().createCheckpoint(*context, written);
+    return written.str();
 }
 
 void DiffusionIntegrator::createCheckpoint(std::ostream &stream) const {
-    std::ostringstream written;
-    getKernel().createCheckpoint(*context, written);
-    const std::string payload = written.str(), header = describeCheckpoint(payload.size());
+    const std::string payload = writePayload(), header = describeCheckpoint(payload.size());
     stream << MAGIC << header << hashOf(*context, header, payload) << payload;
 }
 
@@ -72,9 +77,8 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
     hasSetPositions = true;
     stepCountAfterLag = -1;
     // What this kernel would write is as long as what it can read.
-    std::ostringstream own;
-    getKernel().createCheckpoint(*context, own);
-    const std::string expected = describeCheckpoint(own.str().size());
+    const size_t payloadSize = writePayload().size();
+    const std::string expected = describeCheckpoint(payloadSize);
     const std::string magic = readBytes(stream, MAGIC_SIZE);
     if (magic != MAGIC)
         throw OpenMMException("DiffusionIntegrator: found no state of a DiffusionIntegrator of "
@@ -83,24 +87,36 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
     const std::string header = readBytes(stream, expected.size());
     if (header != expected) {
         int64_t numbers[3] = {};
-        std::copy(header.begin(), header.end(), reinterpret_cast<char *>(numbers));
+        const size_t size = std::min(sizeof(numbers), header.size());
+        std::copy_n(header.begin(), size, reinterpret_cast<char *>(numbers));
+        if (header.compare(0, size, expected, 0, size) == 0)
+            throw OpenMMException(
+                join("DiffusionIntegrator: found a checkpoint of another model, expected one of "
+                     "the model with SHA-256 ",
+                     modelHash,
+                     "; load it into the simulation that wrote it (a State goes from one model to "
+                     "another), or use an undamaged checkpoint"));
         throw OpenMMException(join(
             "DiffusionIntegrator: found a checkpoint of ", numbers[0], " molecules with ",
             numbers[1], " particles in ", numbers[2], " bytes, expected one of ", getNumMolecules(),
-            " molecules with ", getNumParticles(), " particles in ", own.str().size(),
+            " molecules with ", getNumParticles(), " particles in ", payloadSize,
             " bytes; load it into the simulation that wrote it, or use an undamaged checkpoint"));
     }
     const std::string hash = readBytes(stream, HASH_SIZE);
-    const std::string payload = readBytes(stream, own.str().size());
+    const std::string payload = readBytes(stream, payloadSize);
     if (hash != hashOf(*context, header, payload))
         throw OpenMMException("DiffusionIntegrator: found a checkpoint whose content is not what "
                               "was written; use an undamaged checkpoint");
     std::istringstream content(payload);
+    long long savedStepCount;
+    content.read(reinterpret_cast<char *>(&savedStepCount), sizeof(savedStepCount));
     try {
         getKernel().loadCheckpoint(*context, content);
     } catch (const std::exception &error) {
         throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
     }
+    // It tells whether another integrator has moved the particles since the history's lag.
+    stepCountAfterLag = savedStepCount;
     // The Context reports them next; the history belongs to them.
     expectedReports = State::Positions | State::Velocities | State::Parameters | State::Energy;
 }

@@ -119,13 +119,13 @@ void DiffusionIntegrator::checkRescueContext(Context &rescueContext) const {
                                          "LangevinMiddleIntegrator or CustomIntegrator"));
 }
 
-void DiffusionIntegrator::setRescueContext(Context *context) {
+void DiffusionIntegrator::setRescueContext(Context *context, std::shared_ptr<void> owner) {
     if (context == nullptr) {
         rescue = nullptr;
     } else {
         checkRescueContext(*context);
-        rescue = [context, lagTime = getStepSize()](std::vector<double> &positions,
-                                                    std::vector<double> &velocities) {
+        rescue = [context, owner = std::move(owner), lagTime = getStepSize()](
+                     std::vector<double> &positions, std::vector<double> &velocities) {
             runLag(*context, lagTime, positions, velocities);
         };
     }

@@ -153,9 +153,12 @@ void DiffusionIntegrator::step(int steps) {
         forcesAreValid = false;
     }
     const int forceGroups = getIntegrationForceGroups() & forceGroupsInSystem;
-    if (forceGroups != lastForceGroups)
+    std::array<Vec3, 3> box;
+    context->getPeriodicBoxVectors(box[0], box[1], box[2]);
+    if (forceGroups != lastForceGroups || box != lastBox)
         forcesAreValid = false;
     lastForceGroups = forceGroups;
+    lastBox = box;
     expectedReports = 0;
     for (int i = 0; i < steps; i++) {
         if (context->updateContextState())
