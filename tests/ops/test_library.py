@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,25 @@ def test_library_that_does_not_load_is_an_error(tmp_path):
     ran = run_child("", str(path))
     assert f"ImportError: found {path}, which torch" in ran.stderr
     assert "rebuild it from its sources" in ran.stderr
+
+
+TASKS = Path("/proc/self/task")
+THREADS = """
+import os, torch
+from openmm_diffmd import ops
+torch.set_num_threads(3)
+counts = []
+for edges in (2_000, 10_000):
+    ops.spherical_fourier_bessel(torch.rand(edges, 3), 1.0, 3, 8)
+    counts.append(len(os.listdir("/proc/self/task")))
+print(counts[1] - counts[0])
+"""
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="the system lists no threads")
+def test_many_edges_are_shared_by_threads(compiled):
+    # In a process of its own, where no other call has made threads before.
+    ran = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "2\n", ran.stderr
