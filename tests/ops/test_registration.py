@@ -161,6 +161,46 @@ def test_exported_program_has_the_operators_and_any_number_of_edges(ops, inputs)
     assert_same([program.module()(*fewer)], [module(*fewer)])
 
 
+@pytest.mark.parametrize("ops", ["compiled"], indirect=True)
+def test_functional_transforms_differentiate(ops, inputs, device):
+    vectors, velocities, edges = inputs
+    module = Energy(ops).to(device)
+
+    def squared_force(r):
+        force = torch.func.grad(lambda x: ops.features(x, 1.0, 2, 3).square().sum())(r)
+        return force.square().sum()
+
+    def energy(r):
+        return module(r, velocities, edges)
+
+    _, *forces = energy_and_forces(module, inputs)
+    detached = vectors.detach()
+    assert_same([torch.func.grad(energy)(detached)], forces[:1])
+    features = ops.features(vectors, 1.0, 2, 3).square().sum()
+    (force,) = torch.autograd.grad(features, vectors, create_graph=True)
+    expected = torch.autograd.grad(force.square().sum(), vectors)
+    assert_same([torch.func.grad(squared_force)(detached)], expected)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.parametrize("unused", [False, True])
+@pytest.mark.parametrize("ops", ["compiled"], indirect=True)
+def test_compiled_autograd_gives_forces(ops, inputs, device, unused):
+    vectors, velocities, edges = inputs
+    module = Energy(ops).to(device)
+
+    def energy():
+        if unused:
+            sizes = (1.0, 1.5, 2, 3)
+            return ops.invariants(vectors, velocities, edges, *sizes)[1].sum()
+        return module(*inputs)
+
+    expected = torch.autograd.grad(energy(), inputs[:2])
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+        energy().backward()
+    assert_same([vectors.grad, velocities.grad], expected)
+
+
 def test_meta_tensors_give_shapes(compiled, dtype):
     vectors = torch.empty(7, 3, dtype=dtype, device="meta")
     velocities = torch.empty(4, 3, dtype=dtype, device="meta")
