@@ -95,8 +95,9 @@ def make_reference(
     Raises
     ------
     ValueError
-        If a length is not a positive whole number of frames, or frames of steps, or
-        more bursts are asked for than there are frames to start from.
+        If a length is not a positive whole number of frames, or frames of steps,
+        more bursts are asked for than there are frames to start from, or a
+        temperature, friction or equilibration is negative.
     FileNotFoundError
         If the molecule or the potential is a file that does not exist.
     FileExistsError
@@ -106,6 +107,9 @@ def make_reference(
     """
     if seed < 1:
         raise ValueError(f"found seed {seed}, expected a positive whole number")
+    _not_negative("temperature_K", temperature_K)
+    _not_negative("friction_per_ps", friction_per_ps)
+    _not_negative("equilibration_ps", equilibration_ps)
     run = _recording("", length_ps, frame_interval_fs, step_size_fs)
     burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
     if chained:
@@ -218,6 +222,11 @@ def _recording(
         _whole(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
         _whole(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
     )
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"found {name} {value:g}, expected a number of at least 0")
 
 
 def _whole(name: str, length: float, interval: float) -> int:

@@ -1,12 +1,12 @@
 """Molecules to make references of: by name, or from an xyz or pdb file."""
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
-from ase.io import read
+from ase.io import iread
+from ase.io.extxyz import XYZError
 from numpy.typing import NDArray
 from openmm import app, unit
 
@@ -90,7 +90,8 @@ def load_molecule(
     FileNotFoundError
         If it is neither a known name nor a file.
     ValueError
-        If it is a file of another kind, or an atom has no element.
+        If it is a file of another kind, damaged or of several molecules, an atom has
+        no element, or a position is not finite.
     """
     name = str(molecule)
     if name.lower() in G2_NAMES:
@@ -112,17 +113,51 @@ def load_molecule(
     if path.suffix.lower() == ".pdb":
         return _load_pdb(path)
     if path.suffix.lower() in (".xyz", ".extxyz"):
-        atoms = cast(Atoms, read(path))
+        atoms = _load_xyz(path)
         return topology_of(atoms), ANGSTROM * atoms.positions
     raise ValueError(
         f"found {name!r} as the molecule, expected an xyz or pdb file: convert it"
     )
 
 
+def _load_xyz(path: Path) -> Atoms:
+    form = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
+    try:
+        frames = list(iread(path, index=":", format="extxyz"))
+    except (KeyError, ValueError, XYZError) as error:
+        raise ValueError(
+            f"{path} is no xyz file that can be read ({type(error).__name__}: "
+            f"{str(error).strip()}); expected {form}"
+        ) from error
+    if len(frames) != 1 or not len(frames[0]):
+        found = f"{len(frames)} molecules" if len(frames) != 1 else "no atom"
+        raise ValueError(
+            f"{path} holds {found}, expected one molecule ({form}): split the file"
+        )
+    _check_finite(path, frames[0].positions)
+    return frames[0]
+
+
+def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{path} has atoms {bad.tolist()} at positions that are not finite, "
+            "expected numbers"
+        )
+
+
 def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
-    pdb = app.PDBFile(str(path))
+    try:
+        pdb = app.PDBFile(str(path))
+    except (IndexError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no PDB file that can be read ({type(error).__name__}: "
+            f"{error}); expected ATOM or HETATM records"
+        ) from error
     topology = pdb.topology
     positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    _check_finite(path, positions)
     atoms = list(topology.atoms())
     nameless = [atom.index for atom in atoms if atom.element is None]
     if nameless:

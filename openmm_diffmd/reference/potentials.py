@@ -51,8 +51,10 @@ def create_reference_system(
     FileNotFoundError
         If the System XML does not exist.
     ValueError
-        If `potential` is none of these, or the System does not fit: another number
-        of particles, constraints, massless particles, a thermostat or a barostat.
+        If `potential` is none of these, tblite does not know an option, an odd number
+        of electrons has neither charge nor multiplicity given, or the System does not
+        fit: another number of particles, constraints, massless particles, a
+        thermostat or a barostat.
     """
     name = str(potential)
     if name.endswith(".xml"):
@@ -63,11 +65,26 @@ def create_reference_system(
             )
         return _load_system(Path(name), topology)
     if name in TBLITE_METHODS:
+        _check_electrons(topology, name, options or {})
         options = {"method": name, "verbosity": 0, **(options or {})}
         name = "tblite.ase.TBLite"
     return MLPotential("ase").createSystem(
         topology, removeCMMotion=False, calculator=_calculator(name, options or {})
     )
+
+
+def _check_electrons(
+    topology: app.Topology, method: str, options: Mapping[str, Any]
+) -> None:
+    """Refuse an ion or a radical that would pass for a neutral closed shell."""
+    electrons = sum(atom.element.atomic_number for atom in topology.atoms())
+    electrons -= round(float(options.get("charge") or 0.0))
+    if electrons % 2 and not options.get("multiplicity"):
+        raise ValueError(
+            f"found {electrons} electrons for {method} with options {dict(options)}, "
+            "expected an even number: give an ion's charge or a radical's multiplicity "
+            "as options of the potential, such as {charge: 1}"
+        )
 
 
 def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:

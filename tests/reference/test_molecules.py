@@ -84,3 +84,32 @@ def test_file_of_another_kind_is_refused(tmp_path):
         load_molecule(tmp_path / "file.cif")
     with pytest.raises(ValueError, match="a System XML holds no positions"):
         load_molecule("system.xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds 0 molecules, expected one"),
+        ("0\n\n", "holds no atom, expected one molecule"),
+        ("3\n\nO 0 0 0\n", r"Frame has 1 atoms, expected 3\); expected a number of"),
+        ("1\n\nO 0 0 0\nH 1 0 0\n", "is no xyz file that can be read"),
+        ("1\n\nQq 0 0 0\n", "is no xyz file that can be read .*Qq"),
+        ("1\n\nO 0 x 0\n", "is no xyz file that can be read .*'x'"),
+        ("1\n\nO 0 nan 0\n", r"atoms \[0\] at positions that are not finite"),
+        ("1\n\nO 0 0 0\n1\n\nO 0 0 1\n", "holds 2 molecules, expected one"),
+    ],
+)
+def test_xyz_that_is_not_one_molecule_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"bad.xyz .*{message}"):
+        load_molecule(path)
+
+
+def test_pdb_without_atoms_is_refused(tmp_path):
+    path = tmp_path / "bad.pdb"
+    path.write_text("")
+    with pytest.raises(
+        ValueError, match=r"bad.pdb is no PDB .*expected ATOM or HETATM"
+    ):
+        load_molecule(path)

@@ -109,3 +109,16 @@ def test_any_ase_calculator_is_taken_with_its_options():
 def test_what_is_no_calculator_is_refused(path, options, reason):
     with pytest.raises(ValueError, match=rf"(?s){path}.*{reason}.*expected one of"):
         create_reference_system(TOPOLOGY, path, options)
+
+
+def test_odd_electrons_need_a_charge_or_a_multiplicity(tmp_path):
+    path = tmp_path / "ammonium.xyz"
+    path.write_text("5\n\nN 0 0 0\nH 6 6 6\nH -6 -6 6\nH 6 -6 -6\nH -6 6 -6\n")
+    ion, _ = load_molecule(path)
+    with pytest.raises(
+        ValueError, match=r"found 11 electrons for GFN2-xTB .*charge: 1"
+    ):
+        create_reference_system(ion)
+    pytest.importorskip("tblite")
+    for options in ({"charge": 1}, {"multiplicity": 2}):
+        assert create_reference_system(ion, options=options).getNumForces() == 1
