@@ -6,18 +6,15 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-from ase.data import covalent_radii
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.data.readers import read_reference, read_trajectory
+from openmm_diffmd.elements import bonds_from_radii
 
 FloatArray = NDArray[np.floating]
-BOND_FACTOR = 1.3
-"""Atoms are bonded up to this many times the sum of their covalent radii."""
-NM_PER_ANGSTROM = 0.1
 
 
 def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
@@ -56,7 +53,13 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
             f"{sidecar_path} counts no good frame, expected at least one"
             + (f"; the run ended with {sidecar.error}" if sidecar.error else "")
         )
-    topology = mdtraj.load_pdb(str(pdb)).topology
+    try:
+        topology = mdtraj.load_pdb(str(pdb)).topology
+    except (IndexError, ValueError) as error:
+        raise ValueError(
+            f"{pdb} is no PDB file that can be read ({error}), expected the atoms of "
+            "the rollout"
+        ) from error
     in_each_file = sidecar.num_replicas // len(files)
     n_atoms = in_each_file * sidecar.atoms_per_replica
     if topology.n_atoms != n_atoms:
@@ -164,8 +167,8 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     -------
     ensemble : Ensemble
         One replica in the order of time, without velocities; its frame interval is
-        the mean one, and may hide gaps. Where the file has no bonds, they are the
-        pairs whose mean distance is below 1.3 times the sum of the covalent radii.
+        the mean one, and may hide gaps. Where the file has no bonds, they are those
+        of `openmm_diffmd.elements.bonds_from_radii`.
     provenance : mapping
         What made the frames.
 
@@ -181,7 +184,7 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
         raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
     bonds = data.bonds
     if len(bonds) == 0:
-        bonds = _bonds_by_distance(data.positions, data.atomic_numbers)
+        bonds = bonds_from_radii(data.atomic_numbers, data.positions)
     ensemble = Ensemble(
         topology=_topology(data.atomic_numbers, bonds),
         frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
@@ -201,13 +204,3 @@ def _topology(
     for i, j in bonds:
         topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
     return topology
-
-
-def _bonds_by_distance(
-    positions: FloatArray, atomic_numbers: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    radii = NM_PER_ANGSTROM * covalent_radii[atomic_numbers]
-    first, second = np.triu_indices(len(atomic_numbers), 1)
-    distances = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
-    bonded = distances.mean(axis=0) < BOND_FACTOR * (radii[first] + radii[second])
-    return np.stack([first[bonded], second[bonded]], axis=1)
