@@ -130,15 +130,28 @@ def pairs_left_out(
     Raises
     ------
     ValueError
-        If the files are not as many as the training's.
+        If the files are not those of the training, in its order.
     """
+    names = [file["file"] for file in description["data"]]
+    if len(data) != len(names):
+        raise ValueError(
+            f"found {len(data)} data files, expected the {len(names)} of the training, "
+            f"in its order: {', '.join(names)}"
+        )
     files = list(zip(data, description["data"], strict=True))
     at_temperature = [
-        pair for pair in files if pair[1]["provenance"]["temperature_K"] == temperature
+        (path, file)
+        for path, file in files
+        if file["provenance"].get("temperature_K") == temperature
     ]
     trajectories, ranges = [], []
     for path, file in at_temperature or files:
         trajectory = read_reference(path)
+        if dict(trajectory.provenance) != file["provenance"]:
+            raise ValueError(
+                f"found {path} of another run than the training's {file['file']}, "
+                f"expected its files in their order: {', '.join(names)}"
+            )
         lag = lag_in_frames(trajectory, model.lag_time)
         start = file["train_frames"] + gap_between_parts(trajectory.segments, lag)
         trajectories.append(trajectory)

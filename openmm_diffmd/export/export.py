@@ -7,8 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
@@ -21,6 +19,7 @@ from openmm_diffmd.export.torchscript import (
     save_model,
 )
 from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.training.description import read_checkpoint
 
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
 
@@ -79,6 +78,8 @@ def export_model(
     ------
     FileNotFoundError
         If the folder holds no checkpoint.
+    ValueError
+        If the checkpoint is damaged, or the data are not those of the training.
     """
     checkpoint = Path(training) / "last.ckpt"
     if not checkpoint.is_file():
@@ -105,7 +106,10 @@ def export_model(
         elements=description["elements"],
         max_temperature_K=max(
             [temperature_K]
-            + [file["provenance"]["temperature_K"] for file in description["data"]]
+            + [
+                file["provenance"].get("temperature_K", 0.0)
+                for file in description["data"]
+            ]
         ),
         cutoff_nm=config["model"]["cutoff"],
         prior=config["model"]["prior"],
@@ -169,7 +173,7 @@ def _load_weights(
         lag_time=config["data"]["lag_time_fs"] / 1000,
         **config["model"],
     )
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    saved = read_checkpoint(checkpoint)
     prefix = "model."
     model.load_state_dict(
         {

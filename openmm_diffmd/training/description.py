@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import math
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from openmm_diffmd.data.scales import Scales, bond_ranges
@@ -72,6 +74,35 @@ def describe(
             for path, trajectory, split in zip(data, trajectories, splits, strict=True)
         ],
     }
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """
+    Read a checkpoint of a training.
+
+    Parameters
+    ----------
+    path : path-like
+        The checkpoint; it is unpickled, so it must be one's own.
+
+    Returns
+    -------
+    dict
+        Lightning's checkpoint, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); put the last "
+            "step=N.ckpt beside it in its place, or start anew"
+        ) from error
+    return found
 
 
 def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
