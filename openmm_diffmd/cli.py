@@ -67,9 +67,8 @@ def _run_verb(verb: str, words: list[str]) -> int:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
         return _refuse(f"{verb}: {error}", 1)
-    values = _parse(verb, function, _with_bundled_configs(words))
     try:
-        result = function(**values)
+        result = function(**_parse(verb, function, _with_bundled_configs(words)))
     except _user_errors() as error:
         return _refuse(f"{verb}: {error}", 1)
     except KeyboardInterrupt:

@@ -105,6 +105,15 @@ def test_errors_of_users_are_one_line_and_exit_with_1(
     assert message in lines[0]
 
 
+def test_options_out_of_range_are_one_line_and_exit_with_1(capsys):
+    words = ["train", "--data+", "none.h5", "--output", "none"]
+    assert cli.main([*words, "--optimizer.batch_size", "0"]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == [
+        "openmm-diffmd: train: found batch_size 0, expected at least 1",
+    ]
+
+
 def test_failing_force_exits_with_1(tmp_path, capsys):
     config = configure(
         tmp_path,

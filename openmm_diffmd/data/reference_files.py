@@ -47,10 +47,18 @@ def read_reference(path: str | Path) -> Trajectory:
     ValueError
         If it is not an MDTraj HDF5 file, or holds no whole frame.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"found no file {path}, expected an MDTraj HDF5 file: make a reference "
+            "with openmm-diffmd reference"
+        )
     # A copy in memory: a file that its writer has locked can be read all the same.
     image = Path(path).read_bytes()
     if not image.startswith(HDF5_SIGNATURE):
-        raise ValueError(f"{path} is not HDF5; expected an MDTraj HDF5 file")
+        raise ValueError(
+            f"{path} is not HDF5; expected an MDTraj HDF5 file, such as openmm-diffmd "
+            "reference makes: npz and xyz files lack velocities of their own"
+        )
     with tables.open_file(
         f"{path}.image",
         "r",

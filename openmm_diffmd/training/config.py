@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+DYNAMICS = ("flow", "thermostatted")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -74,6 +76,13 @@ class EnergyModelConfig:
     n_layers: int = 5
 
 
+def _at_least(least: float, options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not value >= least:
+            raise ValueError(f"found {name} {value!r}, expected at least {least:g}")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """
@@ -96,6 +105,11 @@ class DataConfig:
     perturbation : tuple of float
         Perturbation of positions and velocities at level 1, in units of the
         elements' scales.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
 
     lag_time_fs: float = 10.0
@@ -105,6 +119,16 @@ class DataConfig:
     drop_acceleration: float = 0.1
     perturbed: float = 0.2
     perturbation: tuple[float, float] = (0.05, 0.05)
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail, or mislead, after the training."""
+        if self.dynamics not in DYNAMICS:
+            raise ValueError(
+                f"found dynamics {self.dynamics!r}, expected one of {DYNAMICS}"
+            )
+        if not self.lag_time_fs > 0:
+            raise ValueError(f"found lag_time_fs {self.lag_time_fs}, expected above 0")
+        _at_least(0, self, "drop_acceleration", "perturbed")
 
 
 @dataclass(frozen=True)
@@ -147,6 +171,11 @@ class OptimizerConfig:
         Steps between validations.
     checkpoint_interval : int
         Steps between checkpoints.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
 
     num_steps: int = 40000
@@ -165,6 +194,23 @@ class OptimizerConfig:
     compile: bool = False
     validation_interval: int = 1000
     checkpoint_interval: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail, or mislead, after the training."""
+        _at_least(
+            1,
+            self,
+            "num_steps",
+            "batch_size",
+            "validation_interval",
+            "checkpoint_interval",
+        )
+        _at_least(0, self, "learning_rate", "warmup_steps", "num_noise_draws")
+        if not 0 < self.sigma_min <= self.sigma_max:
+            raise ValueError(
+                f"found sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; "
+                "expected 0 < sigma_min <= sigma_max"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from openmm_diffmd.model_files import find_model, read_weights
 from openmm_diffmd.training.config import ModelConfig
-from openmm_diffmd.training.description import DESCRIPTION_FILE
+from openmm_diffmd.training.description import DESCRIPTION_FILE, read_checkpoint
 from openmm_diffmd.training.module import TransitionTraining
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 
@@ -92,7 +92,7 @@ def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     checkpoint = folder / LAST_CHECKPOINT
     if not checkpoint.is_file():
         raise FileNotFoundError(f"found no {checkpoint} to start from")
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    saved = read_checkpoint(checkpoint)
     return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
 
 

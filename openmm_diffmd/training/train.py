@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -25,6 +26,7 @@ from openmm_diffmd.training.description import (
     DESCRIPTION_FILE,
     check_same_training,
     describe,
+    read_checkpoint,
     stochastic_floor,
 )
 from openmm_diffmd.training.initialize import initialize
@@ -104,21 +106,13 @@ def train(
         )
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"found no {checkpoint} to resume from")
-    if num_threads:
-        torch.set_num_threads(num_threads)
+    if not data:
+        raise ValueError("found no data, expected reference files: give --data")
     config = TrainConfig(model, pairs, optimizer)
-    if pairs.dynamics == "thermostatted" and pairs.time_reversal:
-        raise ValueError(
-            "found time_reversal with thermostatted dynamics, whose transitions are "
-            "not reversible; switch it off"
-        )
-    if optimizer.freeze_encoder and initialize_from is None and not resume:
-        raise ValueError(
-            "found freeze_encoder without initialize_from, expected the folder of a "
-            "training whose encoder to keep"
-        )
+    _check_options(config, resume or initialize_from is not None)
+    _set_threads(num_threads)
     lightning.seed_everything(seed, verbose=False)
-    trajectories = [read_reference(path) for path in data]
+    trajectories = [_read(path, pairs.dynamics) for path in data]
     splits = split_trajectories(trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000
@@ -135,15 +129,12 @@ def train(
         calibrate(module, training_pairs, scales)
     if initialize_from is not None:
         description["history"] = initialize(module, Path(initialize_from))
+    first_step = 0
     if resume:
-        before = json.loads((output / DESCRIPTION_FILE).read_text())
-        check_same_training(before, description)
-        description["history"] = before.get("history", [])
-        if before["config"] != json.loads(json.dumps(description["config"])):
-            description["history"].append(before["config"])
+        first_step = read_checkpoint(checkpoint)["global_step"]
+        description["history"] = _history(output, description, first_step)
     output.mkdir(parents=True, exist_ok=True)
     (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
-    first_step = torch.load(checkpoint)["global_step"] if resume else 0
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
     )
@@ -162,6 +153,56 @@ def train(
         accelerator,
         progress,
     )
+
+
+def _check_options(config: TrainConfig, has_weights: bool) -> None:
+    if config.data.dynamics == "thermostatted" and config.data.time_reversal:
+        raise ValueError(
+            "found time_reversal with thermostatted dynamics, whose transitions are "
+            "not reversible; switch it off"
+        )
+    if config.optimizer.freeze_encoder and not has_weights:
+        raise ValueError(
+            "found freeze_encoder without initialize_from, expected the folder of a "
+            "training whose encoder to keep"
+        )
+
+
+def _set_threads(num_threads: int) -> None:
+    if num_threads < 0:
+        raise ValueError(f"found {num_threads} threads, expected 0 or more")
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def _history(
+    output: Path, description: dict[str, Any], first_step: int
+) -> list[dict[str, Any]]:
+    """List the configurations before this one of a training that goes on."""
+    asked = description["config"]["optimizer"]["num_steps"]
+    if first_step > asked:
+        raise ValueError(
+            f"found num_steps {asked}, but the training to resume has made "
+            f"{first_step}; give more, or choose another folder"
+        )
+    before = json.loads((output / DESCRIPTION_FILE).read_text())
+    check_same_training(before, description)
+    history: list[dict[str, Any]] = before.get("history", [])
+    if before["config"] != json.loads(json.dumps(description["config"])):
+        history.append(before["config"])
+    return history
+
+
+def _read(path: Path, dynamics: str) -> Trajectory:
+    trajectory = read_reference(path)
+    friction = trajectory.provenance.get("friction_per_ps")
+    if friction is not None and (friction > 0) != (dynamics == "thermostatted"):
+        raise ValueError(
+            f"found {path} of friction {friction:g}/ps for dynamics {dynamics!r}, "
+            "expected the frictionless bursts.h5 for 'flow', a run with friction for "
+            "'thermostatted'"
+        )
+    return trajectory
 
 
 def split_trajectories(

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
@@ -56,9 +57,39 @@ def fit(
     -------
     Path
         The last checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
     """
     checkpoint = output / LAST_CHECKPOINT
-    trainer = lightning.Trainer(
+    try:
+        trainer = _make_trainer(output, options, accelerator, progress)
+    except MisconfigurationException as error:
+        raise ValueError(
+            f"found accelerator {accelerator!r}, which gives: {error}; expected one "
+            "that this machine has, such as 'cpu'"
+        ) from error
+    with warnings.catch_warnings():
+        # Ours: training.json is written first, so that a kill leaves it behind.
+        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
+        # Lightning's own use of PyTorch.
+        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+        trainer.fit(
+            module,
+            batches,
+            validation,
+            ckpt_path=str(checkpoint) if resume else None,
+            weights_only=False,
+        )
+    return checkpoint
+
+
+def _make_trainer(
+    output: Path, options: OptimizerConfig, accelerator: str, progress: bool
+) -> lightning.Trainer:
+    return lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         max_steps=options.num_steps,
@@ -86,19 +117,6 @@ def fit(
         enable_progress_bar=progress,
         enable_model_summary=False,
     )
-    with warnings.catch_warnings():
-        # Ours: training.json is written first, so that a kill leaves it behind.
-        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
-        # Lightning's own use of PyTorch.
-        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
-        trainer.fit(
-            module,
-            batches,
-            validation,
-            ckpt_path=str(checkpoint) if resume else None,
-            weights_only=False,
-        )
-    return checkpoint
 
 
 def make_optimizer(

@@ -3,6 +3,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import warnings
 import zipfile
 
@@ -189,6 +190,57 @@ def test_time_reversal_of_thermostatted_dynamics_is_refused(bursts, tmp_path):
     with pytest.raises(ValueError, match="not reversible; switch it off"):
         run(bursts, tmp_path / "run", pairs=pairs)
     assert not (tmp_path / "run").exists()
+
+
+def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
+    hot = write_bursts(tmp_path / "hot.h5", friction_per_ps=2.0)
+    with pytest.raises(ValueError, match=r"hot.h5 of friction 2/ps for .*'flow'"):
+        run([bursts, hot], tmp_path / "run")
+    pairs = dataclasses.replace(DATA, dynamics="thermostatted", time_reversal=False)
+    with pytest.raises(ValueError, match=r"bursts.h5 of friction 0/ps for .*'thermos"):
+        run(bursts, tmp_path / "run", pairs=pairs)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        (DATA, {"dynamics": "flwo"}, "found dynamics 'flwo', expected one of"),
+        (DATA, {"lag_time_fs": 0.0}, "found lag_time_fs 0.0, expected above 0"),
+        (DATA, {"perturbed": -0.1}, "found perturbed -0.1, expected at least 0"),
+        (OPTIMIZER, {"num_steps": 0}, "found num_steps 0, expected at least 1"),
+        (OPTIMIZER, {"batch_size": 0}, "found batch_size 0, expected at least 1"),
+        (OPTIMIZER, {"validation_interval": 0}, "found validation_interval 0"),
+        (OPTIMIZER, {"sigma_min": 5.0}, r"sigma_min 5.0, sigma_max 3.0; expected 0 <"),
+    ],
+)
+def test_options_out_of_range_are_refused(part, changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(part, **changes)
+
+
+def test_no_data_and_no_such_device_are_refused(bursts, tmp_path):
+    with pytest.raises(ValueError, match="found no data, expected reference files"):
+        run([], tmp_path / "run")
+    with pytest.raises(ValueError, match="found -1 threads, expected 0 or more"):
+        run(bursts, tmp_path / "run", num_threads=-1)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"found accelerator 'gpu', .* as 'cpu'"):
+            run(bursts, tmp_path / "run", accelerator="gpu")
+
+
+def test_resuming_a_damaged_or_longer_training_is_refused(trained, bursts, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(trained, output)
+    before = (output / "training.json").read_text()
+    short = dataclasses.replace(OPTIMIZER, num_steps=6)
+    with pytest.raises(ValueError, match=r"found num_steps 6, .* has made 12"):
+        run(bursts, output, optimizer=short, resume=True)
+    whole = (output / "last.ckpt").read_bytes()
+    (output / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged \(.*put the last step"):
+        run(bursts, output, resume=True)
+    assert (output / "training.json").read_text() == before
 
 
 def test_missing_data_are_refused_before_a_folder_is_made(tmp_path):
