@@ -1,7 +1,9 @@
 """The verb ``analyze``: rollouts on disk to a table, JSON and a picture."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.goals import judge
@@ -51,8 +53,14 @@ def analyze(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the molecule, the temperature or the frames do not fit the reference.
+        If the molecule, the temperature or the frames do not fit the reference, or a
+        time is out of range.
     """
+    if not (equilibration_ps >= 0 and window_ps > 0):
+        raise ValueError(
+            f"found equilibration_ps {equilibration_ps:g} and window_ps {window_ps:g}, "
+            "expected at least 0, and more than 0"
+        )
     rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")
@@ -63,7 +71,8 @@ def analyze(
             f"found rollouts at {temperatures} K, expected one temperature; analyze "
             "them one by one"
         )
-    frames, _ = load_reference(reference)
+    frames, provenance = load_reference(reference)
+    check_temperature(provenance, temperatures[0])
     interval = max(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )
@@ -115,6 +124,30 @@ def analyze(
         + "\n"
     )
     return result
+
+
+def check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:
+    """
+    Refuse a reference of another temperature than a rollout's.
+
+    Parameters
+    ----------
+    provenance : mapping
+        What made the reference; one that does not say its temperature passes.
+    heat_bath : float
+        Temperature of the rollout's heat bath, K.
+
+    Raises
+    ------
+    ValueError
+        If they are more than 1 K apart.
+    """
+    found = provenance.get("temperature_K")
+    if found is not None and abs(float(found) - heat_bath) > 1:
+        raise ValueError(
+            f"found a reference at {found:g} K, expected {heat_bath:g} K, the heat "
+            "bath of the run: give a reference or a run of the other's temperature"
+        )
 
 
 def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:

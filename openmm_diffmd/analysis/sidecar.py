@@ -167,7 +167,13 @@ class RolloutSidecar:
         ValueError
             If keys are missing or unknown, or the schema version is another one.
         """
-        content: dict[str, Any] = json.loads(Path(path).read_text())
+        try:
+            content: dict[str, Any] = json.loads(Path(path).read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is not JSON ({error}), expected the sidecar that a rollout "
+                "writes"
+            ) from error
         known = {f.name for f in dataclasses.fields(cls)}
         required = {
             f.name

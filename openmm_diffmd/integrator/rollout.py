@@ -214,6 +214,7 @@ def run(
     num_sampling_steps: int | None = None,
     velocities: bool = False,
     dcd_per_replica: bool = False,
+    overwrite: bool = False,
     threads: int | None = None,
     platform: str = "Reference",
     progress: bool = True,
@@ -256,6 +257,8 @@ def run(
     dcd_per_replica : bool
         Write one DCD for each replica, ``OUTPUT_0.dcd`` and so on, and the PDB of one
         replica, instead of one of all.
+    overwrite : bool
+        Replace the files of an earlier run called `output`.
     threads : int, optional
         Threads of PyTorch; its own choice unless given.
     platform : str
@@ -270,6 +273,8 @@ def run(
 
     Raises
     ------
+    FileExistsError
+        If there is a run called `output` and `overwrite` is off.
     FileNotFoundError
         If there is no such model or molecule.
     ValueError
@@ -279,6 +284,18 @@ def run(
     """
     if replicas < 1:
         raise ValueError(f"found {replicas} replicas, expected 1 or more")
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"found seed {seed}, expected 0 to {MAX_SEED}")
+    if start_temperature_K is not None and start_temperature_K < 0:
+        raise ValueError(
+            f"found start_temperature_K {start_temperature_K:g}, expected 0 or more"
+        )
+    output = Path(output)
+    sidecar = output.with_name(output.name + ".json")
+    if sidecar.exists() and not overwrite:
+        raise FileExistsError(
+            f"found a run in {sidecar}; choose another output, or set overwrite"
+        )
     set_threads(threads)
     loaded = load_model(model)
     if molecule is None:
@@ -286,7 +303,6 @@ def run(
         one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
     else:
         topology, one = load_molecule(molecule)
-    output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     return roll_out(
         loaded,

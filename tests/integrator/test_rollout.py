@@ -205,6 +205,8 @@ def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
         ),
         ({"frame_interval_fs": 15.0}, "found frame_interval_fs of 15 fs, expected a"),
         ({"threads": 0}, "found 0 threads, expected 1 or more"),
+        ({"seed": 2**31}, "found seed 2147483648, expected 0 to 2147483647"),
+        ({"start_temperature_K": -1.0}, "found start_temperature_K -1, expected 0 or"),
     ],
 )
 def test_run_refuses_what_does_not_fit(
@@ -220,5 +222,8 @@ def test_an_earlier_runs_velocities_are_not_left_beside_new_frames(
 ):
     arguments = {"length_ps": 0.1, "seed": 1, "progress": False}
     run(str(stub), tmp_path / "a", velocities=True, **arguments)
-    path = run(str(stub), tmp_path / "a", **arguments)
+    with pytest.raises(FileExistsError, match=r"found a run in .*a.json; choose"):
+        run(str(stub), tmp_path / "a", **arguments)
+    assert load_rollout(tmp_path / "a.json")[0].velocities is not None
+    path = run(str(stub), tmp_path / "a", overwrite=True, **arguments)
     assert load_rollout(path)[0].velocities is None
