@@ -3,7 +3,8 @@ One model on the molecules of MD17: `md17_rollout.py` for each, and one table.
 
 References are those of ``make references``; a molecule whose reference is absent is
 left out, and the output says so. Each molecule's results are kept in a folder of its
-own, and a molecule that has been run is not run again:
+own, and a molecule that has been run is not run again; results of another model or of
+other options are refused:
 
     python benchmarks/md17_molecules.py --length-ps 20
 """
@@ -12,11 +13,15 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import openmm
 from jsonargparse import auto_cli
 from md17_rollout import OURS, REGRESSION, dashes_to_underscores, md17_rollout
+
+from openmm_diffmd.model_files import find_model
 
 MOLECULES = (
     "ethanol",
@@ -101,6 +106,8 @@ def md17_molecules(
     ------
     FileNotFoundError
         If there is no such model, or no reference of any molecule.
+    ValueError
+        If `output` holds results of another model or of other options.
     """
     found = {
         name: path
@@ -114,10 +121,21 @@ def md17_molecules(
             f"found no reference of {list(molecules)} in {references}; make them: "
             "make references"
         )
+    asked = {
+        "model": find_sha256(model),
+        "replicas": replicas,
+        "length_ps": length_ps,
+        "temperature_K": temperature,
+        "friction_per_ps": friction,
+        "start_temperature_K": start_temperature,
+        "seed": seed,
+    }
     results = {}
     for name, reference in found.items():
         folder = output / name
-        if not (folder / "results.json").is_file():
+        if (folder / "results.json").is_file():
+            check_kept(folder / "results.json", asked)
+        else:
             md17_rollout(
                 model=model,
                 reference=reference,
@@ -145,6 +163,24 @@ def md17_molecules(
     print(f"\n{text}")
     (output / "table.txt").write_text(text + "\n")
     (output / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def find_sha256(model: str) -> str:
+    """Hash a model's file as `DiffusionModel.sha256` does."""
+    return sha256(find_model(model).read_bytes()).hexdigest()
+
+
+def check_kept(path: Path, asked: Mapping[str, Any]) -> None:
+    """Refuse results of another model or of other options than those asked for."""
+    kept = json.loads(path.read_text())
+    found = {"model": kept["model"]["sha256"], "replicas": kept["replicas"]}
+    found |= {name: kept["settings"].get(name) for name in asked if name not in found}
+    changed = [f"{k} {found[k]}, not {v}" for k, v in asked.items() if found[k] != v]
+    if changed:
+        raise ValueError(
+            f"found {path} of {'; '.join(changed)}: choose another --output, or remove "
+            "that folder"
+        )
 
 
 def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
@@ -257,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     try:
         auto_cli(md17_molecules, args=words, as_positional=False)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
         sys.exit(f"md17_molecules: {error}")
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
 
-from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.analyze import at_interval, check_temperature
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import Goal, judge
@@ -112,7 +112,7 @@ def md17_rollout(
     lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
     interval = max(frames.frame_interval, lag)
     heat_bath = loaded.metadata.temperature_K if temperature is None else temperature
-    _check_temperature(provenance, heat_bath)
+    check_temperature(provenance, heat_bath)
     settings = RolloutSettings(
         length_ps=length_ps,
         frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
@@ -205,15 +205,6 @@ def md17_rollout(
     }
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nIn {output}: rollout.png, results.json, {OURS}.dcd with {OURS}.pdb")
-
-
-def _check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:
-    found = provenance.get("temperature_K")
-    if found is not None and abs(float(found) - heat_bath) > 1:
-        raise ValueError(
-            f"found a reference at {found:g} K, expected {heat_bath:g} K, the heat "
-            "bath of the run: give another --reference or --temperature"
-        )
 
 
 def _run_all(

@@ -11,7 +11,7 @@ import pytest
 from openmm_diffmd.analysis.analyze import analyze
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
@@ -182,6 +182,20 @@ def test_reference_of_another_temperature_is_refused(
         benchmark.main([*arguments, f"--output={tmp_path}"])
 
 
+def test_analyze_refuses_a_reference_of_another_temperature(
+    harmonic: tuple[Path, Path], tmp_path: Path
+):
+    stub, reference = harmonic
+    path = run(
+        str(stub), tmp_path / "cold", length_ps=0.1, temperature_K=250, progress=False
+    )
+    with pytest.raises(ValueError, match="found a reference at 300 K, expected 250 K"):
+        analyze(path, reference, tmp_path / "analysis")
+    with pytest.raises(ValueError, match="window_ps 0, expected"):
+        analyze(path, reference, tmp_path / "analysis", window_ps=0.0)
+    assert not (tmp_path / "analysis").exists()
+
+
 def test_option_that_is_not_built_is_refused(benchmark: ModuleType):
     with pytest.raises(SystemExit):
         benchmark.main(["--molecule=aspirin"])
@@ -220,6 +234,9 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     molecules.main(words)
     assert made.stat().st_mtime_ns == before
     capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"friction_per_ps 5.0, not 1.0: choose an"):
+        molecules.main([*words, "--friction=1"])
+    assert made.stat().st_mtime_ns == before
     alone = [*words, f"--output={tmp_path / 'alone'}", "--regression=false"]
     molecules.main(alone)
     lines = capsys.readouterr().out.splitlines()
