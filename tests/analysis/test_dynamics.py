@@ -89,6 +89,44 @@ def test_spectrum_of_damped_oscillators_is_the_lorentzian(diatomic: mdtraj.Topol
     assert overlap > 0.93
 
 
+def test_spectrum_is_the_share_of_the_kinetic_energy(
+    hydrogen_peroxide: mdtraj.Topology,
+):
+    window = 256
+    t = np.arange(4 * window)
+    opposite = np.array([1.0, -1.0])
+    v = np.zeros((len(t), 4, 3))
+    v[:, [0, 3], 0] = opposite * np.cos(2 * np.pi * t[:, None] * 20 / window)
+    # Between two points, where the ends of a window without taper would show.
+    v[:, [1, 2], 1] = opposite * np.cos(2 * np.pi * t[:, None] * 60.5 / window)
+    v[:, [1, 2], 2] = opposite
+    x = np.zeros_like(v)
+    found = velocity_spectrum(Ensemble(hydrogen_peroxide, DT, [x], [v]))
+    assert found is not None
+    share = found.density * found.wavenumbers[1]
+    hydrogen, oxygen = 1.007947, 15.99943
+    whole = 0.5 * hydrogen + 0.5 * oxygen + oxygen
+    for middle, energy in ((0, oxygen), (20, 0.5 * hydrogen), (60, 0.5 * oxygen)):
+        near = share[max(0, middle - 5) : middle + 6].sum()
+        assert near == pytest.approx(energy / whole, rel=1e-3)
+    assert share[35:50].max() < 1e-7
+
+
+def test_spectrum_weighs_replicas_by_their_length(diatomic: mdtraj.Topology):
+    window, masses = 256, np.array([12.0107, 15.99943])
+    series = []
+    for length, point in ((window, 20), (3 * window, 60)):
+        v = np.zeros((length, 2, 3))
+        v[:, :, 0] = np.cos(2 * np.pi * np.arange(length) * point / window)[:, None]
+        series.append(v * np.array([1.0, -1.0])[:, None] / masses[:, None])
+    positions = [np.zeros_like(v) for v in series]
+    found = velocity_spectrum(Ensemble(diatomic, DT, positions, series))
+    assert found is not None
+    share = found.density * found.wavenumbers[1]
+    assert share[15:26].sum() == pytest.approx(0.25, rel=1e-3)
+    assert share[55:66].sum() == pytest.approx(0.75, rel=1e-3)
+
+
 def test_overlap_is_the_common_area():
     nu = np.linspace(0, 30, 4)
     a = Spectrum(nu, np.array([0.05, 0.05, 0.0, 0.0]))

@@ -186,6 +186,26 @@ def test_error_of_events_in_series_is_that_of_the_series(ethanol: mdtraj.Topolog
     assert found.rate == pytest.approx(5 * 200, abs=4 * found.error)
 
 
+def test_rate_is_of_one_group_where_there_are_two():
+    # Glycol without the hydrogens of its carbons: one hydroxyl turns, one rests.
+    bonds = [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5)]
+    topology = make_topology("OCCOHH", bonds)
+    n_frames = 2000
+    x = np.zeros((n_frames, 6, 3))
+    x[:, 2] = [0.15, 0.0, 0.0]
+    x[:, 0] = 0.14 * np.array([np.cos(TETRAHEDRAL), np.sin(TETRAHEDRAL), 0.0])
+    x[:, 3] = x[:, 2] - x[:, 0]
+    turned = np.deg2rad(60.0 + 120.0 * (np.arange(n_frames) // 100))
+    rests = np.full(n_frames, np.pi / 3)
+    x[:, 4] = place(x[:, 2], x[:, 1], x[:, 0], 0.096, turned)
+    x[:, 5] = place(x[:, 1], x[:, 2], x[:, 3], 0.096, rests)
+    found = event_rates(Ensemble(topology, INTERVAL, [x]))["hydroxyl"]
+    assert (found.n_groups, found.n_events) == (2, 19)
+    # 20 ps, two groups; two blocks, whose counts differ by one.
+    assert found.rate == pytest.approx(19 / 2 / 0.02)
+    assert found.error == pytest.approx(np.sqrt(19) / 2 / 0.02)
+
+
 def test_proton_is_out_until_it_is_back():
     q = np.array([-0.09, -0.05, -0.03, 0.01, -0.05, -0.03, -0.08, -0.06, -0.03])
     assert proton_states(q).tolist() == [0, -1, 1, 1, -1, 1, 0, -1, 1]
