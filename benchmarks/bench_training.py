@@ -3,9 +3,9 @@ Measure what a training step of the default network costs.
 
 Batches of molecules of ethanol's size and elements (random places: the network is
 dense over pairs of atoms, its cost does not depend on them); one step is loss,
-gradient, clipping and AdamW, without Lightning's loop, averaging and logs. Wall and
-CPU time, the median and the quickest of several steps, so that other work on the
-machine counts less.
+gradient, clipping and the default optimizer's step, without Lightning's loop,
+averaging and logs. Wall and CPU time, the median and the quickest of several steps, so
+that other work on the machine counts less.
 Prints a table; ``--output`` writes JSON, ``--profile`` prints where the time goes:
 
     python benchmarks/bench_training.py --threads 2
@@ -167,6 +167,7 @@ def main() -> None:
             "parameters": parameters,
             "batch_size": arguments.batch_size,
             "noise_draws": arguments.noise_draws,
+            "algorithm": config.optimizer.algorithm,
             "threads": arguments.threads,
             "model": asdict(config.model),
             "load_average": os.getloadavg(),

@@ -99,7 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); put the last "
+            f"{path} is damaged ({str(error).split('. ')[0]}); put the last "
             "step=N.ckpt beside it in its place, or start anew"
         ) from error
     return found

@@ -64,10 +64,12 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     expected = dataclasses.asdict(module.config.model)
     shared = [symbol for symbol in known if symbol in module.elements]
     if found != expected or not shared:
+        other = {name for name in expected if found[name] != expected[name]}
         raise ValueError(
-            f"found a training of another network in {source}: {found}, {known}, "
-            f"expected {expected}, some of the elements {module.elements}; give the "
-            "same options, or start anew"
+            f"found a training of another network in {source}: "
+            f"{ {name: found[name] for name in sorted(other)} }, elements {known}, "
+            f"expected { {name: expected[name] for name in sorted(other)} }, some of "
+            f"the elements {module.elements}; give the same options, or start anew"
         )
     cholesky = weights["model.residual_cholesky"][: len(known)]
     weights.setdefault("covariance", cholesky @ cholesky.mT)

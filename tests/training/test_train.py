@@ -453,7 +453,9 @@ def test_starting_from_a_file_without_weights_is_refused(bursts, tmp_path):
 
 def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
     other = dataclasses.replace(MODEL, channels=8)
-    with pytest.raises(ValueError, match="found a training of another network in"):
+    with pytest.raises(
+        ValueError, match=r"another network in .*: {'channels': 6}, .*{'channels': 8}, "
+    ):
         run(bursts, tmp_path / "run", model=other, initialize_from=trained)
 
 
