@@ -46,7 +46,7 @@ from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.model_files import PRETRAINED
 
 SPEED_GOAL = 20.0
@@ -77,7 +77,8 @@ def quickest(run: Callable[[int], Any], seconds: float) -> float:
 
 def our_cost(model: DiffusionModel, replicas: int, k: int, seconds: float) -> Cost:
     """Time a lag with K sampling steps."""
-    copies = replicate(*model.example(), replicas)
+    topology, positions = model.example()
+    copies = replicate(topology, create_system(topology), positions, replicas)
     integrator = DiffusionIntegrator(
         model,
         copies.topology,

@@ -43,7 +43,7 @@ from machine import describe_machine
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.propagator import PAIRS_PER_BATCH
 from openmm_diffmd.testing import save_stub_model
 
@@ -82,7 +82,8 @@ def measure(
     model: DiffusionModel, num_replicas: int, platform_name: str, seconds: float
 ) -> Cost:
     """Run rounds of one length for about some seconds, and keep the quickest."""
-    replicas = replicate(*model.example(), num_replicas)
+    topology, positions = model.example()
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )

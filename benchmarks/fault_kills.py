@@ -25,6 +25,7 @@ from openmm_diffmd.integrator import (
     DiffusionIntegrator,
     DiffusionReporter,
     ReplicaDCDReporter,
+    create_system,
     replicate,
 )
 
@@ -55,7 +56,7 @@ def run(folder: Path, model_path: str, num_lags: int, num_replicas: int) -> None
     torch.set_num_threads(1)
     model = load_model(model_path)
     topology, positions = model.example()
-    replicas = replicate(topology, positions, num_replicas)
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -194,7 +195,8 @@ def _last_checkpoint(folder: Path, model_path: str, num_replicas: int) -> int:
     if not (folder / CHECKPOINT).is_file():
         return 0
     model = load_model(model_path)
-    replicas = replicate(*model.example(), num_replicas)
+    topology, positions = model.example()
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -211,8 +213,8 @@ def _check_trajectories(
 ) -> tuple[int, list[str]]:
     """Files with a cut frame, and those that MDTraj does not read to the last whole."""
     model = load_model(model_path)
-    one, _ = model.example()
-    whole = replicate(one, np.zeros((one.getNumAtoms(), 3)), num_replicas).topology
+    one, positions = model.example()
+    whole = replicate(one, create_system(one), positions, num_replicas).topology
     cut, wrong = 0, []
     for path in folder.glob("*.dcd"):
         topology = one if path.name.startswith("replica") else whole

@@ -8,7 +8,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.integrator import replicate
+from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
@@ -74,7 +74,9 @@ class Provocation:
         num_draws: int,
         seed: int,
     ) -> None:
-        replicas = replicate(topology, starts[0] * unit.nanometer, len(starts))
+        replicas = replicate(
+            topology, create_system(topology), starts[0] * unit.nanometer, len(starts)
+        )
         self._molecules = describe_molecules(
             replicas.topology, model.metadata, replicas.molecules
         )

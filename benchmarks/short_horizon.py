@@ -35,7 +35,7 @@ from short_horizon_cases import NUM_PREDICTED, Cases, md17_cases, reference_case
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator import replicate
+from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
@@ -75,7 +75,7 @@ def run_model(
     n_cases, n_atoms = cases.positions.shape[:2]
     number = n_cases * samples
     one = cases.positions[0] * unit.nanometer
-    replicas = replicate(cases.topology, one, number)
+    replicas = replicate(cases.topology, create_system(cases.topology), one, number)
     flow = model.metadata.dynamics == "flow"
     settings = resolve_settings(
         model.metadata,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
@@ -237,7 +237,9 @@ def run_model(
     """
     topology = ensemble.topology.to_openmm()
     start = spread_frames(ensemble, num_replicas)
-    replicas = replicate(topology, start[0] * unit.nanometer, num_replicas)
+    replicas = replicate(
+        topology, create_system(topology), start[0] * unit.nanometer, num_replicas
+    )
     for force in umbrella.forces(ensemble.topology.n_atoms, num_replicas):
         replicas.system.addForce(force)
     integrator = DiffusionIntegrator(

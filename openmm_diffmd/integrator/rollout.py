@@ -16,7 +16,7 @@ from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
-from openmm_diffmd.integrator.systems import replicate
+from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -144,7 +144,9 @@ def roll_out(
     )
     temperature = _given(settings.temperature_K, metadata.temperature_K)
     seed = settings.seed or 1 + secrets.randbelow(MAX_SEED - n_replicas)
-    replicas = replicate(topology, positions[0] * unit.nanometer, n_replicas)
+    replicas = replicate(
+        topology, create_system(topology), positions[0] * unit.nanometer, n_replicas
+    )
     integrator = DiffusionIntegrator(
         model,
         replicas.topology,

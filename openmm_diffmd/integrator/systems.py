@@ -63,9 +63,9 @@ def create_system(topology: app.Topology) -> openmm.System:
 
 def replicate(
     topology: app.Topology,
+    system: openmm.System,
     positions: unit.Quantity,
     num_replicas: int,
-    system: openmm.System | None = None,
 ) -> Replicas:
     """
     Copy a molecule, to be evolved in one batch.
@@ -74,12 +74,12 @@ def replicate(
     ----------
     topology : openmm.app.Topology
         The molecule.
+    system : openmm.System
+        Its masses, and nothing else: what `create_system` makes.
     positions : Quantity or ndarray, shape (n_atoms, 3), nm
         Its positions, the same for each copy.
     num_replicas : int
         Number of copies.
-    system : openmm.System, optional
-        Its masses; those of the elements unless given.
 
     Returns
     -------
@@ -96,20 +96,20 @@ def replicate(
     """
     if num_replicas < 1:
         raise ValueError(f"found {num_replicas} replicas, expected at least 1")
-    one = create_system(topology) if system is None else system
-    if one.getNumForces() or one.getNumConstraints():
+    if system.getNumForces() or system.getNumConstraints():
         raise ValueError(
-            f"found {one.getNumForces()} forces and {one.getNumConstraints()} "
-            "constraints in the System, expected masses only; use create_system"
+            f"found {system.getNumForces()} forces and {system.getNumConstraints()} "
+            "constraints in the System, expected masses only; use create_system, and "
+            "add forces to the System of the replicas"
         )
     if unit.is_quantity(positions):
         positions = positions.value_in_unit(unit.nanometer)
     coordinates = np.array(positions, np.float64)
     num_atoms = topology.getNumAtoms()
-    if coordinates.shape != (num_atoms, 3) or one.getNumParticles() != num_atoms:
+    if coordinates.shape != (num_atoms, 3) or system.getNumParticles() != num_atoms:
         raise ValueError(
             f"found {num_atoms} atoms in the topology, positions of shape "
-            f"{coordinates.shape} and {one.getNumParticles()} particles in the "
+            f"{coordinates.shape} and {system.getNumParticles()} particles in the "
             "System, expected the same number of each"
         )
     copies = app.Topology()
@@ -117,7 +117,7 @@ def replicate(
     for _ in range(num_replicas):
         _append(copies, topology)
         for particle in range(num_atoms):
-            copied_system.addParticle(one.getParticleMass(particle))
+            copied_system.addParticle(system.getParticleMass(particle))
     return Replicas(
         copies,
         copied_system,

@@ -10,7 +10,12 @@ import pytest
 from openmm import app, unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, DiffusionReporter, replicate
+from openmm_diffmd.integrator import (
+    DiffusionIntegrator,
+    DiffusionReporter,
+    create_system,
+    replicate,
+)
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 from openmm_diffmd.units import BOLTZMANN
 
@@ -24,7 +29,8 @@ def read_table(text: str, separator: str = ",") -> list[dict[str, str]]:
 
 
 def make_simulation(model: DiffusionModel, num_replicas: int = 1, seed: int = 5):
-    replicas = replicate(*model.example(), num_replicas)
+    topology, positions = model.example()
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )
@@ -148,7 +154,7 @@ def test_rescues_are_counted_and_name_the_refusal(tmp_path: Path):
     simulation = make_simulation(load_model(path))
     # Free flight will do: no force is asked for here.
     rescue = openmm.Context(
-        replicate(*load_model(path).example(), 1).system,
+        create_system(simulation.topology),
         openmm.VerletIntegrator(0.001),
         openmm.Platform.getPlatform("Reference"),
     )
@@ -253,7 +259,7 @@ def test_molecules_without_bonds_or_freedom_have_no_number(
 
 def test_compound_integrator_needs_the_name(harmonic: DiffusionModel):
     topology, positions = harmonic.example()
-    replicas = replicate(topology, positions, 1)
+    replicas = replicate(topology, create_system(topology), positions, 1)
     diffusion = DiffusionIntegrator(harmonic, topology)
     compound = openmm.CompoundIntegrator()
     compound.addIntegrator(diffusion)

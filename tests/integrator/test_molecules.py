@@ -48,7 +48,7 @@ def test_description_follows_the_model(metadata, example):
 
 def test_molecules_are_numbered_by_first_appearance(metadata, example):
     topology, positions = example
-    replicas = replicate(topology, positions, 3)
+    replicas = replicate(topology, create_system(topology), positions, 3)
     ids = np.array([9, 4, 7])[replicas.molecules]
     found = describe_molecules(replicas.topology, metadata, ids)
     assert found.molecules.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -57,7 +57,7 @@ def test_molecules_are_numbered_by_first_appearance(metadata, example):
 
 def test_replicas_are_copies_in_chains_of_their_own(example):
     topology, positions = example
-    replicas = replicate(topology, positions, 2)
+    replicas = replicate(topology, create_system(topology), positions, 2)
     assert replicas.topology.getNumChains() == 2
     assert replicas.topology.getNumAtoms() == 6
     bonds = [(b.atom1.index, b.atom2.index) for b in replicas.topology.bonds()]
@@ -72,13 +72,13 @@ def test_replicas_are_copies_in_chains_of_their_own(example):
 def test_replicas_that_do_not_fit_are_refused(example):
     topology, positions = example
     with pytest.raises(ValueError, match="found 0 replicas"):
-        replicate(topology, positions, 0)
+        replicate(topology, create_system(topology), positions, 0)
     with pytest.raises(ValueError, match=r"3 atoms .* shape \(2, 3\)"):
-        replicate(topology, positions[:2], 1)
+        replicate(topology, create_system(topology), positions[:2], 1)
     system = create_system(topology)
     system.addConstraint(0, 1, 0.1)
     with pytest.raises(ValueError, match="1 constraints in the System"):
-        replicate(topology, positions, 1, system)
+        replicate(topology, system, positions, 1)
 
 
 def test_atoms_without_an_element_are_refused(example):

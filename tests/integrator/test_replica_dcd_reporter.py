@@ -8,7 +8,12 @@ import pytest
 from openmm import app
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, ReplicaDCDReporter, replicate
+from openmm_diffmd.integrator import (
+    DiffusionIntegrator,
+    ReplicaDCDReporter,
+    create_system,
+    replicate,
+)
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
 
 HEADER, FRAME = 276, 3 * (9 * 4 + 8)
@@ -21,7 +26,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
 
 
 def make_simulation(model: DiffusionModel, num_replicas: int = 3):
-    replicas = replicate(*model.example(), num_replicas)
+    topology, positions = model.example()
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )

@@ -31,7 +31,7 @@ def _cuda() -> None:
 
 def run(model, platform, properties, force=None):
     topology, positions = model.example()
-    replicas = replicate(topology, positions, NUM_REPLICAS)
+    replicas = replicate(topology, create_system(topology), positions, NUM_REPLICAS)
     if force is not None:
         force(replicas.system)
     integrator = DiffusionIntegrator(

@@ -169,7 +169,7 @@ def test_impulses_on_the_exact_flow_are_a_matrix_power(flow):
 @pytest.mark.statistical
 def test_bias_in_a_bath_has_the_variance_of_its_splitting(flow):
     topology, positions = flow.example()
-    replicas = replicate(topology, positions, 64)
+    replicas = replicate(topology, create_system(topology), positions, 64)
     masses = describe_molecules(topology, flow.metadata).masses
     force = openmm.CustomExternalForce("0.5*k*(x^2+y^2+z^2)")
     force.addPerParticleParameter("k")

@@ -6,7 +6,7 @@ import pytest
 from openmm import app
 
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.testing import FaultyModel, read_frame, save_stub_model
 
 REASONS = {
@@ -72,7 +72,7 @@ def test_only_the_failing_molecule_is_redrawn(tmp_path):
     stub = FaultyModel("nan", min_displacement=1.0, friction=20.0)
     model = load_model(save_stub_model(tmp_path / "model.pt", stub))
     topology, positions = model.example()
-    replicas = replicate(topology, positions, 3)
+    replicas = replicate(topology, create_system(topology), positions, 3)
 
     def run(stretch):
         integrator = DiffusionIntegrator(

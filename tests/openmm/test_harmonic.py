@@ -6,7 +6,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.testing import HarmonicModel, read_frame
 from openmm_diffmd.units import BOLTZMANN
 
@@ -19,7 +19,7 @@ MAX_Z = 4.5
 
 def simulate_replicas(model, platform, path, **options):
     topology, positions = model.example()
-    replicas = replicate(topology, positions, NUM_REPLICAS)
+    replicas = replicate(topology, create_system(topology), positions, NUM_REPLICAS)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules, **options
     )

@@ -165,7 +165,7 @@ def test_a_step_that_is_looked_at_keeps_the_history(simulate, remembering):
 def test_lags_and_langevin_steps_in_turn_keep_the_ensemble(flow):
     # The stub's own force, for the other integrator: springs between all pairs.
     topology, positions = flow.example()
-    replicas = replicate(topology, positions, 32)
+    replicas = replicate(topology, create_system(topology), positions, 32)
     masses = describe_molecules(topology, flow.metadata).masses
     omega = HarmonicModel().angular_frequency
     force = openmm.HarmonicBondForce()

@@ -16,7 +16,8 @@ import openmm_diffmd as diffmd
 
 torch.set_num_threads(1)
 model = diffmd.load_model("ethanol")
-replicas = diffmd.replicate(*model.example(), 64)
+topology, positions = model.example()
+replicas = diffmd.replicate(topology, diffmd.create_system(topology), positions, 64)
 integrator = diffmd.DiffusionIntegrator(
     model, replicas.topology, molecules=replicas.molecules
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from openmm_diffmd.export.torchscript import load_model, save_model
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
@@ -34,7 +34,7 @@ def network(tmp_path_factory, flow):
 @pytest.mark.parametrize("conserve", [False, True])
 def test_network_takes_the_same_lags(network, conserve):
     topology, positions = network.example()
-    replicas = replicate(topology, positions, 2)
+    replicas = replicate(topology, create_system(topology), positions, 2)
     options = {"conserve_angular_momentum": conserve}
     integrator = DiffusionIntegrator(
         network, replicas.topology, molecules=replicas.molecules, **options

@@ -6,7 +6,7 @@ import pytest
 from openmm import app
 
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
@@ -127,10 +127,8 @@ def test_acceleration_history_equals_the_reference(remembering):
 
 @pytest.mark.parametrize("num_replicas", [3])
 def test_replica_equals_the_single_run_with_its_seed(simulate, flow, num_replicas):
-    from openmm_diffmd.integrator import replicate
-
     topology, positions = flow.example()
-    replicas = replicate(topology, positions, num_replicas)
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         flow, replicas.topology, molecules=replicas.molecules
     )

@@ -5,7 +5,7 @@ import openmm
 import pytest
 
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.testing import read_frame
 
 SEED = 20
@@ -24,7 +24,7 @@ def model():
 def run(model, num_replicas, seed, platform, molecules_per_batch=0):
     """Frames after 5 and 20 lags, each of shape (2, num_replicas, 9, 3)."""
     topology, positions = model.example()
-    replicas = replicate(topology, positions, num_replicas)
+    replicas = replicate(topology, create_system(topology), positions, num_replicas)
     integrator = DiffusionIntegrator(
         model,
         replicas.topology,

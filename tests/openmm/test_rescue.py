@@ -147,7 +147,7 @@ def test_only_the_failing_molecule_is_rescued(tmp_path):
     stub = FaultyModel("nan", below_level=2.0, min_displacement=1.0)
     model = load_model(save_stub_model(tmp_path / "model.pt", stub))
     topology, positions = model.example()
-    replicas = replicate(topology, positions, 3)
+    replicas = replicate(topology, create_system(topology), positions, 3)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules
     )

@@ -44,7 +44,7 @@ def assert_same_bits(found, expected):
 def test_a_new_process_goes_on_bit_for_bit(platform, tmp_path):
     model = load_model("ethanol")
     topology, positions = model.example()
-    replicas = replicate(topology, positions, 2)
+    replicas = replicate(topology, create_system(topology), positions, 2)
     tether = openmm.CustomExternalForce("10*x^2")
     tether.addParticle(0)
     replicas.system.addForce(tether)

@@ -9,7 +9,7 @@ import openmm
 import pytest
 from openmm import unit
 
-from openmm_diffmd.integrator import DiffusionIntegrator, replicate
+from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.testing import HarmonicModel
 from openmm_diffmd.units import BOLTZMANN
 
@@ -36,7 +36,7 @@ def histograms() -> ModuleType:
 def run(flow) -> tuple[np.ndarray, float, float]:
     """Distances, shape (replicas, lags), and the stiffness without and of the bias."""
     topology, positions = flow.example()
-    replicas = replicate(topology, positions, NUM_REPLICAS)
+    replicas = replicate(topology, create_system(topology), positions, NUM_REPLICAS)
     masses = [atom.element.mass.value_in_unit(unit.dalton) for atom in topology.atoms()]
     first, second = (masses[atom] for atom in ATOMS)
     # x_1 - x_2 is a mode of its own, of the reduced mass: all atoms are bound to the
