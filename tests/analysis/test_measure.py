@@ -120,6 +120,21 @@ def test_another_molecule_or_interval_is_refused(
         measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)
 
 
+def test_h_r_error_that_sampling_explains_is_undecided(row: Row, reference: Reference):
+    def verdict(error: float, expected: float | None) -> bool | None:
+        figures = dataclasses.replace(
+            row.figures, h_r_error=error, h_r_expected=expected
+        )
+        floor = dataclasses.replace(reference.figures, h_r_halves=0.02)
+        goals = judge(figures, floor)
+        return next(goal.passed for goal in goals if goal.name.startswith("h(r)"))
+
+    assert verdict(0.03, 0.01) is True
+    assert verdict(0.08, 0.01) is False
+    assert verdict(0.08, None) is False
+    assert verdict(0.08, 0.1) is None
+
+
 def test_temperature_that_its_error_does_not_decide_is_undecided(
     row: Row, reference: Reference
 ):
