@@ -108,7 +108,7 @@ sanitize: setup
 		-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
 		-DDIFFMD_ENABLE_CUDA=OFF -DDIFFMD_SANITIZE=address,undefined >/dev/null
 	@$(BIN)/cmake --build build/sanitize --target cpp_tests
-	@LSAN_OPTIONS=suppressions=$(CURDIR)/csrc/tests/leaks.supp:print_suppressions=0 $(BIN)/ctest \
+	@DIFFMD_CPU_KERNELS=avx2 LSAN_OPTIONS=suppressions=$(CURDIR)/csrc/tests/leaks.supp:print_suppressions=0 $(BIN)/ctest \
 		--test-dir build/sanitize --output-on-failure
 
 clean:
