@@ -62,8 +62,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             writer.write(0, ReferenceFrame(0.01 * (k + 1), x_k, v_k, x_k, 0.0))
     step, _ = HarmonicModel(FREQUENCY, lag_time=0.001).exact_transition()
     bursts = folder / "bursts.h5"
+    frictionless = said | {"friction_per_ps": 0.0}
     with ReferenceWriter(
-        bursts, topology, masses, said, N_BURSTS * BURST_FRAMES
+        bursts, topology, masses, frictionless, N_BURSTS * BURST_FRAMES
     ) as writer:
         for burst in range(N_BURSTS):
             z = np.stack([x[10 * burst], v[10 * burst]]).astype(np.float64)

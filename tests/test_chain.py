@@ -41,7 +41,8 @@ def test_reference_train_export_run_analyze(tmp_path):
     verb(
         *("run", "--model", "tiny.pt", "--output", "rollout/tiny", *QUIET),
         *("--replicas", "2", "--length_ps", "0.004", "--num_sampling_steps", "0"),
-        *("--frame_interval_fs", "2", "--temperature_K", "1", "--seed", "1"),
+        *("--frame_interval_fs", "2", "--start_temperature_K", "1"),
+        *("--friction_per_ps", "0", "--seed", "1"),
     )
     verb(
         *("analyze", "--rollouts+", "rollout/tiny.json", "--output", "analysis"),
