@@ -1,5 +1,5 @@
 """
-One model on the molecules of MD17: `md17_rollout.py` for each, and one table.
+The molecules of MD17, by one model or each by its own: `md17_rollout.py` and one table.
 
 References are those of ``make references``; a molecule whose reference is absent is
 left out, and the output says so. Each molecule's results are kept in a folder of its
@@ -7,6 +7,7 @@ own, and a molecule that has been run is not run again; results of another model
 other options are refused:
 
     python benchmarks/md17_molecules.py --length-ps 20
+    python benchmarks/md17_molecules.py --length-ps 20 --model '{molecule}'
 """
 
 import json
@@ -73,12 +74,13 @@ def md17_molecules(
     threads: int | None = None,
 ) -> None:
     """
-    Run a model on several molecules beside their references and print one table.
+    Run models of several molecules beside their references and print one table.
 
     Parameters
     ----------
     model : str
-        Name of a bundled model, or the path of a model file.
+        Name of a bundled model, or the path of a model file; ``{molecule}`` in it
+        stands for the name of each molecule.
     references : path-like
         Folder with ``MOLECULE_500K/thermostatted.h5``, by the temperature.
     molecules : sequence of str
@@ -121,8 +123,9 @@ def md17_molecules(
             f"found no reference of {list(molecules)} in {references}; make them: "
             "make references"
         )
+    models = {name: model.replace("{molecule}", name) for name in found}
+    hashes = {name: find_sha256(own) for name, own in models.items()}
     asked = {
-        "model": find_sha256(model),
         "replicas": replicas,
         "length_ps": length_ps,
         "temperature_K": temperature,
@@ -134,10 +137,10 @@ def md17_molecules(
     for name, reference in found.items():
         folder = output / name
         if (folder / "results.json").is_file():
-            check_kept(folder / "results.json", asked)
+            check_kept(folder / "results.json", {"model": hashes[name], **asked})
         else:
             md17_rollout(
-                model=model,
+                model=models[name],
                 reference=reference,
                 output=folder,
                 replicas=replicas,

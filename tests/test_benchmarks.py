@@ -213,8 +213,9 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
         molecules = importlib.import_module("md17_molecules")
+    (tmp_path / "ethanol.pt").write_bytes(stub.read_bytes())
     words = [
-        f"--model={stub}",
+        f"--model={tmp_path}/{{molecule}}.pt",
         f"--references={tmp_path / 'references'}",
         f"--output={tmp_path / 'out'}",
         "--molecules=[ethanol,aspirin]",
