@@ -1,11 +1,13 @@
 """Force providers for reference dynamics: an OpenMM System with one potential."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import openmm
+from ase.calculators.calculator import Calculator, FileIOCalculator
 from openmm import app, unit
 from openmmml import MLPotential
 
@@ -51,10 +53,10 @@ def create_reference_system(
     FileNotFoundError
         If the System XML does not exist.
     ValueError
-        If `potential` is none of these, tblite does not know an option, an odd number
-        of electrons has neither charge nor multiplicity given, or the System does not
-        fit: another number of particles, constraints, massless particles, a
-        thermostat or a barostat.
+        If `potential` is none of these, the calculator does not know an option, an
+        odd number of electrons has neither charge nor multiplicity given, or the
+        System does not fit: another number of particles, constraints, massless
+        particles, a thermostat or a barostat.
     """
     name = str(potential)
     if name.endswith(".xml"):
@@ -66,8 +68,11 @@ def create_reference_system(
         return _load_system(Path(name), topology)
     if name in TBLITE_METHODS:
         _check_electrons(topology, name, options or {})
+        _check_options("tblite.ase.TBLite", options or {}, without={"method"})
         options = {"method": name, "verbosity": 0, **(options or {})}
         name = "tblite.ase.TBLite"
+    elif options:
+        _check_options(name, options)
     return MLPotential("ase").createSystem(
         topology, removeCMMotion=False, calculator=_calculator(name, options or {})
     )
@@ -78,7 +83,13 @@ def _check_electrons(
 ) -> None:
     """Refuse an ion or a radical that would pass for a neutral closed shell."""
     electrons = sum(atom.element.atomic_number for atom in topology.atoms())
-    electrons -= round(float(options.get("charge") or 0.0))
+    charge = options.get("charge") or 0
+    if not isinstance(charge, int | float):
+        raise ValueError(
+            f"found charge {charge!r} for {method}, expected a number, such as "
+            "{charge: 1}"
+        )
+    electrons -= round(charge)
     if electrons % 2 and not options.get("multiplicity"):
         raise ValueError(
             f"found {electrons} electrons for {method} with options {dict(options)}, "
@@ -87,17 +98,57 @@ def _check_electrons(
         )
 
 
-def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:
+def _check_options(
+    import_path: str, options: Mapping[str, Any], without: Collection[str] = ()
+) -> None:
+    """Refuse options that the calculator would keep and never read."""
+    calculator = _load(import_path, options)
+    if not isinstance(calculator, type) or not issubclass(calculator, Calculator):
+        return
+    # A FileIOCalculator writes whatever it is given into its program's input.
+    if issubclass(calculator, FileIOCalculator) or not calculator.default_parameters:
+        return
+    own = [parent for parent in calculator.__mro__ if parent not in Calculator.__mro__]
+    known = {
+        name
+        for parent in own
+        if "__init__" in vars(parent)
+        for name, parameter in signature(vars(parent)["__init__"]).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    } | set(calculator.default_parameters)
+    known -= {"self", "atoms", *without}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(
+            f"found options {unknown} for {calculator.__name__}, expected some of "
+            f"{sorted(known)}"
+        )
+
+
+def _load(import_path: str, options: Mapping[str, Any]) -> Any:
     module_name, _, class_name = import_path.rpartition(".")
     try:
-        return getattr(import_module(module_name), class_name)(**options)
+        return getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _no_calculator(import_path, options, error) from error
+
+
+def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return _load(import_path, options)(**options)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"found potential {import_path!r} with options {dict(options)}, which "
-            f"gives {type(error).__name__}: {error}; expected one of "
-            f"{TBLITE_METHODS}, the import path of an ASE calculator with its "
-            "keyword arguments, or the path of a System XML"
-        ) from error
+        raise _no_calculator(import_path, options, error) from error
+
+
+def _no_calculator(
+    import_path: str, options: Mapping[str, Any], error: Exception
+) -> ValueError:
+    return ValueError(
+        f"found potential {import_path!r} with options {dict(options)}, which "
+        f"gives {type(error).__name__}: {error}; expected one of "
+        f"{TBLITE_METHODS}, the import path of an ASE calculator with its "
+        "keyword arguments, or the path of a System XML"
+    )
 
 
 def _load_system(path: Path, topology: app.Topology) -> openmm.System:

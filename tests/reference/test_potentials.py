@@ -111,6 +111,44 @@ def test_what_is_no_calculator_is_refused(path, options, reason):
         create_reference_system(TOPOLOGY, path, options)
 
 
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        (
+            "GFN2-xTB",
+            {"maxiter": 5, "accuracy": 0.1},
+            r"options \['maxiter'\] for TBLite, .*'max_iterations'",
+        ),
+        # It would contradict the name that the file keeps.
+        ("GFN2-xTB", {"method": "GFN1-xTB"}, r"options \['method'\] for TBLite"),
+        (
+            "ase.calculators.lj.LennardJones",
+            {"sigm": 1.5},
+            r"options \['sigm'\] for LennardJones, expected some of .*'sigma'",
+        ),
+    ],
+)
+def test_options_that_a_calculator_would_ignore_are_refused(path, options, message):
+    if path == "GFN2-xTB":
+        pytest.importorskip("tblite")
+    with pytest.raises(ValueError, match=message):
+        create_reference_system(TOPOLOGY, path, options)
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("ase.calculators.morse.MorsePotential", {"epsilon": 2.0, "rho0": 3.0}),
+        # Named in its __init__ and in no table.
+        ("ase.calculators.emt.EMT", {"asap_cutoff": True}),
+        # Whatever it is given goes into its program's input.
+        ("ase.calculators.gaussian.Gaussian", {"anything": 1}),
+    ],
+)
+def test_options_that_a_calculator_reads_are_taken(path, options):
+    assert create_reference_system(TOPOLOGY, path, options).getNumForces() == 1
+
+
 def test_odd_electrons_need_a_charge_or_a_multiplicity(tmp_path):
     path = tmp_path / "ammonium.xyz"
     path.write_text("5\n\nN 0 0 0\nH 6 6 6\nH -6 -6 6\nH 6 -6 -6\nH -6 6 -6\n")
