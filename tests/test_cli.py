@@ -122,7 +122,7 @@ def test_failing_force_exits_with_1(tmp_path, capsys):
         potential_options={"max_iterations": 2},
     )
     assert cli.main(["reference", "--config", config]) == 1
-    assert "SCF not converged in 2 cycles; use a" in capsys.readouterr().err
+    assert "SCF not converged in 2 cycles; use other options" in capsys.readouterr().err
 
 
 def merged(values, changes):

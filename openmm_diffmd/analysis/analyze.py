@@ -17,6 +17,7 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
+from openmm_diffmd.outputs import check_output_folder, make_folder
 
 
 def analyze(
@@ -52,6 +53,8 @@ def analyze(
     ------
     FileNotFoundError
         If a file is missing.
+    OSError
+        If `output` is a file, or cannot be made or written in.
     ValueError
         If the molecule, the temperature or the frames do not fit the reference, or a
         time is out of range.
@@ -64,6 +67,7 @@ def analyze(
     rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")
+    check_output_folder(output)
     loaded = [load_rollout(path) for path in rollouts]
     temperatures = sorted({sidecar.temperature_K for _, sidecar in loaded})
     if len(temperatures) > 1:
@@ -89,8 +93,7 @@ def analyze(
         verdicts[row.name] = judge(
             row.figures, prepared.figures, sidecar.resamples / lags, sidecar.error
         )
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(output)
     title = f"{loaded[0][1].model_name}, {temperatures[0]:g} K"
     text = "\n\n".join(
         [

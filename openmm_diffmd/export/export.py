@@ -19,6 +19,7 @@ from openmm_diffmd.export.torchscript import (
     save_model,
 )
 from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.outputs import check_output_file, make_folder
 from openmm_diffmd.training.description import read_checkpoint
 
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
@@ -78,6 +79,8 @@ def export_model(
     ------
     FileNotFoundError
         If the folder holds no checkpoint.
+    OSError
+        If `output` is a folder, or its folder cannot be made or written in.
     ValueError
         If the checkpoint is damaged, or the data are not those of the training.
     """
@@ -86,6 +89,7 @@ def export_model(
         raise FileNotFoundError(
             f"found no {checkpoint}, expected a training; run openmm-diffmd train first"
         )
+    check_output_file(output)
     description = json.loads((Path(training) / "training.json").read_text())
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
@@ -137,7 +141,7 @@ def export_model(
         },
         acceptance={"one_lag": figures},
     )
-    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(output).parent)
     return save_model(model, metadata, Path(output))
 
 

@@ -17,6 +17,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
 from openmm_diffmd.integrator.systems import create_system, replicate
+from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -279,6 +280,8 @@ def run(
         If there is a run called `output` and `overwrite` is off.
     FileNotFoundError
         If there is no such model or molecule.
+    OSError
+        If the folder of `output` is a file, or cannot be made or written in.
     ValueError
         If a number is out of range or does not fit the model.
     OpenMMException
@@ -298,6 +301,7 @@ def run(
         raise FileExistsError(
             f"found a run in {sidecar}; choose another output, or set overwrite"
         )
+    check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
     if molecule is None:
@@ -305,7 +309,7 @@ def run(
         one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
     else:
         topology, one = load_molecule(molecule)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     return roll_out(
         loaded,
         topology,

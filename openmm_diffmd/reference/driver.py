@@ -8,7 +8,12 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_diffmd.reference.dynamics import VelocityBath, baoab_integrator
+from openmm_diffmd.outputs import check_output_folder, make_folder
+from openmm_diffmd.reference.dynamics import (
+    DynamicsError,
+    VelocityBath,
+    baoab_integrator,
+)
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.reference.provenance import describe_run
@@ -102,6 +107,8 @@ def make_reference(
         If the molecule or the potential is a file that does not exist.
     FileExistsError
         If one of the files exists.
+    OSError
+        If `output` is a file, or cannot be made or written in.
     DynamicsError
         If the force fails or the molecule explodes; what was written is kept.
     """
@@ -128,6 +135,7 @@ def make_reference(
             raise FileExistsError(
                 f"{path} exists; expected a new file: choose another folder"
             )
+    check_output_folder(output)
     topology, positions = load_molecule(molecule)
     system = create_reference_system(topology, potential, potential_options)
     masses = _masses(system)
@@ -139,12 +147,12 @@ def make_reference(
         "seed": seed,
         "platform": platform,
     }
-    output.mkdir(parents=True, exist_ok=True)
-
     context = _context(
         system, temperature_K, friction_per_ps, step_size_fs, seed, platform
     )
     context.setPositions(positions)
+    _check_first_force(context, potential, potential_options)
+    make_folder(output)
     context.setVelocitiesToTemperature(temperature_K * unit.kelvin, seed)
     equilibrate(context, equilibration_ps, step_size_fs, progress)
     run_recorded = described | {
@@ -204,6 +212,21 @@ def _context(
     return openmm.Context(
         system, integrator, openmm.Platform.getPlatformByName(platform)
     )
+
+
+def _check_first_force(
+    context: openmm.Context, potential: str, options: dict[str, Any] | None
+) -> None:
+    """Find out before a file is made whether there is a force at all."""
+    try:
+        context.getState(forces=True)
+    except openmm.OpenMMException as error:
+        lines = str(error).strip().splitlines()
+        raise DynamicsError(
+            f"found no force at the first positions with potential {potential!r} and "
+            f"options {options or {}}: {lines[-1] if lines else 'the force failed'}; "
+            "use other options of the calculator, or a geometry nearer to a minimum"
+        ) from error
 
 
 def _masses(system: openmm.System) -> np.ndarray:

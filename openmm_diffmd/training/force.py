@@ -16,6 +16,7 @@ from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.models.energy import EnergyModel, save_force
+from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit, make_optimizer
 from openmm_diffmd.units import ANGSTROM, EV
@@ -203,6 +204,8 @@ def train_force(
     ------
     FileExistsError
         If `output` holds a training and `resume` is off.
+    OSError
+        If `output` is a file, or cannot be made or written in.
     ValueError
         If data do not fit.
     """
@@ -211,6 +214,7 @@ def train_force(
         raise FileExistsError(
             f"found a training in {output}; set resume, or choose another folder"
         )
+    check_output_folder(output)
     if num_threads:
         torch.set_num_threads(num_threads)
     lightning.seed_everything(seed, verbose=False)
@@ -224,7 +228,7 @@ def train_force(
         energy_weight,
     )
     calibrate(module.model, frames)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
 
     def spread(part: str) -> list[LabelledBatch]:
         return [

@@ -15,6 +15,7 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -89,6 +90,8 @@ def train(
     FileNotFoundError
         If `resume` is on and there is no checkpoint, or there is nothing at
         `initialize_from`.
+    OSError
+        If `output` is a file, or cannot be made or written in.
     ValueError
         If data and options do not fit each other or, on resuming, the training.
 
@@ -106,6 +109,7 @@ def train(
         )
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"found no {checkpoint} to resume from")
+    check_output_folder(output)
     if not data:
         raise ValueError("found no data, expected reference files: give --data")
     config = TrainConfig(model, pairs, optimizer)
@@ -133,7 +137,7 @@ def train(
     if resume:
         first_step = read_checkpoint(checkpoint)["global_step"]
         description["history"] = _history(output, description, first_step)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step

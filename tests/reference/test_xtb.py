@@ -56,7 +56,9 @@ def test_provenance_names_the_method(ethanol):
 
 
 def test_self_consistent_field_that_fails_is_told(tmp_path):
-    with pytest.raises(DynamicsError, match=r"SCF not converged in 3 cycles; use a"):
+    with pytest.raises(
+        DynamicsError, match=r"SCF not converged in 3 cycles; use other options"
+    ):
         make_reference(
             output=tmp_path, potential_options={"max_iterations": 3}, **SHORT
         )

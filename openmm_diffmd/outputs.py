@@ -1,0 +1,105 @@
+"""Folders and files that results go to: refused before the work, not after it."""
+
+import os
+from pathlib import Path
+
+
+def check_output_folder(folder: str | os.PathLike[str]) -> None:
+    """
+    Refuse a folder that could not be written in, without making it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where results are to go; need not exist.
+
+    Raises
+    ------
+    NotADirectoryError
+        If it, or what it would lie in, is a file.
+    PermissionError
+        If it, or the nearest folder above it that exists, cannot be written in.
+    OSError
+        If it could not be made for another reason, such as the length of its name.
+    """
+    path = Path(folder)
+    try:
+        nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
+    except OSError as error:
+        raise _cannot_make(path, error) from error
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"found the file {nearest}, expected a folder, to write {path} there: "
+            "choose another output"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"found the folder {nearest} without permission to write in it, expected "
+            f"one that {path} can be written in: choose another output"
+        )
+
+
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """
+    Make a folder for results, with those above it, unless it is there.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made or written in.
+    """
+    check_output_folder(folder)
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # What no permission tells: a read-only disk, say.
+        raise _cannot_make(path, error) from error
+    return path
+
+
+def _cannot_make(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"found no way to make the folder {path} ({error.strerror}), expected one "
+        "that can be written in: choose another output"
+    )
+
+
+def check_output_file(file: str | os.PathLike[str]) -> None:
+    """
+    Refuse a file that could not be written, without making it or its folder.
+
+    Parameters
+    ----------
+    file : path-like
+        Where a result is to go; it, and folders above it, need not exist.
+
+    Raises
+    ------
+    IsADirectoryError
+        If it is a folder.
+    OSError
+        If its folder cannot be made or written in.
+    """
+    path = Path(file)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"found the folder {path}, expected the name of a file to write: add one "
+            "to it"
+        )
+    check_output_folder(path.parent)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(
+            f"found the file {path} without permission to write it, expected one that "
+            "can be replaced: choose another output"
+        )
