@@ -33,10 +33,17 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     ------
     FileNotFoundError
         If there is neither.
+    IsADirectoryError
+        If it is a folder.
     """
     path = PRETRAINED / f"{name_or_path}.pt"
     if not path.is_file():
         path = Path(name_or_path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"found the folder {path} as the model, expected a file or a bundled name: "
+            "of a training openmm-diffmd export makes one"
+        )
     if not path.is_file():
         bundled = sorted(entry.stem for entry in PRETRAINED.glob("*.pt"))
         raise FileNotFoundError(

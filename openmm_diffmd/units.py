@@ -37,10 +37,15 @@ def to_float(value: Any, in_unit: Any) -> float:
     Raises
     ------
     TypeError
-        If the Quantity's dimension is not that of `in_unit`.
+        If the Quantity's dimension is not that of `in_unit`, or it is a text.
     """
     # Recognised by its method: `openmm` is imported by those who run it only.
     if not hasattr(value, "value_in_unit"):
+        if isinstance(value, str):
+            raise TypeError(
+                f"found the text {value!r}, expected a number in {in_unit} or a "
+                "Quantity, such as 500*openmm.unit.kelvin"
+            )
         return float(value)
     if not value.unit.is_compatible(in_unit):
         raise TypeError(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from openmm_diffmd.data.trajectory import Trajectory
@@ -201,8 +202,8 @@ class LaggedPairs:
         unknown = sorted(set(trajectory.atomic_numbers.tolist()) - set(elements))
         if unknown:
             raise ValueError(
-                f"found elements with atomic numbers {unknown}, expected only "
-                f"{list(elements)}"
+                f"found elements {', '.join(chemical_symbols[z] for z in unknown)}, "
+                f"expected only {', '.join(chemical_symbols[z] for z in elements)}"
             )
         order = [list(elements).index(number) for number in trajectory.atomic_numbers]
         self._species[index, : len(order)] = torch.tensor(order)

@@ -25,11 +25,18 @@ def load_checkpoint(
 
     Raises
     ------
+    TypeError
+        If `context` is something else.
     ValueError
         If the head is not what this Context would write.
     openmm.OpenMMException
         If the rest is damaged, or of another integrator.
     """
+    if not isinstance(context, Context):
+        raise TypeError(
+            f"found a {type(context).__name__}, expected a Context: of a Simulation "
+            "give simulation.context"
+        )
     if isinstance(checkpoint, bytes):
         content = checkpoint
     else:

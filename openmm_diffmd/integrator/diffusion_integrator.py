@@ -129,6 +129,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         """
         Read an integrator that `openmm.XmlSerializer` wrote.
 
+        ``XmlSerializer.deserialize`` gives an `openmm.Integrator` that runs alike, but
+        without the methods of this class.
+
         Parameters
         ----------
         xml : str
@@ -162,6 +165,24 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         super().setTemperature(temp)
         self._warn_if_hot(to_float(temp, unit.kelvin))
 
+    def setFriction(self, coeff: Any) -> None:
+        """
+        Set the friction of the heat bath.
+
+        Parameters
+        ----------
+        coeff : Quantity or float
+            Friction, 1/ps; 0 is no heat bath.
+
+        Raises
+        ------
+        TypeError
+            If it has another unit.
+        openmm.OpenMMException
+            If it is negative, or the model has learned its heat bath.
+        """
+        super().setFriction(to_float(coeff, unit.picosecond**-1))
+
     def setRescueContext(self, context: Context | None) -> None:
         """
         Set a Context that runs the lags which cannot be drawn.
@@ -181,9 +202,16 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
 
         Raises
         ------
+        TypeError
+            If it is no Context.
         openmm.OpenMMException
             If masses, step size, constraints or integrator do not fit.
         """
+        if context is not None and not isinstance(context, Context):
+            raise TypeError(
+                f"found a {type(context).__name__} for the rescue, expected a Context: "
+                "of a Simulation give simulation.context"
+            )
         # Twice: the C++ class takes a bare pointer, and what keeps it alive.
         self.shareRescueContext(context, context)
 

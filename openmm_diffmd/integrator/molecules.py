@@ -48,6 +48,28 @@ class MoleculeSet:
         return len(self.kinetic_energy_quantiles)
 
 
+def check_topology(topology: app.Topology) -> None:
+    """
+    Refuse what is given in place of a topology.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The topology.
+
+    Raises
+    ------
+    TypeError
+        If it is something else: positions, say, or a Modeller.
+    """
+    if not isinstance(topology, app.Topology):
+        raise TypeError(
+            f"found a {type(topology).__name__} as the topology, expected an "
+            "openmm.app.Topology: of a PDBFile, Modeller or Simulation give its "
+            ".topology; model.example() gives topology, positions"
+        )
+
+
 def describe_molecules(
     topology: app.Topology,
     metadata: ModelMetadata,
@@ -75,8 +97,10 @@ def describe_molecules(
     ------
     ValueError
         If the model does not know an element or a bond, the number of ids is not the
-        number of atoms, or a bond joins two molecules.
+        number of atoms, a bond joins two molecules, or there are no ids for several
+        chains of the same atoms.
     """
+    check_topology(topology)
     atoms = list(topology.atoms())
     if not atoms:
         raise ValueError("found a topology without atoms, expected at least one")
@@ -94,6 +118,8 @@ def describe_molecules(
             f"found molecule ids of shape {ids.shape}, expected ({len(atoms)},): "
             "one for each atom of the topology"
         )
+    if molecules is None:
+        _check_one_molecule(topology)
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     indices = order[inverse].astype(np.int64)
@@ -120,3 +146,14 @@ def describe_molecules(
         bond_ranges=np.array(ranges, np.float64).reshape(-1, 2),
         kinetic_energy_quantiles=np.array([quantile[size] for size in sizes]),
     )
+
+
+def _check_one_molecule(topology: app.Topology) -> None:
+    """Refuse replicas that would pass for one molecule, atoms on top of each other."""
+    chains = [[atom.element for atom in chain.atoms()] for chain in topology.chains()]
+    if len(chains) > 1 and all(chain == chains[0] for chain in chains):
+        raise ValueError(
+            f"found {len(chains)} chains of the same atoms without molecule ids, "
+            "expected an id for each atom: give molecules=replicas.molecules of "
+            "replicate, or the same id to all that are one molecule"
+        )

@@ -19,15 +19,16 @@ class PeriodicReporter:
     Raises
     ------
     ValueError
-        If the interval is less than 1.
+        If the interval is no whole number, or less than 1.
     """
 
     def __init__(self, reportInterval: int, *include: str) -> None:
-        if reportInterval < 1:
+        if reportInterval % 1 or reportInterval < 1:
             raise ValueError(
-                f"found a report interval of {reportInterval}, expected 1 or more"
+                f"found a report interval of {reportInterval}, expected a whole number "
+                "of steps, 1 or more"
             )
-        self._interval = reportInterval
+        self._interval = int(reportInterval)
         self._include = list(include)
 
     def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:

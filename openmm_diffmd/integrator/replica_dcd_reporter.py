@@ -37,7 +37,8 @@ class ReplicaDCDReporter(PeriodicReporter):
     Raises
     ------
     ValueError
-        If the interval is less than 1, or the pattern gives two replicas one file.
+        If the interval is less than 1, molecule ids are no whole numbers, or the
+        pattern gives two replicas one file or has other names in it.
     FileNotFoundError
         If a folder is missing, or a file to continue.
     """
@@ -51,13 +52,25 @@ class ReplicaDCDReporter(PeriodicReporter):
     ) -> None:
         super().__init__(reportInterval, "positions")
         ids = np.asarray(molecules)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"found a {type(molecules).__name__} as the molecules, expected a "
+                "whole number for each atom: Replicas.molecules"
+            )
         unique, first = np.unique(ids, return_index=True)
         self._atoms = [np.flatnonzero(ids == m) for m in unique[np.argsort(first)]]
         count = len(self._atoms)
-        self.paths = [Path(os.fspath(pattern).format(replica=r)) for r in range(count)]
+        name = os.fspath(pattern)
+        try:
+            self.paths = [Path(name.format(replica=r)) for r in range(count)]
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"found {name!r}, expected {{replica}} where the number of the replica "
+                "stands, and no other braces"
+            ) from error
         if len(set(self.paths)) < count:
             raise ValueError(
-                f"found {os.fspath(pattern)!r}, which names one file for several of "
+                f"found {name!r}, which names one file for several of "
                 f"{count} replicas, expected {{replica}} in it"
             )
         for path in self.paths:

@@ -1,5 +1,6 @@
 """Run a model in OpenMM and write a trajectory: the verb ``run``."""
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -363,6 +364,8 @@ def _given(value: Any, default: float) -> float:
 
 
 def _whole(name: str, length: float, interval: float) -> int:
+    if not math.isfinite(length):
+        raise ValueError(f"found {name} of {length:g} fs, expected a finite number")
     count = round(length / interval)
     if count < 1 or abs(count * interval - length) > 1e-6 * length:
         raise ValueError(

@@ -142,8 +142,11 @@ def score_force(
     Raises
     ------
     ValueError
-        If the model does not know an element or bond, shapes do not fit, the noise
-        level is not one that it samples at, or the file is of another kind.
+        If the model does not know an element or bond, shapes do not fit, a number is
+        not finite, the temperature is not above 0, the noise level is not one that it
+        samples at, or the file is of another kind.
+    TypeError
+        If positions or velocities have another unit.
     """
     module = score_module(
         model, topology, positions, velocities, noise_level, temperature
@@ -203,6 +206,11 @@ def score_module(
         model = load_model(model)
     metadata = model.metadata
     described = describe_molecules(topology, metadata)
+    kelvin = metadata.temperature_K
+    if temperature is not None:
+        kelvin = to_float(temperature, unit.kelvin)
+    if not 0 < kelvin < np.inf:
+        raise ValueError(f"found temperature {kelvin:g} K, expected more than 0")
     low, high = metadata.noise["sigma_min"], metadata.noise["sigma_max"]
     sigma = low if noise_level is None else float(noise_level)
     if not low <= sigma <= high:
@@ -232,9 +240,6 @@ def score_module(
             f"found no {', '.join(missing)} in what model {metadata.name!r} makes of a "
             "frame, expected a model that openmm_diffmd exported; export it again"
         )
-    kelvin = metadata.temperature_K
-    if temperature is not None:
-        kelvin = to_float(temperature, unit.kelvin)
     return ScoreModule(model.module, condition, sigma, float(BOLTZMANN * kelvin))
 
 
@@ -244,6 +249,10 @@ def _batch(values: Array) -> Tensor:
 
 def _array(values: Any, wanted: Any, what: str, shape: tuple[int, int]) -> Array:
     if unit.is_quantity(values):
+        if not values.unit.is_compatible(wanted):
+            raise TypeError(
+                f"found {what} in {values.unit}, expected {wanted} or compatible units"
+            )
         values = values.value_in_unit(wanted)
     array = np.array(values, np.float64)
     if array.shape != shape:
@@ -251,4 +260,6 @@ def _array(values: Any, wanted: Any, what: str, shape: tuple[int, int]) -> Array
             f"found {what} of shape {array.shape}, expected {shape}: one row for each "
             "atom of the topology"
         )
+    if not np.isfinite(array).all():
+        raise ValueError(f"found {what} that are not finite, expected numbers")
     return array

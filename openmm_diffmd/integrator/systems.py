@@ -1,11 +1,14 @@
 """Systems to run the integrator on: masses only, one molecule or many replicas."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
+
+from openmm_diffmd.integrator.molecules import check_topology
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def create_system(topology: app.Topology) -> openmm.System:
     ValueError
         If an atom has no element.
     """
+    check_topology(topology)
     system = openmm.System()
     for atom in topology.atoms():
         if atom.element is None:
@@ -94,6 +98,13 @@ def replicate(
         If there is no copy to make, the System holds forces or constraints, or numbers
         of particles differ.
     """
+    check_topology(topology)
+    if not isinstance(system, openmm.System) or not isinstance(num_replicas, Integral):
+        raise TypeError(
+            f"found a {type(system).__name__} as the System and a "
+            f"{type(num_replicas).__name__} as the number of replicas, expected "
+            "replicate(topology, system, positions, num_replicas)"
+        )
     if num_replicas < 1:
         raise ValueError(f"found {num_replicas} replicas, expected at least 1")
     if system.getNumForces() or system.getNumConstraints():

@@ -253,6 +253,11 @@ def _not_negative(name: str, value: float) -> None:
 
 
 def _whole(name: str, length: float, interval: float) -> int:
+    if not math.isfinite(length) or not math.isfinite(interval):
+        raise ValueError(
+            f"found {name} of {length:g} fs and steps of {interval:g} fs, expected "
+            "finite numbers"
+        )
     count = round(length / interval) if interval > 0 else 0
     if count < 1 or not math.isclose(count * interval, length, rel_tol=1e-6):
         raise ValueError(

@@ -278,7 +278,7 @@ def test_compound_integrator_needs_the_name(harmonic: DiffusionModel):
 
 
 def test_what_cannot_be_written_is_refused(harmonic: DiffusionModel, tmp_path: Path):
-    with pytest.raises(ValueError, match="interval of 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="interval of 0, expected a whole"):
         DiffusionReporter(tmp_path / "run.csv", 0)
     with pytest.raises(FileNotFoundError):
         DiffusionReporter(tmp_path / "run.csv", 1, append=True)

@@ -182,7 +182,7 @@ def test_what_cannot_be_continued_is_refused(model, tmp_path: Path):
 
 
 def test_what_cannot_be_written_is_refused(model, tmp_path: Path):
-    with pytest.raises(ValueError, match="interval of 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="interval of 0, expected a whole"):
         ReplicaDCDReporter(tmp_path / "{replica}.dcd", 0, [0, 1])
     with pytest.raises(ValueError, match=r"names one file for several of 2 replicas"):
         ReplicaDCDReporter(tmp_path / "all.dcd", 1, [0, 1])
