@@ -1,6 +1,6 @@
 """The table of the ablations: cells of one row averaged over their seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,8 @@ def make_table(
     -------
     str
         A table. ``+-`` is the standard deviation over seeds where there are several,
-        else what one run knows of its own error.
+        else what one run knows of its own error. What is of fewer runs than seeds, as
+        the guards ended the others, says so; in brackets where they ended all.
     """
     rows: dict[tuple[str, ...], list[Result]] = {}
     for result in results.values():
@@ -75,31 +76,39 @@ def _line(
         name,
         sampler,
         steps,
-        _several([cell.get("lag_time_fs") for cell in cells], "{:g}", spread=False),
+        _mean([cell.get("lag_time_fs") for cell in cells], "{:g}"),
         friction,
-        str(len(cells)),
+        _seeds(cells),
         "{n_replicas} x {length_ps:g}".format(**cells[0]),
         _sum_of(cells, "n_broken", "n_replicas"),
         _ended(cells),
-        _several([cell.get("redrawn") for cell in cells], "{:.1e}", spread=False),
-        _several([cell.get("h_r_error") for cell in cells], "{:.3f}"),
-        _several([cell.get("h_r_by_sampling") for cell in cells], "{:.3f}", False),
+        _mean([cell.get("redrawn") for cell in cells], "{:.1e}"),
+        _of_whole_runs(cells, "h_r_error", "{:.3f}"),
+        _of_whole_runs(cells, "h_r_by_sampling", "{:.3f}", spread=False),
         *(_temperature(cells, symbol) for symbol in symbols),
         _several([cell.get("one_lag_error") for cell in cells], "{:.4f}"),
         _drift(cells),
-        _several([cell.get("cpu_ms_per_lag") for cell in cells], "{:.1f}", False),
-        _several([cell.get("cpu_ns_per_day") for cell in cells], "{:.0f}", False),
+        _mean([cell.get("cpu_ms_per_lag") for cell in cells], "{:.1f}"),
+        _mean([cell.get("cpu_ns_per_day") for cell in cells], "{:.0f}"),
     ]
 
 
-def _several(values: Sequence[Any], form: str, spread: bool = True) -> str:
+def _mean(values: Sequence[Any], form: str) -> str:
     known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    mean = form.format(np.mean(known))
-    if len(known) < 2 or not spread:
-        return mean
-    return f"{mean} +- {form.format(np.std(known, ddof=1))}"
+    return form.format(np.mean(known)) if known else "-"
+
+
+def _several(values: Sequence[Any], form: str) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return _mean(known, form)
+    return f"{_mean(known, form)} +- {form.format(np.std(known, ddof=1))}"
+
+
+def _seeds(cells: Sequence[Result]) -> str:
+    # A cell is kept when its training is over; the bundled model has none here.
+    trained = {cell["seed"] for cell in cells if cell.get("training")}
+    return str(len(trained)) if trained else "-"
 
 
 def _sum_of(cells: Sequence[Result], part: str, whole: str) -> str:
@@ -113,19 +122,53 @@ def _ended(cells: Sequence[Result]) -> str:
     return ", ".join(f"{time:.2g}" for time in early) or "-"
 
 
+def _of_whole_runs(
+    cells: Sequence[Result],
+    key: str,
+    form: str,
+    *,
+    spread: bool = True,
+    pick: Callable[[Any], Any] = lambda found: found,
+    own_error: Callable[[Any], Any] | None = None,
+) -> str:
+    """
+    Average what a run's length decides over the runs that the guards did not end.
+
+    A run that ended early is short, and what it would have met is not in its figures:
+    it counts only where there is no other, and in brackets.
+    """
+    ran = [cell for cell in cells if cell.get(key) is not None]
+    whole = [cell for cell in ran if not cell.get("error")]
+    used = [cell[key] for cell in whole or ran]
+    values = [pick(found) for found in used]
+    text = _several(values, form) if spread else _mean(values, form)
+    if len(used) == 1 and own_error is not None:
+        text += f" +- {form.format(own_error(used[0])).lstrip('+')}"
+    if ran and not whole:
+        return f"[{text}]"
+    missing = len(whole) < len(cells)
+    return f"{text} ({len(whole)} of {len(cells)})" if ran and missing else text
+
+
 def _temperature(cells: Sequence[Result], symbol: str) -> str:
     found = [
-        cell["temperatures"][symbol]
+        dict(cell) | {symbol: cell.get("temperatures", {}).get(symbol)}
         for cell in cells
-        if symbol in cell.get("temperatures", {})
     ]
-    if len(found) == 1:
-        return "{:.0f} +- {:.0f}".format(*found[0])
-    return _several([value for value, _ in found], "{:.0f}")
+    return _of_whole_runs(
+        found,
+        symbol,
+        "{:.0f}",
+        pick=lambda value: value[0],
+        own_error=lambda value: value[1],
+    )
 
 
 def _drift(cells: Sequence[Result]) -> str:
-    found = [cell["energy_drift"] for cell in cells if cell.get("energy_drift")]
-    if len(found) == 1:
-        return "{value:+.3f} +- {error:.3f}".format(**found[0])
-    return _several([drift["value"] for drift in found], "{:+.3f}")
+    return _of_whole_runs(
+        cells,
+        "energy_drift",
+        "{:+.3f}",
+        pick=lambda drift: drift["value"],
+        own_error=lambda drift: drift["error"],
+    )

@@ -25,6 +25,7 @@ from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.training.description import DESCRIPTION_FILE
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -113,6 +114,11 @@ def train_variant(
         Folder of this one.
     summary : dict
         Parameters, and CPU seconds since the last resumption.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a finished training of another budget.
     """
     name = re.sub(r"\W+", "_", variant.name)
     output = Path(folder) / f"{name}_{seed}"
@@ -140,6 +146,16 @@ def train_variant(
         sizes = [w.numel() for k, w in weights.items() if k.startswith("model.")]
         summary = {"parameters": sum(sizes), "cpu_s": time.process_time() - begin}
         done.write_text(json.dumps(summary) + "\n")
+    made = json.loads((output / DESCRIPTION_FILE).read_text())["config"]["optimizer"]
+    for name, asked in (
+        ("num_steps", budget.num_steps),
+        ("batch_size", budget.batch_size),
+    ):
+        if made[name] != asked:
+            raise ValueError(
+                f"found a training of {name} {made[name]} in {output}, expected "
+                f"{asked}: choose another --output, or remove that folder"
+            )
     found: dict[str, Any] = json.loads(done.read_text())
     return output, found
 

@@ -1,5 +1,6 @@
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -208,17 +209,41 @@ def test_table_averages_seeds_and_counts_what_broke(on_path):
     table = importlib.import_module("ablation_table")
     row = ["training", "learned prior", "exponential", "2", "1"]
     cell = {"row": row, "lag_time_fs": 10.0, "n_replicas": 8, "length_ps": 5.0}
+    floor = cell | {"n_broken": 0}
+    cell["training"] = {"cpu_s": 1.0}
     cells = {
         "a": {**cell, "n_broken": 1, "h_r_error": 0.1, "temperatures": {"H": [490, 5]}},
         "b": {**cell, "n_broken": 2, "h_r_error": 0.2, "temperatures": {"H": [510, 5]}},
         # The guards refused its first lag: nothing could be watched.
         "c": {**cell, "error": "refused", "ended_ps": 0.0},
     }
-    text = table.make_table(cells, cell | {"n_broken": 0}, ["H"])
-    line = next(line for line in text.splitlines() if "learned prior" in line)
-    assert "11 of 24" in line
-    assert "0.150 +- 0.071" in line
-    assert "500 +- 14" in line
+    cells = {name: {**c, "seed": name} for name, c in cells.items()}
+
+    def columns(cells):
+        text = table.make_table(cells, floor, ["H"])
+        line = next(line for line in text.splitlines() if "learned prior" in line)
+        return re.split(r"\s{2,}", line.strip())
+
+    found = columns(cells)
+    assert found[5] == "3"
+    assert "11 of 24" in found
+    assert "0.150 +- 0.071 (2 of 3)" in found
+    assert "500 +- 14 (2 of 3)" in found
+    # One of them ended early: its short run is no run of the whole length.
+    cells["b"] |= {"error": "refused", "ended_ps": 1.0}
+    found = columns(cells)
+    assert "0.100 (1 of 3)" in found
+    assert "490 +- 5 (1 of 3)" in found
+    # Both did: brackets, also for the mean of two.
+    cells["a"] |= {"error": "refused", "ended_ps": 2.0}
+    assert "[0.150 +- 0.071]" in columns(cells)
+    assert "2, 1, 0" in columns(cells)
+    # A whole run of the bundled model has no seed of a training.
+    own = {k: v for k, v in cells["a"].items() if k not in ("error", "training")}
+    found = columns({"a": own})
+    assert found[5] == "-"
+    assert "0.100" in found
+    assert "490 +- 5" in found
 
 
 @pytest.mark.parametrize(
