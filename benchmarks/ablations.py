@@ -17,7 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import openmm
 import torch
 from ablation_cells import GROUPS, LAG_FS, Cell, cells
 from ablation_runs import (
@@ -38,21 +37,27 @@ from ablation_training import (
     one_lag_error,
     train_variant,
 )
+from ase.data import chemical_symbols
+from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
 from machine import describe_machine
 from md17_rollout import dashes_to_underscores
 
 from openmm_diffmd.analysis.analyze import at_interval
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
+from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -117,18 +122,21 @@ def ablations(
     """
     groups = list(GROUPS) if groups is None else groups
     planned = cells(groups, variants, seeds, friction)
+    require(1, seeds=seeds, replicas=replicas)
+    require(0, friction=friction)
+    require_positive(length_ps=length_ps)
+    require(1, number_of_data_files=len(data))
     set_threads(threads)
     frames, provenance = load_reference(reference)
     temperature = float(provenance.get("temperature_K", 0.0))
     bursts = read_reference(data[0])
-    if bursts.provenance.get("temperature_K") != temperature:
-        raise ValueError(
-            f"found {data[0]} at {bursts.provenance.get('temperature_K')} K, expected "
-            f"the reference's {temperature:g} K: name its bursts first"
-        )
-    output.mkdir(parents=True, exist_ok=True)
+    _check_bursts(data[0], bursts, frames, temperature)
+    topology = frames.topology.to_openmm()
+    loaded_model = load_model(model)
+    describe_molecules(topology, loaded_model.metadata)
+    make_folder(output)
     settings = {
-        "model": load_model(model).sha256,
+        "model": loaded_model.sha256,
         # Not the lengths of the rollouts: each cell has its own beside it.
         "reference": _hash(reference),
         "data": [_hash(path) for path in data],
@@ -174,7 +182,6 @@ def ablations(
                 "lag_time_fs": LAG_FS,
                 **figures_of_control(ensemble, base, error),
             }
-    topology = frames.topology.to_openmm()
     context = None
     if "friction" in groups:
         context = reference_context(topology, str(provenance.get("potential")))
@@ -185,7 +192,7 @@ def ablations(
         own_data = data
         training: dict[str, Any] = {}
         if variant is None:
-            loaded = load_model(model)
+            loaded = loaded_model
         else:
             own_data = [langevin] if variant.dynamics == "thermostatted" else data
             folder, training = train_variant(
@@ -228,6 +235,23 @@ def ablations(
     print((output / "table.txt").read_text())
 
 
+def _check_bursts(
+    path: Path, bursts: Trajectory, frames: Ensemble, temperature: float
+) -> None:
+    """Refuse bursts of another temperature or molecule than the reference's."""
+    if bursts.provenance.get("temperature_K") != temperature:
+        raise ValueError(
+            f"found {path} at {bursts.provenance.get('temperature_K')} K, expected "
+            f"the reference's {temperature:g} K: name its bursts first"
+        )
+    symbols = [chemical_symbols[number] for number in bursts.atomic_numbers]
+    if symbols != frames.symbols:
+        raise ValueError(
+            f"found {path} of atoms {'-'.join(symbols)}, expected "
+            f"{'-'.join(frames.symbols)} as in the reference: give its bursts"
+        )
+
+
 def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:
     def change(batch: PairBatch) -> torch.Tensor:
         drift = torch.zeros_like(batch.positions)
@@ -250,7 +274,7 @@ def _open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
         "cells": {},
     }
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = read_results(path, "cells", "settings")
         # The bundled model and the controls have no budget.
         trained = any(cell.get("training") for cell in before["cells"].values())
         free = set() if trained else {"budget", "network"}
@@ -290,10 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     # Lightning: a data loader without workers, and a logger without its package.
     warnings.filterwarnings("ignore", module="lightning")
-    try:
+    with one_line_errors("ablations"):
         auto_cli(ablations, args=words, as_positional=False)
-    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-        sys.exit(f"ablations: {error}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import (
+    one_line_errors,
+    output_file,
+    read_results,
+    require,
+    require_positive,
+)
 from cost_rollouts import ML_FORCE, measure_rollouts
 from machine import describe_machine
 from ml_force import (
@@ -42,12 +49,15 @@ from ml_force import (
 from openmm import unit
 from rollout_cost import Cost, cost_table, force_cost
 
+from openmm_diffmd.analysis.analyze import at_interval
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")
@@ -270,7 +280,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--rollout-k", type=int, nargs="+", default=[0, 4])
     add("--rollout-form", choices=FORMS, default="scripted")
     add("--length-ps", type=float, default=20.0, help="of each replica")
-    add("--output", type=Path, help="JSON file to write")
+    add("--output", type=output_file, help="JSON file to write")
     add("--xtb", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
@@ -303,16 +313,48 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parse(words)
     # TorchScript is deprecated upstream.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    if arguments.xtb:
-        time_reference(arguments.reference)
-        return
-    torch.set_num_threads(arguments.threads)
-    model = load_model(arguments.model)
-    molecule, description = load_molecule(model, arguments.force)
+    with one_line_errors("bench_cost"):
+        if arguments.xtb:
+            time_reference(arguments.reference)
+        else:
+            run(arguments)
+
+
+def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
+    """Refuse what would end the command after minutes of work."""
+    for count in (*arguments.replicas, arguments.rollout_replicas):
+        require(1, replicas=count)
+    for k in (*arguments.k, *arguments.rollout_k):
+        require(0, k=k)
+    require_positive(seconds=arguments.seconds, length_ps=arguments.length_ps)
+    frames, provenance = load_reference(arguments.reference)
+    topology, _ = model.example()
+    example = [atom.element.symbol for atom in topology.atoms()]
+    if frames.symbols != example:
+        raise ValueError(
+            f"found {arguments.reference} of atoms {'-'.join(frames.symbols)}, "
+            f"expected {'-'.join(example)}, the molecule in the model's file: give "
+            "both of one molecule"
+        )
+    if "temperature_K" not in provenance:
+        raise ValueError(
+            f"found {arguments.reference} without its temperature, expected a file of "
+            "openmm-diffmd reference"
+        )
+    lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    at_interval(frames, max(frames.frame_interval, lag))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure what the command line says."""
+    set_threads(arguments.threads)
     output = arguments.output
     result: dict[str, Any] = {}
     if output and output.is_file():
-        result = json.loads(output.read_text())
+        result = read_results(output)
+    model = load_model(arguments.model)
+    molecule, description = load_molecule(model, arguments.force)
+    check(arguments, model)
     size = sum(weight.numel() for weight in molecule.force.parameters())
     result["ML_force"] = description | {"parameters": size}
     print_errors(description)
@@ -326,14 +368,22 @@ def main(words: Sequence[str] | None = None) -> None:
         result.setdefault("cost", {}).update(
             {replicas: plain(found | stamp) for replicas, found in costs.items()}
         )
+        write(output, result)
     if "rollouts" in arguments.parts:
         result["rollouts"] = plain(measure_rollouts(arguments, molecule) | stamp)
     result["goals"] = judge(result, model.metadata.sampler["num_steps"])
     print()
     for name, met in result["goals"].items():
         print(f"{'met' if met else 'MISSED':8}{name}")
+    write(output, result)
+
+
+def write(output: Path | None, result: dict[str, Any]) -> None:
+    """Keep what has been measured, at once or not at all."""
     if output:
-        output.write_text(json.dumps(result, indent=1) + "\n")
+        part = output.with_name(f"{output.name}.part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.replace(output)
 
 
 if __name__ == "__main__":

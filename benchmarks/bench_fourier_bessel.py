@@ -25,9 +25,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
+from command_line import output_file
 from fourier_bessel_baselines import SPHERICART, make_baselines
 from fourier_bessel_rows import OURS, Case, Row, judge, print_row, write_results
 from machine import describe_machine
@@ -239,7 +239,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--memory-gib", type=float, default=8.0, help="what baselines may take"
     )
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--output", type=output_file, help="JSON file to write")
     parser.add_argument(
         "--merge", action="store_true", help="keep the file's rows of other cases"
     )

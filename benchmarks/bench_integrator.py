@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
+from command_line import output_file
 from machine import describe_machine
 from openmm import unit
 
@@ -313,7 +314,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--platform", default="Reference")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each row")
     parser.add_argument("--passes", type=int, default=1, help="through all rows")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--output", type=output_file, help="JSON file to write")
     parser.add_argument("--row", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.

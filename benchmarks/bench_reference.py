@@ -16,12 +16,14 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import openmm
 from ase import Atoms
+from command_line import output_file
 from openmm import unit
 from tblite.ase import TBLite
 
@@ -67,13 +69,13 @@ def time_driver(context: openmm.Context, topology, masses, steps: int) -> float:
         return 1e3 * (time.process_time() - begin) / steps
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
     parser.add_argument("--steps", type=int, default=400, help="steps a round")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
+    parser.add_argument("--output", type=output_file, help="JSON file to write")
+    arguments = parser.parse_args(words)
     if os.environ.get("OMP_NUM_THREADS") != "1":
         parser.error("set OMP_NUM_THREADS=1: CPU time adds up over threads")
 
@@ -129,7 +131,6 @@ def main() -> None:
     per_day = 86_400e3 / medians["driver step"] * step_ns
     print(f"{'reference':24}{per_day:8.1f} ns/day")
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(
             json.dumps(
                 {

@@ -17,13 +17,13 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
+from command_line import output_file
 from torch.profiler import ProfilerActivity, profile
 
 from openmm_diffmd.data.pairs import PairBatch
@@ -91,7 +91,7 @@ def measure(part: str, run: Callable[[], Any], seconds: float) -> Cost:
     )
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--l-max", type=int, default=ModelConfig().l_max)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each part")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    arguments = parser.parse_args()
+    parser.add_argument("--output", type=output_file, help="JSON file to write")
+    arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     config = TrainConfig(

@@ -116,6 +116,11 @@ def roll_out_force(
         if not np.isfinite(now).all():
             break
         kept.append(np.array(now, np.float32).reshape(positions.shape))
+    if not kept:
+        raise ValueError(
+            "found no finite position in the first frame of the ML force, expected "
+            "dynamics: train it longer, or give another --force"
+        )
     return Ensemble(
         topology=reference.ensemble.topology,
         frame_interval=interval,

@@ -34,6 +34,7 @@ from xml.etree import ElementTree as ET
 
 import openmm
 import torch
+from command_line import output_file
 from fault_kills import kill_and_restart
 from fault_mutations import CANARY, make_case
 from machine import describe_machine
@@ -249,7 +250,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--mutations", type=int, default=500, help="files, in all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--output", type=output_file, help="JSON file to write")
     arguments = parser.parse_args(words)
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     torch.set_num_threads(1)

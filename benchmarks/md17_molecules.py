@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import openmm
+from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
 from md17_rollout import OURS, REGRESSION, dashes_to_underscores, md17_rollout
 
 from openmm_diffmd.model_files import find_model
+from openmm_diffmd.outputs import make_folder
 
 MOLECULES = (
     "ethanol",
@@ -109,8 +111,13 @@ def md17_molecules(
     FileNotFoundError
         If there is no such model, or no reference of any molecule.
     ValueError
-        If `output` holds results of another model or of other options.
+        If a number is out of range, a molecule unknown, or `output` holds results of
+        another model or of other options.
     """
+    require(1, replicas=replicas)
+    require(0, temperature=temperature, friction=friction, seed=seed)
+    require(0, start_temperature=start_temperature)
+    require_positive(length_ps=length_ps)
     found = {
         name: path
         for name in molecules
@@ -118,6 +125,12 @@ def md17_molecules(
             path := references / f"{name}_{temperature:g}K" / "thermostatted.h5"
         ).is_file()
     }
+    unknown = sorted(set(molecules) - set(MOLECULES) - set(found))
+    if unknown:
+        raise ValueError(
+            f"found molecules {unknown}, expected some of {', '.join(MOLECULES)}, or "
+            f"others with a reference in {references}"
+        )
     if not found:
         raise FileNotFoundError(
             f"found no reference of {list(molecules)} in {references}; make them: "
@@ -133,29 +146,36 @@ def md17_molecules(
         "start_temperature_K": start_temperature,
         "seed": seed,
     }
-    results = {}
+    make_folder(output)
+    results, failed = {}, {}
     for name, reference in found.items():
         folder = output / name
         if (folder / "results.json").is_file():
             check_kept(folder / "results.json", {"model": hashes[name], **asked})
         else:
-            md17_rollout(
-                model=models[name],
-                reference=reference,
-                output=folder,
-                replicas=replicas,
-                length_ps=length_ps,
-                temperature=temperature,
-                friction=friction,
-                start_temperature=start_temperature,
-                regression=regression,
-                seed=seed,
-                threads=threads,
-            )
+            try:
+                md17_rollout(
+                    model=models[name],
+                    reference=reference,
+                    output=folder,
+                    replicas=replicas,
+                    length_ps=length_ps,
+                    temperature=temperature,
+                    friction=friction,
+                    start_temperature=start_temperature,
+                    regression=regression,
+                    seed=seed,
+                    threads=threads,
+                )
+            except openmm.OpenMMException as error:
+                # The others are run all the same.
+                failed[name] = str(error)
+                continue
         results[name] = json.loads((folder / "results.json").read_text())
     lines = table(
         [HEADER, *(line for item in results.items() for line in rows_of(*item))]
     )
+    lines += [f"{name} ended before its first frame: {e}" for name, e in failed.items()]
     events = [line for item in results.items() for line in event_rows(*item)]
     if events:
         lines += ["", *table([EVENT_HEADER, *events])]
@@ -175,7 +195,7 @@ def find_sha256(model: str) -> str:
 
 def check_kept(path: Path, asked: Mapping[str, Any]) -> None:
     """Refuse results of another model or of other options than those asked for."""
-    kept = json.loads(path.read_text())
+    kept = read_results(path, "model", "replicas", "settings", "rows", "rollouts")
     found = {"model": kept["model"]["sha256"], "replicas": kept["replicas"]}
     found |= {name: kept["settings"].get(name) for name in asked if name not in found}
     changed = [f"{k} {found[k]}, not {v}" for k, v in asked.items() if found[k] != v]
@@ -294,10 +314,8 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and run."""
     words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
-    try:
+    with one_line_errors("md17_molecules"):
         auto_cli(md17_molecules, args=words, as_positional=False)
-    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-        sys.exit(f"md17_molecules: {error}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
+from command_line import one_line_errors, require, require_positive
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from openmm import app
@@ -43,6 +44,7 @@ from openmm_diffmd.integrator.rollout import (
     set_threads,
 )
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
@@ -106,6 +108,10 @@ def md17_rollout(
         until then are used and the table says so.
     """
     begin = time.perf_counter()
+    require(1, replicas=replicas)
+    require(0, temperature=temperature, friction=friction, seed=seed)
+    require(0, start_temperature=start_temperature)
+    require_positive(length_ps=length_ps)
     set_threads(threads)
     loaded = load_model(model)
     frames, provenance = load_reference(reference)
@@ -126,7 +132,7 @@ def md17_rollout(
     prepared = prepare_reference(at_interval(frames, interval), heat_bath)
     positions, velocities = starting_frames(prepared.ensemble, replicas)
     topology = frames.topology.to_openmm()
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     runs = _run_all(loaded, topology, positions, output, settings, regression)
 
     same = start_temperature in (None, heat_bath)
@@ -303,10 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Command line without the program; the process's own unless given.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    try:
+    with one_line_errors("md17_rollout"):
         auto_cli(md17_rollout, args=dashes_to_underscores(words), as_positional=False)
-    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-        sys.exit(f"md17_rollout: {error}")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,15 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import openmm
+from command_line import (
+    one_line_errors,
+    require,
+    require_positive,
+    require_same_molecule,
+)
 from machine import describe_machine
 
-from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.analyze import at_interval, check_temperature
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.distributions import (
     Histogram,
@@ -44,6 +49,7 @@ from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 REFERENCE = PRETRAINED / "ethanol_reference.h5"
@@ -160,35 +166,45 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+    with one_line_errors("real_md17"):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare what the command line says."""
+    require(1, replicas=arguments.replicas)
+    require_positive(length_ps=arguments.length_ps)
+    require(0, seed=arguments.seed)
     set_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    try:
-        real, of_real = load_frames(arguments.data)
-        reference, provenance = load_reference(arguments.reference)
-        made = arguments.rollout
-        if made is None:
-            model = load_model(arguments.model)
-            lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-            interval = max(reference.frame_interval, lag)
-            starts, _ = starting_frames(
-                at_interval(reference, interval), arguments.replicas
-            )
-            made = roll_out(
-                model,
-                reference.topology.to_openmm(),
-                starts,
-                arguments.output / "real_md17",
-                RolloutSettings(
-                    length_ps=arguments.length_ps,
-                    frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
-                    seed=arguments.seed,
-                ),
-            ).path
-        rollout, sidecar = load_rollout(made)
-        rollout, n_broken = without_breaks(rollout, reference)
-        result = compare_all(rollout, reference, real)
-    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-        sys.exit(f"real_md17: {error}")
+    make_folder(arguments.output)
+    real, of_real = load_frames(arguments.data)
+    reference, provenance = load_reference(arguments.reference)
+    require_same_molecule("real frames", real, reference, any_order=True)
+    made = arguments.rollout
+    if made is None:
+        model = load_model(arguments.model)
+        check_temperature(provenance, model.metadata.temperature_K)
+        lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+        interval = max(reference.frame_interval, lag)
+        starts, _ = starting_frames(
+            at_interval(reference, interval), arguments.replicas
+        )
+        made = roll_out(
+            model,
+            reference.topology.to_openmm(),
+            starts,
+            arguments.output / "real_md17",
+            RolloutSettings(
+                length_ps=arguments.length_ps,
+                frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+                seed=arguments.seed,
+            ),
+        ).path
+    rollout, sidecar = load_rollout(made)
+    require_same_molecule("a rollout", rollout, reference)
+    check_temperature(provenance, sidecar.temperature_K)
+    rollout, n_broken = without_breaks(rollout, reference)
+    result = compare_all(rollout, reference, real)
     print(
         f"\n{sidecar.model_name}: {rollout.length:g} ps of the model ({n_broken} of "
         f"{sidecar.num_replicas} replicas broke), {reference.length:g} ps of "

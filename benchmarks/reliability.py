@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import atomic_numbers
+from command_line import one_line_errors, require
 from held_out_bursts import make_bursts, unseen
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -46,8 +47,11 @@ from openmm_diffmd.data.pairs import LaggedPairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.molecules import describe_molecules
+from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.spread import SpreadPredictor
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
@@ -213,9 +217,36 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    torch.set_num_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    with one_line_errors("reliability"):
+        run(arguments)
+
+
+def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
+    """Refuse what would end the command after minutes of work."""
+    require(1, bursts=arguments.bursts, pairs=arguments.pairs)
+    require(2, draws=arguments.draws)
+    require(0, lags=arguments.lags)
+    if not 0 < arguments.false_alarms < 1:
+        raise ValueError(
+            f"found false-alarms {arguments.false_alarms:g}, expected a share between "
+            "0 and 1"
+        )
+    if arguments.lags:
+        require(1, replicas=arguments.replicas)
+        require(2, run_draws=arguments.run_draws)
+        for temperature in (*arguments.temperatures, *arguments.free_temperatures):
+            require(0, temperature=temperature)
+    if arguments.lags or not arguments.data:
+        reference, _ = load_reference(arguments.reference)
+        describe_molecules(reference.topology.to_openmm(), model.metadata)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure what the command line says."""
+    set_threads(arguments.threads)
     model = load_model(arguments.model)
+    check(arguments, model)
+    make_folder(arguments.output)
     if arguments.data:
         data = [read_reference(path) for path in arguments.data]
     else:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import openmm
-import torch
+from command_line import one_line_errors, require, require_positive
 from machine import describe_machine
 from numpy.typing import NDArray
 from openmm import unit
@@ -38,8 +38,10 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
+from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
@@ -196,21 +198,44 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    torch.set_num_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     references = arguments.references or [REFERENCE]
-    if not arguments.data and len(references) != len(arguments.models):
+    real = arguments.data is not None
+    if real:
+        references = [arguments.data] * len(arguments.models)
+    if len(references) != len(arguments.models):
         parser.error(
             f"found {len(references)} references and {len(arguments.models)} models, "
             "expected one reference for each model"
         )
-    results = []
-    real = arguments.data is not None
-    if real:
-        references = [arguments.data] * len(arguments.models)
-    for path, reference in zip(arguments.models, references, strict=True):
+    with one_line_errors("short_horizon"):
+        run(arguments, references, real=real)
+
+
+def run(
+    arguments: argparse.Namespace, references: Sequence[Path], *, real: bool
+) -> None:
+    """Measure each model, and write after each."""
+    require(1, cases=arguments.cases, samples=arguments.samples)
+    require(0, seed=arguments.seed)
+    require_positive(frame_interval_fs=arguments.frame_interval_fs)
+    set_threads(arguments.threads)
+    make_folder(arguments.output)
+    # Before the first is measured: the last one's name may be wrong.
+    models = [load_model(path) for path in arguments.models]
+    for reference in references:
+        if not reference.is_file():
+            raise FileNotFoundError(f"found no file {reference}, expected a reference")
+    written: dict[str, Any] = {
+        "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
+        "machine": describe_machine(),
+        "original_md17": real,
+        "seed": arguments.seed,
+        "published": PUBLISHED,
+        "results": [],
+    }
+    path = arguments.output / "short_horizon.json"
+    for model, reference in zip(models, references, strict=True):
         try:
-            model = load_model(path)
             if real:
                 cases = md17_cases(
                     arguments.data, arguments.frame_interval_fs, arguments.cases
@@ -220,10 +245,10 @@ def main(words: Sequence[str] | None = None) -> None:
                     model, reference, arguments.cases, arguments.output
                 )
             rows = measure(model, cases, arguments.samples, arguments.seed)
-        except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-            sys.exit(f"short_horizon: {path}: {error}")
+        except (ValueError, openmm.OpenMMException) as error:
+            raise ValueError(f"{model.metadata.name}, {reference}: {error}") from error
         print_rows(cases, rows, model, real=real)
-        results.append(
+        written["results"].append(
             {
                 "model": {"name": model.metadata.name, "sha256": model.sha256},
                 "molecule": cases.molecule,
@@ -235,16 +260,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 "rows": rows,
             }
         )
-    written = {
-        "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "original_md17": real,
-        "seed": arguments.seed,
-        "published": PUBLISHED,
-        "results": results,
-    }
-    path = arguments.output / "short_horizon.json"
-    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
     print(f"\nIn {arguments.output}: short_horizon.json")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import openmm
+from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
 from machine import describe_machine
 from md17_rollout import dashes_to_underscores, md17_rollout
@@ -39,6 +40,7 @@ from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import ModelConfig
 
 OWN = "own"
@@ -100,13 +102,20 @@ def transfer(
     ValueError
         If isomers or lengths do not fit, or `output` holds results of other settings.
     """
+    require(1, replicas=replicas, num_train=num_train)
+    require(0, own=own, seed=seed)
+    require_positive(length_ps=length_ps)
     set_threads(threads)
     check_lengths(references)
     geometries = read_isomers(isomers)
     train, unseen = split_isomers(list(geometries), num_unseen, split_seed)
     train = train[:num_train]
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    symbols = sorted(set(geometries[unseen[0]].get_chemical_symbols()))
+    models: dict[str, DiffusionModel] = {}
+    start = training.initialize_from
+    if start is not None:
+        models[f"{Path(start).stem}_as_is"] = _knows(load_model(start), symbols)
+    output = make_folder(output)
     # Whoever repeats it has the file elsewhere.
     words = [word.replace(str(isomers), Path(isomers).name) for word in sys.argv[1:]]
     results: dict[str, Any] = {
@@ -126,7 +135,6 @@ def transfer(
             "network": to_plain(network),
         },
     )
-    symbols = sorted(set(geometries[unseen[0]].get_chemical_symbols()))
 
     def reference_folders(names: Sequence[str]) -> list[Path]:
         chosen = {name: geometries[name] for name in names}
@@ -148,10 +156,6 @@ def transfer(
             output / "trainings" / name,
         )
 
-    models: dict[str, DiffusionModel] = {}
-    start = training.initialize_from
-    if start is not None:
-        models[f"{Path(start).stem}_as_is"] = load_model(start)
     models[f"{len(train)}_isomers"] = trained(
         f"{len(train)}_isomers", train, training.num_steps, training.noise_steps
     )
@@ -179,6 +183,18 @@ def transfer(
             results["cells"].setdefault(row, {})[name] = summarize(result, error)
             _write(output, results)
     print((output / "table.txt").read_text())
+
+
+def _knows(model: DiffusionModel, symbols: Sequence[str]) -> DiffusionModel:
+    """Refuse a model of other elements before references are made for hours."""
+    unknown = sorted(set(symbols) - set(model.metadata.elements))
+    if unknown:
+        raise ValueError(
+            f"found isomers with {', '.join(unknown)}, expected some of "
+            f"{', '.join(model.metadata.elements)}, which model "
+            f"{model.metadata.name!r} knows: give another training.initialize_from"
+        )
+    return model
 
 
 def _look_at(folder: Path) -> dict[str, Any]:
@@ -223,7 +239,7 @@ def _rolled_out(
 def _kept_settings(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Write what a folder is of, or refuse a folder of something else."""
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = read_results(path)
         changed = [key for key, value in settings.items() if before.get(key) != value]
         if changed:
             raise ValueError(
@@ -256,10 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     # Lightning: a data loader without workers, and a logger without its package.
     warnings.filterwarnings("ignore", module="lightning")
-    try:
+    with one_line_errors("transfer"):
         auto_cli(transfer, args=words, as_positional=False)
-    except (ValueError, FileNotFoundError, openmm.OpenMMException) as error:
-        sys.exit(f"transfer: {error}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import networkx as nx
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
+from ase.io.extxyz import XYZError
+from ase.io.formats import UnknownFileTypeError
 
 from openmm_diffmd.elements import bonds_from_radii
 from openmm_diffmd.reference.driver import make_reference
@@ -75,7 +77,15 @@ def read_isomers(path: Path) -> dict[str, Atoms]:
             f"found no {path}; expected the geometries of some isomers, such as the "
             "equilibrium geometries of ISO17"
         )
-    frames = read(path, ":")
+    try:
+        frames = read(path, ":")
+    except (OSError, UnknownFileTypeError, ValueError, XYZError) as error:
+        raise ValueError(
+            f"found {path}, which cannot be read as geometries ({error}), expected an "
+            "xyz file or another that ASE reads"
+        ) from error
+    if not frames:
+        raise ValueError(f"found no geometry in {path}, expected several")
     graphs: dict[str, str] = {}
     isomers: dict[str, Atoms] = {}
     for index, atoms in enumerate(frames, 1):

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from command_line import one_line_errors, require
 from machine import describe_machine
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -41,6 +41,8 @@ from umbrella_runs import (
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.rollout import set_threads
+from openmm_diffmd.outputs import make_folder
 
 REFERENCE = (
     Path(__file__).parent.parent / "openmm_diffmd/pretrained/ethanol_reference.h5"
@@ -224,8 +226,26 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    torch.set_num_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    with one_line_errors("umbrella"):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare what the command line says."""
+    require(1, replicas=arguments.replicas)
+    # Errors are those of groups: of one alone nothing is known.
+    require(2, segments=arguments.segments)
+    require(0, equilibration_ps=arguments.equilibration_ps)
+    require(0, seed=arguments.seed)
+    groups = arguments.length_ps / GROUP_PS
+    if not (groups >= 1 and groups.is_integer() and groups * arguments.replicas > 1):
+        raise ValueError(
+            f"found {arguments.replicas} replicas of {arguments.length_ps:g} ps, "
+            f"expected a multiple of {GROUP_PS:g} ps, what is taken as independent, "
+            "and two of them at least"
+        )
+    set_threads(arguments.threads)
+    make_folder(arguments.output)
     ensemble, provenance = load_reference(REFERENCE)
     temperature = float(provenance["temperature_K"])
     model = load_model("ethanol")

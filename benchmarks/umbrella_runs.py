@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import openmm
@@ -286,16 +287,27 @@ def keep(path: Path, made_of: str, make: Callable[[], Array]) -> Array:
     Raises
     ------
     ValueError
-        If the file was made of something else.
+        If the file is damaged, or was made of something else.
     """
     if not path.is_file():
-        np.savez_compressed(
-            path, made_of=made_of, coordinates=make().astype(np.float32)
+        coordinates = make().astype(np.float32)
+        # Renamed when whole: what a kill cuts must not pass for a result.
+        part = path.with_name(f"part_{path.name}")
+        np.savez_compressed(part, made_of=made_of, coordinates=coordinates)
+        part.replace(path)
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file) as content:
+            found = str(content["made_of"])
+            kept = np.array(content["coordinates"], np.float64)
+    except (EOFError, KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
+        raise ValueError(
+            f"found {path}, which cannot be read ({error}), expected coordinates that "
+            "this command kept: remove the file, and they are made again"
+        ) from error
+    if found != made_of:
+        raise ValueError(
+            f"found {path} of {found}, expected {made_of}: choose another output, or "
+            "remove the file"
         )
-    with np.load(path) as content:
-        found = str(content["made_of"])
-        if found != made_of:
-            raise ValueError(
-                f"found {path} of {found}, expected {made_of}; remove the file"
-            )
-        return np.array(content["coordinates"], np.float64)
+    return kept

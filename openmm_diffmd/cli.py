@@ -69,7 +69,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
         return _refuse(f"{verb}: {error}", 1)
     try:
         result = function(**_parse(verb, function, _with_bundled_configs(words)))
-    except _user_errors() as error:
+    except user_errors() as error:
         return _refuse(f"{verb}: {error}", 1)
     except KeyboardInterrupt:
         return _refuse(f"{verb}: interrupted; what was written is kept", 130)
@@ -110,7 +110,15 @@ def _with_bundled_configs(words: Sequence[str]) -> list[str]:
     ]
 
 
-def _user_errors() -> tuple[type[Exception], ...]:
+def user_errors() -> tuple[type[Exception], ...]:
+    """
+    List the errors whose message is for the user, without a traceback.
+
+    Returns
+    -------
+    tuple of type
+        Those of wrong input and of files, and OpenMM's own once it is imported.
+    """
     openmm = sys.modules.get("openmm")
     return (ValueError, OSError) + ((openmm.OpenMMException,) if openmm else ())
 

@@ -36,7 +36,8 @@ def analyze(
         Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it. All
         of one temperature.
     reference : path-like
-        Reference trajectory at that temperature, MDTraj HDF5.
+        Reference trajectory at that temperature, MDTraj HDF5: ``thermostatted.h5``,
+        not the bursts.
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float
@@ -56,8 +57,8 @@ def analyze(
     OSError
         If `output` is a file, or cannot be made or written in.
     ValueError
-        If the molecule, the temperature or the frames do not fit the reference, or a
-        time is out of range.
+        If the molecule, the temperature or the frames do not fit the reference, it
+        holds frictionless bursts, or a time is out of range.
     """
     if not (equilibration_ps >= 0 and window_ps > 0):
         raise ValueError(

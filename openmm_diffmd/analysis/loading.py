@@ -131,9 +131,15 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If frames are not evenly spaced in time.
+        If frames are not evenly spaced in time, or are of frictionless bursts.
     """
     data = read_reference(path)
+    if data.provenance.get("kind") == "bursts":
+        raise ValueError(
+            f"found the frictionless bursts {path} as the reference, expected the "
+            "thermostatted run beside them (thermostatted.h5): spectra and rates of "
+            "rare events need dynamics that is longer than a burst"
+        )
     topology = _topology(data.atomic_numbers, data.bonds)
     cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(

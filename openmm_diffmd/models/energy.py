@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -213,9 +214,32 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         The network, in evaluation mode.
     description : dict
         Configuration, elements, data, and errors on left-out frames.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged or something else.
     """
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    description = json.loads(saved["description"])
-    model = EnergyModel(len(description["elements"]), **description["model"])
-    model.load_state_dict(saved["weights"])
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"found no {path}, expected a file of train_force.py")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        description = json.loads(saved["description"])
+        model = EnergyModel(len(description["elements"]), **description["model"])
+        model.load_state_dict(saved["weights"])
+    except (
+        EOFError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        UnpicklingError,
+    ) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"found {path}, which is no trained force that can be read ({reason}), "
+            "expected a file of train_force.py"
+        ) from error
     return model.eval(), description

@@ -1,0 +1,171 @@
+"""What commands share: wrong input is one line, and found before the work."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.cli import user_errors
+from openmm_diffmd.outputs import check_output_file, make_folder
+
+
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """
+    End the program with one line where its input is wrong, as ``openmm-diffmd`` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the command, which begins the line.
+
+    Raises
+    ------
+    SystemExit
+        Status 1 with the message; 130 where the user interrupts.
+    """
+    try:
+        yield
+    except user_errors() as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what was written is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def output_file(text: str) -> Path:
+    """
+    Read the name of a file to write from the command line, for `argparse`.
+
+    Parameters
+    ----------
+    text : str
+        The name.
+
+    Returns
+    -------
+    Path
+        The file; its folder is made.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it could not be written, before the work instead of after it.
+    """
+    try:
+        check_output_file(text)
+        return make_folder(Path(text).parent) / Path(text).name
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def require(least: float, **numbers: float | None) -> None:
+    """
+    Refuse numbers that are too small or not finite.
+
+    Parameters
+    ----------
+    least : float
+        What each must be at least.
+    **numbers : float or None
+        By name; None passes.
+
+    Raises
+    ------
+    ValueError
+        If one is less.
+    """
+    for name, number in numbers.items():
+        if number is not None and not least <= number < math.inf:
+            raise ValueError(f"found {name} {number:g}, expected at least {least:g}")
+
+
+def require_positive(**numbers: float | None) -> None:
+    """
+    Refuse numbers that are not above 0 or not finite.
+
+    Parameters
+    ----------
+    **numbers : float or None
+        By name; None passes.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and not 0 < number < math.inf:
+            raise ValueError(f"found {name} {number:g}, expected more than 0")
+
+
+def require_same_molecule(
+    what: str, found: Ensemble, expected: Ensemble, *, any_order: bool = False
+) -> None:
+    """
+    Refuse frames of another molecule.
+
+    Parameters
+    ----------
+    what : str
+        What the frames are, for the message.
+    found, expected : Ensemble
+        The frames, and those of the reference.
+    any_order : bool
+        Compare formulas alone.
+
+    Raises
+    ------
+    ValueError
+        If atoms differ.
+    """
+    a, b = found.symbols, expected.symbols
+    if any_order:
+        a, b = sorted(a), sorted(b)
+    if a != b:
+        raise ValueError(
+            f"found {what} of atoms {'-'.join(found.symbols)}, expected "
+            f"{'-'.join(expected.symbols)} as in the reference: give files of one "
+            "molecule"
+        )
+
+
+def read_results(path: Path, *keys: str) -> dict[str, Any]:
+    """
+    Read what an earlier call of a command wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file.
+    *keys : str
+        What it must have.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged or something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"found {path}, which is no JSON that can be read ({error}), expected "
+            "results of this command: choose another output, or remove the file"
+        ) from error
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise ValueError(
+            f"found {path} without {', '.join(keys) or 'keys'}, expected results of "
+            "this command: choose another output, or remove the file"
+        )
+    return content
