@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from openmm_diffmd.outputs import make_folder
+
 BLOCK = 1 << 18
 TIMEOUT_SECONDS = 60
 
@@ -101,7 +103,7 @@ def download(file: RemoteFile, folder: str | Path, progress: bool = True) -> Pat
     if target.exists():
         _check(target, file, "remove it to download it again")
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     part = target.with_name(f"{file.name}.part")
     _fetch(file, part, progress)
     try:

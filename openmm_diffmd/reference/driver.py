@@ -56,8 +56,8 @@ def make_reference(
     output : path-like
         Folder for ``thermostatted.h5`` and ``bursts.h5``; made if absent.
     potential : str
-        ``GFN2-xTB`` (tblite), the import path of any ASE calculator, or the path of
-        a System XML.
+        ``GFN2-xTB`` or ``GFN1-xTB`` (tblite), the import path of any ASE calculator,
+        or the path of a System XML.
     temperature_K : float
         Bath temperature, K.
     friction_per_ps : float
@@ -90,7 +90,7 @@ def make_reference(
         Show progress bars.
     potential_options : dict, optional
         Keyword arguments of the ASE calculator, such as ``max_iterations`` of
-        tblite.
+        tblite; those that it would ignore are refused.
 
     Returns
     -------
