@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 WINDOW_FACTOR = 5.0
 """Correlation times after which the sum is cut (Sokal's automatic window)."""
+MIN_BLOCKS = 64
+"""Fewer blocks than this say nothing of what blocks have in common."""
 
 
 def autocorrelation(
@@ -42,7 +44,13 @@ def autocorrelation(
 
 def statistical_inefficiency(series: Sequence[ArrayLike]) -> float:
     r"""
-    Frames per independent sample: :math:`g = 1 + 2 \sum_k \rho_k`.
+    Frames per independent sample: n times the variance of the mean over the variance.
+
+    For one time scale it is :math:`g = 1 + 2 \sum_k \rho_k`, the sum ending at the
+    first lag W with W >= 5 tau(W), tau = g / 2. Where a quick oscillation hides a slow
+    tail, as that of the energy of a vibration in its velocities, such a sum ends before
+    the tail. It is therefore taken of the means of blocks of 1, 2, 4, ... frames too,
+    as long as there are `MIN_BLOCKS` of them, and the largest is returned.
 
     Parameters
     ----------
@@ -52,19 +60,44 @@ def statistical_inefficiency(series: Sequence[ArrayLike]) -> float:
     Returns
     -------
     float
-        Between 1 and the length of the longest series.
+        Between 1 and the number of frames.
 
     Notes
     -----
-    The sum ends at the first lag W with W >= 5 tau(W), tau = g / 2 (Madras and
-    Sokal, J. Stat. Phys. 50, 109 (1988), appendix C).
+    Window: Madras and Sokal, J. Stat. Phys. 50, 109 (1988), appendix C. Bias of the
+    sum, since the mean is the series' own: Wolff, Comput. Phys. Commun. 156, 143
+    (2004), eq. 49. Blocks: Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
     """
+    arrays = [np.asarray(s, dtype=np.float64) for s in series]
+    n_frames = sum(map(len, arrays))
+    variance = np.concatenate(arrays).var()
+    if variance <= 0.0:
+        return 1.0
+    found, size = 1.0, 1
+    blocks = arrays
+    while size == 1 or sum(map(len, blocks)) >= MIN_BLOCKS:
+        spread = np.concatenate(blocks).var() / variance
+        found = max(found, size * spread * _windowed_sum(blocks))
+        size *= 2
+        blocks = [_block_means(a, size) for a in arrays if len(a) >= size]
+    return float(min(found, n_frames))
+
+
+def _block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = (
+        values[: len(values) // size * size].reshape(-1, size).mean(axis=1)
+    )
+    return means
+
+
+def _windowed_sum(series: Sequence[NDArray[np.float64]]) -> float:
     c = autocorrelation(series)
     if c[0] <= 0.0:
-        return 1.0
+        return 0.0
     g = 2.0 * np.cumsum(c / c[0]) - 1.0
     enough = np.flatnonzero(np.arange(len(g)) >= WINDOW_FACTOR * 0.5 * g)
-    return float(np.clip(g[enough[0] if len(enough) else -1], 1.0, len(c)))
+    window = int(enough[0]) if len(enough) else len(g) - 1
+    return float(g[window] * (1.0 + (2 * window + 1) / sum(map(len, series))))
 
 
 def mean_and_error(series: Sequence[ArrayLike]) -> tuple[float, float]:

@@ -53,3 +53,16 @@ def test_error_is_the_scatter_of_repeated_means():
     scatter = x.mean(axis=1).std()
     errors = [mean_and_error([row])[1] for row in x[:100]]
     assert np.mean(errors) == pytest.approx(scatter, rel=0.15)
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("n_frames", [2000, 10_000])
+def test_error_sees_a_slow_tail_below_quick_motion(n_frames: int):
+    # stochastic; 300 repeats give the root mean square of z to 4 %. Nine tenths of the
+    # variance forget within a frame, one tenth in 50: as the temperature of an element.
+    shape = 300, n_frames
+    slow = autoregressive(np.exp(-1 / 50), shape, seed=3)
+    quick = autoregressive(0.0, shape, seed=4)
+    x = np.sqrt(0.1) * slow + np.sqrt(0.9) * quick
+    z = [mean / error for mean, error in (mean_and_error([row]) for row in x)]
+    assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1.0, abs=0.25)
