@@ -38,8 +38,8 @@ def held_out_frames(
     ndarray of bool, shape (n_frames,)
         All of a run that the model knows nothing of. Of a file it was trained on what
         comes after the validation part and one more segment. Of a thermostatted run
-        whose bursts it was trained on the time after them, whether the bursts were
-        chained into the run or began at its frames.
+        whose bursts it was trained on the time after them and one more burst, whether
+        the bursts were chained into the run or began at its frames.
     """
     kept = np.ones(trajectory.n_frames, dtype=bool)
     segments = np.unique(trajectory.segments)
@@ -89,5 +89,8 @@ def _after(
         return np.asarray(np.arange(trajectory.n_frames) >= used + segment)
     interval = file["provenance"].get("frame_interval_fs", 0.0)
     chained = used * interval / FEMTOSECONDS_PER_PICOSECOND
+    # A burst that began at a frame of the run goes beside it for a while.
+    burst = file["n_frames"] / file["n_segments"] * interval
     spread = used / file["n_frames"] * float(trajectory.times[own].max())
+    spread += burst / FEMTOSECONDS_PER_PICOSECOND
     return np.asarray(trajectory.times > max(chained, spread) + TIME_TOLERANCE)
