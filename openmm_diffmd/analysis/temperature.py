@@ -1,6 +1,7 @@
 """Temperature of each element, and the distribution of the kinetic energy."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from openmm_diffmd.analysis.statistics import mean_and_error, statistical_ineffi
 BOLTZMANN = GAS_CONSTANT / 1000.0
 """Boltzmann constant, kJ/mol/K; `units.py` has it too, but imports openmm."""
 
+APART = 2.0
+"""Statistical inefficiencies between kinetic energies that are tested."""
 MIN_SAMPLES = 20
 """Fewer independent kinetic energies than this test nothing."""
 
@@ -101,6 +104,27 @@ def kinetic_energies(ensemble: Ensemble) -> list[NDArray[np.float64]]:
     ]
 
 
+def thin(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """
+    Keep one frame in two statistical inefficiencies, all where frames are independent.
+
+    One apart, half of a kinetic energy's variance, which forgets slowly, still has a
+    correlation of exp(-1), and a test of independent samples refuses too often.
+
+    Parameters
+    ----------
+    series : sequence of ndarray, shape (n_frames,)
+        Independent series of one observable.
+
+    Returns
+    -------
+    ndarray, shape (n_samples,)
+        What is left of all series.
+    """
+    stride = round(1.0 + APART * (statistical_inefficiency(series) - 1.0))
+    return np.concatenate([s[stride - 1 :: stride] for s in series])
+
+
 @dataclass(frozen=True)
 class KineticEnergyTest:
     """
@@ -146,13 +170,10 @@ def kinetic_energy_test(
 
     Notes
     -----
-    Frames are thinned to one per statistical inefficiency. The molecule has
-    3 N - 3 degrees of freedom: its centre of mass is taken out. Merz and Shirts,
-    PLoS ONE 13, e0202764 (2018).
+    Frames are thinned (`thin`). The molecule has 3 N - 3 degrees of freedom: its
+    centre of mass is taken out. Merz and Shirts, PLoS ONE 13, e0202764 (2018).
     """
-    series = kinetic_energies(ensemble)
-    stride = int(np.ceil(statistical_inefficiency(series)))
-    samples = np.concatenate([s[stride - 1 :: stride] for s in series])
+    samples = thin(kinetic_energies(ensemble))
     if len(samples) < MIN_SAMPLES:
         return None
     # pymbar, below physical_validation, logs a banner when imported.
