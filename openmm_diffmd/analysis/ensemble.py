@@ -227,12 +227,18 @@ class Ensemble:
         Returns
         -------
         first, second : Ensemble
-            Halves of the replicas; of the time where their number is odd.
+            First and second half of all frames, replica after replica: whole replicas
+            but for the one in the middle, where the cut falls into it.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two frames.
         """
-        n, lengths = self.n_replicas, [len(p) for p in self.positions]
-        if n % 2 == 0:
-            first = [length * (r < n // 2) for r, length in enumerate(lengths)]
-            second = [length * (r >= n // 2) for r, length in enumerate(lengths)]
-            return self.window([0] * n, first), self.window([0] * n, second)
-        middle = [length // 2 for length in lengths]
-        return self.window([0] * n, middle), self.window(middle, lengths)
+        lengths = np.array([len(p) for p in self.positions])
+        before = np.cumsum(lengths) - lengths
+        cuts = np.clip(self.n_frames // 2 - before, 0, lengths).tolist()
+        return (
+            self.window([0] * self.n_replicas, cuts),
+            self.window(cuts, lengths.tolist()),
+        )
