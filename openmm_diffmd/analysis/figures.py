@@ -39,12 +39,16 @@ class Figures:
         What sampling alone explains of `h_r_error`.
     divergences : mapping or None
         Jensen-Shannon divergence of each group of bonds, angles, dihedrals, bits.
+    divergences_expected : mapping or None
+        What sampling alone explains of each.
     temperatures : mapping or None
         Temperature of each element in the centre-of-mass frame.
     kinetic_energy : KineticEnergyTest or None
         Test of the distribution of the kinetic energy.
     spectrum_overlap : float or None
         Common area of the velocity spectra.
+    spectrum_expected : float or None
+        What it would be by sampling alone.
     events : mapping or None
         Rates of turning groups and of protons; empty where the molecule has none.
     """
@@ -59,9 +63,11 @@ class Figures:
     h_r_halves: float | None = None
     h_r_expected: float | None = None
     divergences: Mapping[str, Mapping[str, float]] | None = None
+    divergences_expected: Mapping[str, Mapping[str, float]] | None = None
     temperatures: Mapping[str, ElementTemperature] | None = None
     kinetic_energy: KineticEnergyTest | None = None
     spectrum_overlap: float | None = None
+    spectrum_expected: float | None = None
     events: Mapping[str, EventRate] | None = None
 
     def mean_divergence(self, kind: str) -> float | None:
@@ -78,9 +84,29 @@ class Figures:
         float or None
             Bits; None where the kind was not measured or the molecule has none.
         """
-        if self.divergences is None or not self.divergences[kind]:
-            return None
-        return fmean(self.divergences[kind].values())
+        return _mean_of(self.divergences, kind)
+
+    def mean_expected_divergence(self, kind: str) -> float | None:
+        """
+        Mean over the groups of one kind of what sampling explains of the divergence.
+
+        Parameters
+        ----------
+        kind : str
+            ``bonds``, ``angles`` or ``dihedrals``.
+
+        Returns
+        -------
+        float or None
+            Bits; None where the kind was not measured or the molecule has none.
+        """
+        return _mean_of(self.divergences_expected, kind)
+
+
+def _mean_of(
+    found: Mapping[str, Mapping[str, float]] | None, kind: str
+) -> float | None:
+    return fmean(found[kind].values()) if found and found[kind] else None
 
 
 @dataclass(frozen=True)

@@ -187,10 +187,9 @@ def measure(
     if not (stable.stable_frames > skipped).any():
         return Row(name, figures, Curves(stable))
     part = ensemble.window([skipped] * ensemble.n_replicas, list(stable.stable_frames))
-    h = pair_distances(part)
-    halves = h_r_error(*map(pair_distances, part.halves())) if _splits(part) else None
-    floor = reference.figures.h_r_halves
-    found = marginals(part)
+    h, found = pair_distances(part), marginals(part)
+    halves = part.halves() if part.n_frames > 1 else None
+    own, floor = _halves_error(halves), reference.figures.h_r_halves
     with_velocities = part.velocities is not None
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
@@ -199,13 +198,10 @@ def measure(
             figures,
             analyzed_ps=part.length,
             h_r_error=h_r_error(h, reference.h_r),
-            h_r_halves=halves,
-            # A half has twice the variance of its whole, so the difference of two
-            # halves scatters twice as wide as one whole about the truth.
-            h_r_expected=None
-            if halves is None or floor is None
-            else float(0.5 * np.hypot(halves, floor)),
+            h_r_halves=own,
+            h_r_expected=_of_wholes(own, floor),
             divergences=marginal_divergences(found, reference.marginals),
+            divergences_expected=_expected_divergences(halves, reference.figures),
             temperatures=element_temperatures(part, temperature)
             if with_velocities
             else None,
@@ -213,14 +209,57 @@ def measure(
             if with_velocities
             else None,
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
+            spectrum_expected=_expected_overlap(halves, reference),
             events=event_rates(part),
         ),
         Curves(stable, h, found, spectrum),
     )
 
 
-def _splits(ensemble: Ensemble) -> bool:
-    return ensemble.n_replicas % 2 == 0 or all(len(p) > 1 for p in ensemble.positions)
+def _halves_error(halves: tuple[Ensemble, Ensemble] | None) -> float | None:
+    return None if halves is None else h_r_error(*map(pair_distances, halves))
+
+
+def _of_wholes(ours: float | None, theirs: float | None) -> float | None:
+    """
+    Difference of two wholes by sampling, from those of the halves of each.
+
+    A half has twice the variance of its whole, so the difference of two halves
+    scatters twice as wide as one whole about the truth.
+    """
+    if ours is None or theirs is None:
+        return None
+    return float(0.5 * np.hypot(ours, theirs))
+
+
+def _expected_divergences(
+    halves: tuple[Ensemble, Ensemble] | None, floor: Figures
+) -> dict[str, dict[str, float]] | None:
+    """Small divergences go with the square of the difference: with its variance."""
+    if halves is None or floor.divergences is None:
+        return None
+    own = marginal_divergences(*map(marginals, halves))
+    return {
+        kind: {
+            name: 0.25 * (value + floor.divergences[kind][name])
+            for name, value in groups.items()
+        }
+        for kind, groups in own.items()
+    }
+
+
+def _expected_overlap(
+    halves: tuple[Ensemble, Ensemble] | None, reference: Reference
+) -> float | None:
+    """Treat what an overlap lacks to 1 as h(r): half the area between two curves."""
+    if halves is None or halves[0].velocities is None:
+        return None
+    own = _overlap(*(velocity_spectrum(half, reference.window) for half in halves))
+    floor = reference.figures.spectrum_overlap
+    if own is None or floor is None:
+        return None
+    lacking = _of_wholes(1.0 - own, 1.0 - floor)
+    return None if lacking is None else 1.0 - lacking
 
 
 def _first(stable: Stability) -> float | None:

@@ -74,10 +74,10 @@ def structure_table(reference: Reference, rows: Sequence[Row]) -> str:
         "first break\nps",
         "h(r)\nerror",
         "of it by\nsampling",
-        "JSD bonds\nbits",
-        "JSD angles\nbits",
-        "JSD dihedr.\nbits",
-        "spectrum\noverlap",
+        "JSD bonds, bits\n(by sampling)",
+        "JSD angles, bits\n(by sampling)",
+        "JSD dihedr., bits\n(by sampling)",
+        "spectrum overlap\n(by sampling)",
         "kin. energy\nmean, width",
         "p",
     ]
@@ -229,13 +229,25 @@ def _structure_cells(name: str, figures: Figures) -> list[str]:
         _number(figures.first_break_ps, ".2f"),
         _number(figures.h_r_error, ".3f"),
         _number(figures.h_r_expected, ".3f"),
-        *(_number(figures.mean_divergence(kind), ".4f") for kind in KINDS),
-        _number(figures.spectrum_overlap, ".3f"),
+        *(
+            _beside(
+                figures.mean_divergence(kind),
+                figures.mean_expected_divergence(kind),
+                ".4f",
+            )
+            for kind in KINDS
+        ),
+        _beside(figures.spectrum_overlap, figures.spectrum_expected, ".3f"),
         "-"
         if test is None
         else f"{test.mean_deviation:.1f}, {test.width_deviation:.1f}",
         "-" if test is None else f"{test.p_value:.2g}",
     ]
+
+
+def _beside(value: float | None, expected: float | None, form: str) -> str:
+    alone = _number(value, form)
+    return alone if expected is None else f"{alone} ({_number(expected, form)})"
 
 
 def _number(value: float | None, form: str) -> str:

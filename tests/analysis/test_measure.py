@@ -49,6 +49,13 @@ def test_a_sample_of_the_reference_is_as_good_as_sampling_allows(
     assert f.h_r_error < 1.2 * (reference.figures.h_r_error or 0)
     assert f.spectrum_overlap is not None
     assert f.spectrum_overlap > 0.95
+    assert f.spectrum_expected is not None
+    assert 1 - f.spectrum_overlap == pytest.approx(1 - f.spectrum_expected, rel=0.3)
+    # The floor is of halves: about four times what sampling explains of a divergence.
+    for kind in ("bonds", "angles", "dihedrals"):
+        found, expected = f.mean_divergence(kind), f.mean_expected_divergence(kind)
+        assert found == pytest.approx(expected, rel=0.5)
+        assert found < 0.8 * (reference.figures.mean_divergence(kind) or 0)
     for goal in judge(f, reference.figures, 0.0):
         assert goal.passed, goal
 
