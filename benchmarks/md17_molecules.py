@@ -42,13 +42,15 @@ HEADER = (
     "broken",
     "redrawn",
     "h(r) error",
+    "by sampling",
     "floor",
     "temperature, % of equipartition's",
     "reference's",
     "JSD b/a/d, 1e-3 bit",
-    "floor",
+    "by sampling",
     "spectrum",
-    "kin. energy p",
+    "by sampling",
+    "kin. energy: mean, width; p",
     "ns/day",
 )
 EVENT_HEADER = (
@@ -229,12 +231,14 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
                 + (" ended" if ended else ""),
                 f"{sidecar['resamples'] / max(lags, 1):.0e}",
                 number(figures["h_r_error"], 3),
+                number(figures["h_r_expected"], 3),
                 number(floor["h_r_halves"], 3),
-                temperatures(figures),
-                temperatures(floor),
-                divergences(figures),
-                divergences(floor),
+                temperatures(figures, 1),
+                temperatures(floor, 1),
+                divergences(figures["divergences"]),
+                divergences(figures["divergences_expected"]),
                 number(figures["spectrum_overlap"], 3),
+                number(figures["spectrum_expected"], 3),
                 kinetic_energy(figures),
                 number(speed and speed * sidecar["num_replicas"], 0),
             ]
@@ -271,29 +275,31 @@ def rate_cell(rate: Mapping[str, Any] | None) -> str:
 
 
 def kinetic_energy(figures: Mapping[str, Any]) -> str:
-    """Format the p of the distribution test of kinetic energies."""
+    """Format the test of kinetic energies: mean and width off by errors; p."""
     test = figures["kinetic_energy"]
-    return "-" if test is None else f"{test['p_value']:.2g}"
+    if test is None:
+        return "-"
+    return "{mean_deviation:.1f}, {width_deviation:.1f}; {p_value:.2g}".format(**test)
 
 
-def temperatures(figures: Mapping[str, Any]) -> str:
+def temperatures(figures: Mapping[str, Any], digits: int = 0) -> str:
     """Compare each element's temperature with equipartition's, +- one error, in %."""
     if figures["temperatures"] is None:
         return "-"
     return " ".join(
-        f"{symbol} {100 * (found['value'] / found['expected'] - 1):+.0f}"
-        f"({100 * found['error'] / found['expected']:.0f})"
+        f"{symbol} {100 * (found['value'] / found['expected'] - 1):+.{digits}f}"
+        f"({100 * found['error'] / found['expected']:.{digits}f})"
         for symbol, found in figures["temperatures"].items()
     )
 
 
-def divergences(figures: Mapping[str, Any]) -> str:
+def divergences(found: Mapping[str, Any] | None) -> str:
     """Format mean Jensen-Shannon divergences of bonds, angles and dihedrals."""
-    if figures["divergences"] is None:
+    if found is None:
         return "-"
     return " / ".join(
         number(1e3 * sum(kinds.values()) / len(kinds), 1) if kinds else "-"
-        for kinds in figures["divergences"].values()
+        for kinds in found.values()
     )
 
 
