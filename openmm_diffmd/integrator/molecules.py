@@ -1,5 +1,6 @@
 """From a topology to what the model and its guards must know about the molecules."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,11 @@ def describe_molecules(
     MoleculeSet
         The description.
 
+    Warns
+    -----
+    UserWarning
+        If molecules of several atoms have no bond.
+
     Raises
     ------
     ValueError
@@ -132,6 +138,13 @@ def describe_molecules(
                 f"found a bond between atoms {i} and {j} of molecules {ids[i]} and "
                 f"{ids[j]}, expected one molecule; give bonded atoms the same id"
             )
+    if len(bonds) == 0 and len(atoms) > indices.max() + 1:
+        warnings.warn(
+            f"found {len(atoms)} atoms and no bond, expected the bonds that the guards "
+            "are to watch: they now see kinetic energies only; give a topology with "
+            "bonds, of a PDB file with CONECT records say",
+            stacklevel=3,
+        )
     ranges = [metadata.bond_range(symbols[i], symbols[j]) for i, j in bonds]
     sizes = np.bincount(indices)
     # One quantile for each size: replicas are many, sizes few.

@@ -55,6 +55,13 @@ def test_molecules_are_numbered_by_first_appearance(metadata, example):
     assert found.num_molecules == 3
 
 
+def test_atoms_that_no_guard_watches_are_told(metadata, example):
+    topology, _ = example
+    topology._bonds = []
+    with pytest.warns(UserWarning, match=r"found 3 atoms and no bond, expected the"):
+        describe_molecules(topology, metadata)
+
+
 def test_replicas_are_copies_in_chains_of_their_own(example):
     topology, positions = example
     replicas = replicate(topology, create_system(topology), positions, 2)

@@ -108,6 +108,7 @@ def test_damaged_checkpoint_is_refused(simulate, remembering):
             simulation.context.loadCheckpoint(damaged)
 
 
+@pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
 def test_checkpoint_of_other_molecules_is_refused(simulate, flow):
     simulation = simulate(flow)
     other = simulate(flow, molecules=[0] * 9)
