@@ -14,8 +14,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# What the command line names is wanted, not what lies on the disk.
+FROM_DISK := $(if $(filter file,$(origin TORCH_INDEX)),yes)
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
+# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+export CUDACXX ?= $(NVCC)
 # Linked against where nvcc is; what it needs itself, gigabytes, only where there is a GPU.
 OPENMM_CUDA := openmm-cuda-13==8.6.1
 
@@ -45,7 +50,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@echo "== setup: $(TORCH)"
-	@$(PIP) install --no-index --no-deps "$(TORCH)" 2>/dev/null \
+	@{ test -n "$(FROM_DISK)" && $(PIP) install --no-index --no-deps "$(TORCH)" 2>/dev/null; } \
 		|| $(PIP) install --index-url $(TORCH_INDEX) --no-deps "$(TORCH)" \
 		|| { echo "setup: could not install $(TORCH) from $(TORCH_INDEX); name an" \
 			"index that has it: make setup TORCH_INDEX=URL"; exit 1; }
@@ -54,10 +59,17 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
-	@if command -v nvcc >/dev/null; then \
-		echo "== setup: $(OPENMM_CUDA)"; \
+	@if test -n "$(NVCC)"; then \
+		echo "== setup: $(OPENMM_CUDA), nvcc is $(NVCC)"; \
 		$(PIP) install -c constraints.txt "$(OPENMM_CUDA)" \
-			$$(command -v nvidia-smi >/dev/null || echo --no-deps); fi
+			$$(command -v nvidia-smi >/dev/null || echo --no-deps); \
+	elif command -v nvidia-smi >/dev/null; then \
+		echo "setup: found a GPU but no nvcc: all will run on the CPU; install the CUDA" \
+			"toolkit 13, or name its compiler: make setup NVCC=/path/to/nvcc"; fi
+	@if command -v nvidia-smi >/dev/null && ! $(BIN)/python -c \
+			'import sys, torch; sys.exit(not torch.version.cuda)'; then \
+		echo "setup: found a GPU but a CPU build of torch: all will run on the CPU; for the GPU" \
+			"make clean, then make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130"; fi
 	@echo "== setup: openmm_diffmd, its dependencies and csrc (minutes the first time)"
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
