@@ -34,7 +34,7 @@ MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene 
 REFERENCES := $(foreach m,$(MOLECULES),$(foreach t,500 1000 1500,data/md17/$(m)_$(t)K/bursts.h5))
 JOBS ?= 1
 
-.PHONY: setup rollout test lint ctest pytest sanitize clean references
+.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -112,6 +112,23 @@ ctest: setup
 pytest: setup
 	@echo "== pytest"
 	@$(BIN)/python -m pytest tests
+
+# All that a GPU is needed for: the contract in three precisions, tests on the device, and every
+# kernel under compute-sanitizer, which comes with the toolkit (minutes).
+SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) $(dir $(NVCC))compute-sanitizer)
+gpu: setup
+	@$(BIN)/python -c 'import sys, torch, openmm; names = [openmm.Platform.getPlatform(i).getName() \
+		for i in range(openmm.Platform.getNumPlatforms())]; \
+		sys.exit(None if torch.cuda.is_available() and "CUDA" in names else \
+		f"gpu: found torch {torch.__version__} and platforms {names}, expected a CUDA build of " \
+		"torch and the platform CUDA (openmm.Platform.getPluginLoadFailures() says why not)")'
+	@echo "== gpu: ctest"
+	@$(BIN)/ctest --test-dir build --output-on-failure -R '^cuda_'
+	@echo "== gpu: pytest"
+	@$(BIN)/python -m pytest tests -m gpu
+	@for tool in memcheck racecheck; do echo "== gpu: compute-sanitizer $$tool"; \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --error-exitcode 1 $(BIN)/python \
+			-m pytest -q tests/ops/test_gpu.py -k "not graph" || exit 1; done
 
 # The C++ tests under AddressSanitizer, with leaks, and UBSan at once; build/ stays as it is.
 sanitize: setup
