@@ -14,8 +14,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
 TORCH := torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# What the command line names is wanted, not what lies on the disk.
+FROM_DISK := $(if $(filter file,$(origin TORCH_INDEX)),yes)
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
+# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+export CUDACXX ?= $(NVCC)
 # Linked against where nvcc is; what it needs itself, gigabytes, only where there is a GPU.
 OPENMM_CUDA := openmm-cuda-13==8.6.1
 
@@ -29,7 +34,7 @@ MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene 
 REFERENCES := $(foreach m,$(MOLECULES),$(foreach t,500 1000 1500,data/md17/$(m)_$(t)K/bursts.h5))
 JOBS ?= 1
 
-.PHONY: setup rollout test lint ctest pytest sanitize clean references
+.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -45,7 +50,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@echo "== setup: $(TORCH)"
-	@$(PIP) install --no-index --no-deps "$(TORCH)" 2>/dev/null \
+	@{ test -n "$(FROM_DISK)" && $(PIP) install --no-index --no-deps "$(TORCH)" 2>/dev/null; } \
 		|| $(PIP) install --index-url $(TORCH_INDEX) --no-deps "$(TORCH)" \
 		|| { echo "setup: could not install $(TORCH) from $(TORCH_INDEX); name an" \
 			"index that has it: make setup TORCH_INDEX=URL"; exit 1; }
@@ -54,10 +59,17 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@touch $@
 
 $(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
-	@if command -v nvcc >/dev/null; then \
-		echo "== setup: $(OPENMM_CUDA)"; \
+	@if test -n "$(NVCC)"; then \
+		echo "== setup: $(OPENMM_CUDA), nvcc is $(NVCC)"; \
 		$(PIP) install -c constraints.txt "$(OPENMM_CUDA)" \
-			$$(command -v nvidia-smi >/dev/null || echo --no-deps); fi
+			$$(command -v nvidia-smi >/dev/null || echo --no-deps); \
+	elif command -v nvidia-smi >/dev/null; then \
+		echo "setup: found a GPU but no nvcc: all will run on the CPU; install the CUDA" \
+			"toolkit 13, or name its compiler: make setup NVCC=/path/to/nvcc"; fi
+	@if command -v nvidia-smi >/dev/null && ! $(BIN)/python -c \
+			'import sys, torch; sys.exit(not torch.version.cuda)'; then \
+		echo "setup: found a GPU but a CPU build of torch: all will run on the CPU; for the GPU" \
+			"make clean, then make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130"; fi
 	@echo "== setup: openmm_diffmd, its dependencies and csrc (minutes the first time)"
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
@@ -100,6 +112,23 @@ ctest: setup
 pytest: setup
 	@echo "== pytest"
 	@$(BIN)/python -m pytest tests
+
+# All that a GPU is needed for: the contract in three precisions, tests on the device, and every
+# kernel under compute-sanitizer, which comes with the toolkit (minutes).
+SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) $(dir $(NVCC))compute-sanitizer)
+gpu: setup
+	@$(BIN)/python -c 'import sys, torch, openmm; names = [openmm.Platform.getPlatform(i).getName() \
+		for i in range(openmm.Platform.getNumPlatforms())]; \
+		sys.exit(None if torch.cuda.is_available() and "CUDA" in names else \
+		f"gpu: found torch {torch.__version__} and platforms {names}, expected a CUDA build of " \
+		"torch and the platform CUDA (openmm.Platform.getPluginLoadFailures() says why not)")'
+	@echo "== gpu: ctest"
+	@$(BIN)/ctest --test-dir build --output-on-failure -R '^cuda_'
+	@echo "== gpu: pytest"
+	@$(BIN)/python -m pytest tests -m gpu
+	@for tool in memcheck racecheck; do echo "== gpu: compute-sanitizer $$tool"; \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --error-exitcode 1 $(BIN)/python \
+			-m pytest -q tests/ops/test_gpu.py -k "not graph" || exit 1; done
 
 # The C++ tests under AddressSanitizer, with leaks, and UBSan at once; build/ stays as it is.
 sanitize: setup

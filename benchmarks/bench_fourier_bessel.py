@@ -24,6 +24,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -203,9 +204,12 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         print("no GPU: its part is left out")
     for device, threads in places:
         torch.set_num_threads(threads)
-        for size in arguments.sizes:
-            for part in arguments.parts:
-                yield from PARTS[part](arguments, device, threads, size)
+        # The default stream cannot be captured into graphs.
+        stream = torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else None
+        with stream or nullcontext():
+            for size in arguments.sizes:
+                for part in arguments.parts:
+                    yield from PARTS[part](arguments, device, threads, size)
 
 
 def size(word: str) -> tuple[int, int]:

@@ -14,7 +14,9 @@ Each row is a process of its own; a time is the smallest of several rounds, so t
 other work on the machine counts less. Rounds of all rows are of one length, as far as a
 lag of the largest is not longer: the smallest of short rounds would flatter. Speeds and
 costs per replica are of CPU time with one thread, in which other processes do not
-count, of wall time with more. ``--passes`` goes through all rows more than once and
+count, of wall time with more and on the platform CUDA. There the time inside the
+network is that of launching it, so that *overhead* holds the GPU's own, and memory is
+the GPU's that torch has reserved. ``--passes`` goes through all rows more than once and
 keeps the best pass of each, so that a slow minute does not fall on one row alone.
 ``--output`` writes JSON:
 
@@ -112,7 +114,8 @@ def measure(
     overhead = min(wall - inside for wall, inside, _ in rounds)
     cpu = min(cpu for _, _, cpu in rounds)
     threads = torch.get_num_threads()
-    spent = cpu if threads == 1 else lag
+    on_gpu = platform_name == "CUDA" and torch.cuda.is_available()
+    spent = cpu if threads == 1 and not on_gpu else lag
     each = integrator.getStepSize().value_in_unit(unit.nanosecond)
     each *= SECONDS_PER_DAY / spent
     return Cost(
@@ -128,7 +131,7 @@ def measure(
         us_per_replica=1e6 * spent / num_replicas,
         ns_per_day_each=each,
         ns_per_day_all=num_replicas * each,
-        peak_memory_MiB=peak_memory() / 2**20,
+        peak_memory_MiB=(gpu_memory() if on_gpu else peak_memory()) / 2**20,
     )
 
 
@@ -137,6 +140,12 @@ def peak_memory() -> int:
     # Not getrusage: its peak is at least that of the process that started this one.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])
+
+
+def gpu_memory() -> int:
+    """Read the peak of what torch has reserved on the GPU, bytes."""
+    torch.cuda.init()
+    return torch.cuda.max_memory_reserved()
 
 
 def measure_apart(

@@ -66,14 +66,19 @@ def print_row(row: Row, before: Case | None) -> None:
 
 
 def judge(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Compare float32 rows on the CPU with the goals."""
+    """Compare float32 rows with the goals."""
     found = []
     for row in rows:
         case = row.case
         at = (case.task, case.edges)
-        if case.device != "cpu" or case.dtype != "float32":
+        if case.dtype != "float32":
             continue
         gain, over = row.speedup(), row.over_floor()
+        if case.device != "cpu":
+            if at == ("forward", 1_000_000) and over is not None:
+                goal = "at least 0.7 of the measured bandwidth"
+                found.append((case, goal, 1 / over, 1 / over >= 0.7))
+            continue
         least = {
             ("forward", 10_000): 10.0,
             ("forward+backward", 10_000): 8.0,

@@ -2,7 +2,7 @@
 
 import json
 import os
-import platform
+import platform as machine_of
 import re
 import sys
 import time
@@ -65,6 +65,7 @@ def md17_rollout(
     regression: bool = True,
     seed: int = 1,
     threads: int | None = None,
+    platform: str = "Reference",
     progress: bool = True,
 ) -> None:
     """
@@ -94,6 +95,8 @@ def md17_rollout(
         Seed of velocities and noise; 0 picks one.
     threads : int, optional
         Threads of PyTorch; its own choice unless given.
+    platform : str
+        OpenMM platform of ours, such as ``CUDA``; the reference force stays on the CPU.
     progress : bool
         Show progress bars.
 
@@ -127,6 +130,7 @@ def md17_rollout(
         start_temperature_K=start_temperature,
         seed=seed,
         keep_velocities=True,
+        platform=platform,
         progress=progress,
     )
     prepared = prepare_reference(at_interval(frames, interval), heat_bath)
@@ -281,11 +285,11 @@ def _machine() -> dict[str, Any]:
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     names = re.findall(r"model name\s*: (.*)", text)
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": names[0] if names else machine_of.processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
+        "system": machine_of.platform(),
+        "python": machine_of.python_version(),
         "torch": torch.__version__,
         "openmm": openmm.__version__,
     }

@@ -17,16 +17,17 @@ Run = Callable[[], Any]
 
 
 def captured(run: Run) -> Run:
-    """Put the kernels of a call into a CUDA graph, or leave it if it cannot be."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
+    """
+    Put the kernels of a call into a CUDA graph, or leave it if it cannot be.
+
+    The current stream must not be the default one, and what the call needs was made
+    on it: a gradient's kernels go to the stream that the function's were on.
+    """
+    for _ in range(3):
+        run()
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
             run()
     except RuntimeError as error:
         print(f"no CUDA graph, timed with its launches: {error}", file=sys.stderr)

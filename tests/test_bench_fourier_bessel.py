@@ -95,6 +95,22 @@ def make_row(rows, edges, ns, task="forward"):
     return rows.Row(case, {rows.OURS: ns, "other": 12.0 * ns}, ns / 2)
 
 
+def test_a_gpu_is_judged_by_its_bandwidth(modules):
+    rows = modules[2]
+    made = [
+        rows.Row(
+            rows.Case("cuda", 1, "float32", 3, 8, edges, "forward"),
+            {rows.OURS: ns},
+            1.0,
+        )
+        for edges, ns in ((100_000, 9.0), (1_000_000, 1.25), (1_000_000, 2.0))
+    ]
+    assert [(goal["found"], goal["met"]) for goal in rows.judge(made)] == [
+        (0.8, True),
+        (0.5, False),
+    ]
+
+
 def test_merged_runs_keep_rows_of_other_cases_and_say_whose_they_are(modules, tmp_path):
     rows = modules[2]
     path = tmp_path / "results.json"

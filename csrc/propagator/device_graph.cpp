@@ -1,6 +1,7 @@
 #include "device_graph.h"
 
 #include <cstdlib>
+#include <stdexcept>
 #include <string_view>
 
 #include <ATen/core/GraphImplInterface.h>
@@ -13,11 +14,24 @@ namespace {
 /** As torch's own examples warm up before a capture. */
 constexpr int NUM_PLAIN_CALLS = 3;
 
-bool has_graphs(const std::string &device) {
+std::string_view chosen() {
     const char *const choice = std::getenv("DIFFMD_GRAPHS");
-    if (choice != nullptr && std::string_view(choice) == "none")
+    return choice == nullptr ? "" : choice;
+}
+
+[[noreturn]] void refuse(const std::string &device, const std::string &reason) {
+    throw std::runtime_error("found that a lag cannot be captured into a graph of " + device +
+                             " (" + reason +
+                             "), expected one, as DIFFMD_GRAPHS=required says; unset it");
+}
+
+bool has_graphs(const std::string &device) {
+    if (chosen() == "none")
         return false;
-    return at::has_graph_impl(at::Device(device).type());
+    const bool found = at::has_graph_impl(at::Device(device).type());
+    if (!found && chosen() == "required")
+        refuse(device, "torch has none for this device");
+    return found;
 }
 
 } // namespace
@@ -59,6 +73,8 @@ bool GraphedCall::capture(const std::function<void()> &work) {
         return true;
     } catch (const std::exception &error) {
         graph.reset();
+        if (chosen() == "required")
+            refuse(device, error.what());
         TORCH_WARN_ONCE("DiffusionIntegrator: found that a lag cannot be captured into a graph of ",
                         device, " (", error.what(),
                         "); it is launched kernel by kernel, which is slower");

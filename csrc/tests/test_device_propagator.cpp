@@ -247,9 +247,22 @@ void test_lags_are_plain_where_a_capture_fails(const std::string &folder) {
         pair.step();
         pair.check_equal();
     }
-    RecordedGraph::fails = false;
     CHECK(RecordedGraph::num_captures == 0);
     CHECK(RecordedGraph::num_replays == 0);
+    // Unless it must not.
+    setenv("DIFFMD_GRAPHS", "required", 1);
+    Pair strict(folder, "harmonic", make_molecules(), make_options());
+    std::string says;
+    try {
+        for (int lag = 0; lag < 6; lag++)
+            strict.step();
+    } catch (const std::runtime_error &error) {
+        says = error.what();
+    }
+    unsetenv("DIFFMD_GRAPHS");
+    CHECK(says.find("a call waits for the device") != std::string::npos);
+    CHECK(says.find("DIFFMD_GRAPHS=required") != std::string::npos);
+    RecordedGraph::fails = false;
 }
 
 } // namespace

@@ -159,11 +159,15 @@ def roll_out(
         num_sampling_steps=settings.num_sampling_steps,
     )
     integrator.setRandomNumberSeed(seed)
+    platform = Platform.getPlatformByName(settings.platform)
+    # Molecules drift far from the origin, where single precision would show.
+    can_choose = "Precision" in platform.getPropertyNames()
     simulation = app.Simulation(
         replicas.topology,
         replicas.system,
         integrator,
-        Platform.getPlatformByName(settings.platform),
+        platform,
+        {"Precision": "mixed"} if can_choose else {},
     )
     start = positions.reshape(-1, 3).astype(np.float64)
     simulation.context.setPositions(start * unit.nanometer)

@@ -48,6 +48,50 @@ def inertia_tensor(positions: Tensor, masses: Tensor) -> Tensor:
     return trace[:, None, None] * identity - outer
 
 
+def invert_inertia(inertia: Tensor) -> Tensor:
+    """
+    Pseudo-inverse of moments of inertia, entry by entry.
+
+    Libraries wait for a GPU to say whether theirs went well; without them a lag can be
+    captured into a CUDA graph.
+
+    Parameters
+    ----------
+    inertia : Tensor, shape (B, 3, 3), Da nm^2
+        From `inertia_tensor`.
+
+    Returns
+    -------
+    Tensor, shape (B, 3, 3), 1/(Da nm^2)
+        The inverse. Of a line of atoms, whose smallest moment is below 1e-5 of the
+        largest, the axis n has none: I = (tr I/2)(1 - n n^T), of which it is the
+        pseudo-inverse. 0 for a single atom.
+    """
+    wide = inertia.to(torch.float64)
+    cofactors = torch.stack(
+        [
+            torch.linalg.cross(wide[:, 1], wide[:, 2]),
+            torch.linalg.cross(wide[:, 2], wide[:, 0]),
+            torch.linalg.cross(wide[:, 0], wide[:, 1]),
+        ],
+        dim=1,
+    )
+    determinant = (wide[:, 0] * cofactors[:, 0]).sum(-1)
+    trace = wide.diagonal(dim1=1, dim2=2).sum(-1)
+    # Of the moments a >= b >= c: a b + a c + b c, so that c is determinant/minors.
+    minors = cofactors.diagonal(dim1=1, dim2=2).sum(-1)
+    line = determinant <= 1e-5 * (0.5 * trace) * minors
+    ones = torch.ones_like(trace)
+    whole = cofactors / torch.where(line, ones, determinant)[:, None, None]
+    # Their cofactors are a b n n^T.
+    axis = cofactors / torch.where(minors > 0, minors, ones)[:, None, None]
+    identity = torch.eye(3, dtype=wide.dtype, device=wide.device)
+    some = (trace > 0).to(wide.dtype)
+    scale = 2.0 * some / torch.where(trace > 0, trace, ones)
+    flat = scale[:, None, None] * (identity - axis)
+    return torch.where(line[:, None, None], flat, whole).to(inertia.dtype)
+
+
 def match_angular_momentum(
     positions: Tensor, velocities: Tensor, momentum: Tensor, masses: Tensor
 ) -> Tensor:
@@ -71,9 +115,7 @@ def match_angular_momentum(
         linear molecule's axis) are left alone by the pseudo-inverse.
     """
     found = angular_momentum(positions, velocities, masses)
-    inverse = torch.linalg.pinv(
-        inertia_tensor(positions, masses), rtol=1e-5, hermitian=True
-    )
+    inverse = invert_inertia(inertia_tensor(positions, masses))
     omega = (inverse @ (momentum - found)[..., None])[..., 0]
     turned = velocities + torch.linalg.cross(
         omega[:, None, :].expand_as(positions), positions

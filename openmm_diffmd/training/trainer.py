@@ -64,18 +64,21 @@ def fit(
         If there is no such device.
     """
     checkpoint = output / LAST_CHECKPOINT
-    try:
-        trainer = _make_trainer(output, options, accelerator, progress)
-    except MisconfigurationException as error:
-        raise ValueError(
-            f"found accelerator {accelerator!r}, which gives: {error}; expected one "
-            "that this machine has, such as 'cpu'"
-        ) from error
     with warnings.catch_warnings():
+        # The device was chosen, and batches are cut from what is in memory.
+        warnings.filterwarnings("ignore", "GPU available but not used")
+        warnings.filterwarnings("ignore", ".* does not have many workers")
         # Ours: training.json is written first, so that a kill leaves it behind.
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
         # Lightning's own use of PyTorch.
         warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+        try:
+            trainer = _make_trainer(output, options, accelerator, progress)
+        except MisconfigurationException as error:
+            raise ValueError(
+                f"found accelerator {accelerator!r}, which gives: {error}; expected "
+                "one that this machine has, such as 'cpu'"
+            ) from error
         trainer.fit(
             module,
             batches,

@@ -5,6 +5,7 @@ import torch
 from openmm_diffmd.models.projection import (
     angular_momentum,
     inertia_tensor,
+    invert_inertia,
     match_angular_momentum,
     remove_momentum,
 )
@@ -82,6 +83,26 @@ def test_linear_molecule_turns_about_two_axes_only(axis, dtype):
     tolerance = 1e-5 if dtype == torch.float32 else 1e-11
     torch.testing.assert_close(reached, expected, rtol=0, atol=tolerance)
     assert turned.abs().max() < 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inverse_of_the_inertia_is_the_pseudo_inverse(dtype):
+    generator = torch.Generator().manual_seed(4)
+    shapes = torch.randn(6, 5, 3, generator=generator, dtype=torch.float64)
+    # Round, flat, nearly a line (the ratio of moments is 1e-4), a line, an atom.
+    shapes[1, :, 2] = 0.0
+    shapes[2, :, 1:] *= 1e-2
+    shapes[3, :, 1:] = 0.0
+    shapes[4] = shapes[4, :, :1] * torch.tensor([0.6, -0.48, 0.64])
+    shapes[5] = 0.0
+    masses = torch.rand(6, 5, generator=generator, dtype=torch.float64) + 1.0
+    inertia = inertia_tensor(0.1 * shapes.to(dtype), masses.to(dtype))
+    expected = torch.linalg.pinv(inertia.double(), rtol=1e-5, hermitian=True)
+    found = invert_inertia(inertia)
+    assert found.dtype == dtype
+    largest = expected.abs().amax((1, 2), keepdim=True).clamp(min=1e-30)
+    eps = torch.finfo(dtype).eps
+    assert ((found - expected) / largest).abs().max() < 10 * eps
 
 
 def test_single_atom_is_left_alone():

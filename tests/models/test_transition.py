@@ -264,3 +264,21 @@ def test_invariants_have_unit_root_mean_square_after_calibration(
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TransitionModel(3, LAG_TIME, **options)
+
+
+@pytest.mark.parametrize("velocity_features", [True, False])
+def test_a_lag_neither_reads_values_nor_stays_on_the_cpu(velocity_features):
+    """What a capture into a CUDA graph asks: a meta tensor has a device, no values."""
+    model = TransitionModel(3, 0.01, velocity_features=velocity_features).to("meta")
+    with torch.inference_mode(), torch.device("meta"):
+        state = torch.empty(2, 9, 3)
+        known, level = torch.empty(2, dtype=torch.bool), torch.empty(2)
+        species, masses = torch.empty(2, 9, dtype=torch.int64), torch.empty(2, 9)
+        residual = torch.empty(2, 9, 2, 3)
+    with torch.inference_mode():
+        condition = model.encode(state, state, state, known, species, masses, level)
+        denoised = model.denoise(residual, level, condition)
+        change = model.decode(denoised, condition, True)
+    assert {value.device.type for value in condition.values()} == {"meta"}
+    assert change.device.type == "meta"
+    assert change.shape == (2, 9, 2, 3)

@@ -3,12 +3,16 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import shutil
 import warnings
 import zipfile
 
+import lightning
 import pytest
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.accelerators import CUDAAccelerator
 
 from openmm_diffmd.model_files import pack_weights
 from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
@@ -50,6 +54,29 @@ def trained(bursts, tmp_path_factory):
         warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
         run(bursts, output)
     return output
+
+
+def test_a_larger_machine_gives_no_warning(bursts, tmp_path, monkeypatch):
+    """Sixteen cores, and a GPU that is not asked for: warnings are errors here."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: True)
+    with pytest.warns(PossibleUserWarning, match="GPU available but not used"):
+        lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    run(bursts, tmp_path / "run")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="found no NVIDIA GPU")
+def test_the_gpu_trains_as_the_cpu(trained, bursts, tmp_path):
+    output = tmp_path / "run"
+    run(bursts, output, accelerator="gpu")
+    expected = load(trained / "last.ckpt")["state_dict"]
+    found = load(output / "last.ckpt")["state_dict"]
+    # A dozen steps from the same weights with the same draws: what differs is rounding,
+    # which Adam magnifies where a gradient is about 0.
+    for name, value in expected.items():
+        difference = (found[name].cpu() - value).abs().mean()
+        assert difference <= 1e-2 * value.abs().mean() + 1e-3, name
 
 
 def metrics(output):

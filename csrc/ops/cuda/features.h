@@ -40,6 +40,7 @@ template <class T, int LMax> struct FeaturesForward {
             harmonics_of_tile<LMax>(block, rows, shared.places, shared.harmonics);
             radial_of_tile<T, T>(block, in.table, rows, shared.places, shared.radial, nullptr);
         } else {
+            static_assert(PHASE == 2);
             write(block, shared, rows, out + first * NUM_HARMONICS * in.table.n_max);
         }
     }
@@ -164,6 +165,7 @@ template <class T, int LMax> struct FeaturesBackward {
         } else if constexpr (PHASE == 2) {
             Contraction::sum_radial(block, shared, in.table, rows);
         } else {
+            static_assert(PHASE == 3);
             const T over = T(1 / in.cutoff);
             for (int row = block.thread; row < rows; row += NUM_THREADS) {
                 const auto sum = Contraction::gradient(shared, row);
@@ -209,6 +211,7 @@ template <int LMax> struct FeaturesDoubleBackward {
         } else if constexpr (PHASE == 2) {
             Contraction::sum_radial(block, shared, in.table, rows);
         } else {
+            static_assert(PHASE == 3);
             for (int row = block.thread; row < rows; row += NUM_THREADS) {
                 const auto sum = Contraction::gradient(shared, row);
                 double *const to = grad_vectors + 3 * (first + row);

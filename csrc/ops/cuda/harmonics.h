@@ -30,6 +30,7 @@ template <class T, int LMax> struct HarmonicsForward {
                     harmonics[row * harmonics_stride(LMax) + i] = s[i];
             }
         } else {
+            static_assert(PHASE == 1);
             write_rows(block, rows * NUM_HARMONICS, NUM_HARMONICS, out + first * NUM_HARMONICS,
                        [&](int row, int i) { return harmonics[row * harmonics_stride(LMax) + i]; });
         }
@@ -75,6 +76,7 @@ template <class C, class T, int LMax> struct HarmonicsBackward {
             for (int row = block.thread; row < rows; row += NUM_THREADS)
                 backward(first + row, grads + row * STRIDE, tangents + row * STRIDE);
         } else {
+            static_assert(PHASE == 2);
             write_rows(block, rows * NUM_HARMONICS, NUM_HARMONICS,
                        grad_harmonics + first * NUM_HARMONICS,
                        [&](int row, int c) { return tangents[row * STRIDE + c]; });

@@ -39,6 +39,7 @@ template <class T> struct NodesRadial {
             for (int row = block.thread; row < rows; row += NUM_THREADS)
                 places.load(row, velocities + 3 * (first + row), cutoff, table.num_intervals);
         } else {
+            static_assert(PHASE == 1);
             const int64_t at = first * formulas::layer(table);
             radial_of_tile<T, T>(block, table, rows, places, radial + at,
                                  derivatives == nullptr ? nullptr : derivatives + at);
@@ -103,7 +104,7 @@ template <class T> struct EdgeTile {
 
 /** Invariants and envelope of a tile of edges. */
 template <class T> struct InvariantsForward {
-    static constexpr int NUM_PHASES = 4;
+    static constexpr int NUM_PHASES = 3;
     Invariants<T> in;
     /** (N,L+1,n_padded) from NodesRadial. */
     const T *nodes_radial;
@@ -149,6 +150,7 @@ template <class T> struct InvariantsForward {
             }
             radial_of_tile<T, T>(block, in.edges.table, rows, edges.places, shared.radial, nullptr);
         } else {
+            static_assert(PHASE == 2);
             write(block, shared, rows, invariants + first * get_width());
         }
     }
@@ -247,6 +249,7 @@ template <class T> struct InvariantsBackward {
         } else if constexpr (PHASE == 2) {
             sum_radial(block, shared, rows);
         } else {
+            static_assert(PHASE == 3);
             for (int row = block.thread; row < rows; row += NUM_THREADS)
                 finish(shared, row, first + row);
         }

@@ -1,6 +1,9 @@
 // The plugin: OpenMM calls registerKernelFactories when it loads this library.
 
 #include "CudaStateExchange.h"
+#ifdef DIFFMD_TORCH_HAS_CUDA
+#include "TorchCudaGraph.h"
+#endif
 
 #include "openmm/KernelFactory.h"
 #include "openmm/OpenMMException.h"
@@ -35,6 +38,9 @@ extern "C" OPENMM_EXPORT void registerKernelFactories() {
     // A torch without CUDA leaves the network on the CPU: the generic kernel does that.
     if (!at::hasCUDA())
         return;
+#ifdef DIFFMD_TORCH_HAS_CUDA
+    OpenMMDiffMD::registerTorchCudaGraph();
+#endif
     for (int i = 0; i < Platform::getNumPlatforms(); i++)
         if (Platform::getPlatform(i).getName() == "CUDA")
             Platform::getPlatform(i).registerKernelFactory(
