@@ -8,7 +8,9 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <sstream>
+#include <utility>
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -191,6 +193,90 @@ void test_guards_leave_the_state_alone(const std::string &folder) {
     CHECK(propagator.get_tally().num_resamples[0] == 3);
 }
 
+// At a bound everything is as it should be, a billionth beyond it is not.
+void test_guards_know_their_bounds() {
+    // Particle 0 is of another molecule, whatever it does.
+    const GuardedMolecule molecule = {{1, 2}, {{1, 2, 0.1, 0.2}}, 10.0};
+    const std::vector<double> masses = {1e9, 2.0, 3.0};
+    const double nan = std::numeric_limits<double>::quiet_NaN(), below = 1 - 1e-9, above = 1 + 1e-9;
+    const double hottest = std::sqrt(2.0 * 10.0 / masses[2]);
+    std::vector<double> positions(9), velocities(9);
+    const auto refuses = [&](double length, double speed, Refusal &found) {
+        positions = {nan, nan, nan, 1.0, 2.0, 3.0, 1.0, 2.0 + 0.6 * length, 3.0 - 0.8 * length};
+        velocities = {nan, nan, nan, 0.0, 0.0, 0.0, 0.0, -0.8 * speed, 0.6 * speed};
+        return find_fault(molecule, masses, positions.data(), velocities.data(), found);
+    };
+    Refusal found;
+    CHECK(!refuses(0.1 * above, hottest * below, found));
+    CHECK(!refuses(0.2 * below, hottest * below, found));
+    for (double length : {0.1 * below, 0.2 * above}) {
+        CHECK(refuses(length, 1.0, found));
+        CHECK(found.quantity == Quantity::bond_length && found.atoms == std::vector<int>({1, 2}));
+        CHECK(std::abs(found.values[0] - length) < 1e-12);
+        CHECK(found.min_value == 0.1 && found.max_value == 0.2);
+    }
+    CHECK(refuses(0.15, hottest * above, found));
+    CHECK(found.quantity == Quantity::kinetic_energy && found.max_value == 10.0);
+    CHECK(std::abs(found.values[0] - 10.0) < 1e-7);
+    CHECK(!refuses(0.15, hottest * below, found));
+    for (std::vector<double> *values : {&positions, &velocities})
+        for (int k = 3; k < 9; k++)
+            for (double wrong : {nan, std::numeric_limits<double>::infinity()}) {
+                const double before = std::exchange((*values)[k], wrong);
+                CHECK(find_fault(molecule, masses, positions.data(), velocities.data(), found));
+                CHECK(found.quantity == Quantity::finite);
+                CHECK(found.atoms == std::vector<int>({k / 3}));
+                (*values)[k] = before;
+            }
+}
+
+// A rescued lag is history as any other, and a checkpoint knows where there is none.
+void test_history_after_a_rescue(const std::string &folder) {
+    const Frame relaxed = read_frames(folder + "/harmonic_exponential.txt")[0];
+    Molecules molecules = ethanol();
+    molecules.bonds = {{0, 1, 0.0, 0.5}};
+    const auto kick = [](int i) { return std::sin(1.0 + i); };
+    const auto rescue = [&](std::vector<double> &positions, std::vector<double> &velocities) {
+        positions = relaxed.positions;
+        for (int i = 0; i < SIZE; i++)
+            velocities[i] += kick(i);
+    };
+    const auto make_one = [&] {
+        return Propagator(folder + "/remembering.pt", read_file(folder + "/remembering.sha256"),
+                          molecules, default_options());
+    };
+    const auto rescue_one = [&](Propagator &propagator) {
+        Frame frame = relaxed;
+        frame.positions[3] += 1.0;
+        propagator.step(frame.positions.data(), frame.velocities.data(), rescue);
+        CHECK(propagator.get_tally().num_rescues[0] == 1);
+        return frame;
+    };
+    Propagator keeping = make_one(), forgetting = make_one(), loading = make_one();
+    Frame kept = rescue_one(keeping), forgotten = rescue_one(forgetting);
+    Frame loaded = rescue_one(loading);
+    forgetting.forget_history();
+    std::stringstream checkpoint;
+    forgetting.save(checkpoint);
+    loading.load(checkpoint);
+    for (const auto &[propagator, frame] :
+         {std::pair{&keeping, &kept}, std::pair{&forgetting, &forgotten},
+          std::pair{&loading, &loaded}})
+        propagator->step(frame->positions.data(), frame->velocities.data());
+    CHECK(loaded.positions == forgotten.positions && loaded.velocities == forgotten.velocities);
+    // A hundredth of the kick more, through the damped harmonic flow: omega = 20/ps, 20/ps.
+    const double lag = 0.01, damping = std::exp(-10.0 * lag), omega = std::sqrt(300.0);
+    const double to_position = damping * std::sin(omega * lag) / omega;
+    const double to_velocity =
+        damping * (std::cos(omega * lag) - 10.0 / omega * std::sin(omega * lag)) - 1.0;
+    for (int i = 0; i < SIZE; i++) {
+        CHECK(std::abs(kept.positions[i] - forgotten.positions[i] - 0.01 * kick(i) * to_position) <
+              POSITION_TOLERANCE);
+        CHECK(std::abs(kept.velocities[i] - forgotten.velocities[i] -
+                       0.01 * kick(i) * to_velocity) < VELOCITY_TOLERANCE);
+    }
+}
+
 void test_wrong_files_are_refused(const std::string &folder) {
     const std::string path = folder + "/harmonic.pt", damaged = folder + "/damaged.pt";
     const std::string content = read_file(path);
@@ -218,6 +304,8 @@ int main(int, char **arguments) {
     test_equals_the_python_step(folder);
     test_restarts_bit_for_bit(folder);
     test_guards_leave_the_state_alone(folder);
+    test_guards_know_their_bounds();
+    test_history_after_a_rescue(folder);
     test_wrong_files_are_refused(folder);
     return 0;
 }

@@ -185,3 +185,21 @@ def test_spoilt_draws_are_redrawn_then_refused(folder, fault, reason):
     match = f"lag 0, molecule 0: .*{reason}.*, after 3 draws"
     with pytest.raises(LagRefusedError, match=match):
         propagator.step(*frame)
+
+
+@pytest.mark.parametrize(("below_level", "num_redraws"), [(0.4, 1), (0.9, 2)])
+def test_redraws_ask_for_half_the_level_then_for_all(folder, below_level, num_redraws):
+    stub = FaultyModel("nan", below_level=below_level)
+    model = load_model(save_stub_model(folder / "level.pt", stub))
+    propagator, _, frame = make(model)
+    for _ in range(3):
+        frame = propagator.step(*frame)
+    assert propagator.num_resamples == [3 * num_redraws]
+
+
+def test_no_redraw_asks_for_more_than_the_whole_level(folder):
+    stub = FaultyModel("nan", below_level=1.1)
+    model = load_model(save_stub_model(folder / "level.pt", stub, max_resamples=5))
+    propagator, _, frame = make(model)
+    with pytest.raises(LagRefusedError, match="after 6 draws"):
+        propagator.step(*frame)

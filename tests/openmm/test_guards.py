@@ -4,10 +4,13 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app
+from scipy import stats
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+from openmm_diffmd.integrator.molecules import KINETIC_ENERGY_TAIL
 from openmm_diffmd.testing import FaultyModel, read_frame, save_stub_model
+from openmm_diffmd.units import BOLTZMANN
 
 REASONS = {
     "nan": r"atom 1 has position \(-?nan, ",
@@ -119,3 +122,52 @@ def test_max_resamples_is_an_option(simulate, broken):
     simulation = simulate(broken, max_resamples=0)
     with pytest.raises(openmm.OpenMMException, match="after 1 draws"):
         simulation.step(1)
+
+
+@pytest.mark.parametrize("temperature", [200.0, 300.0, 400.0])
+@pytest.mark.filterwarnings("ignore:.*expected at most 300 K")
+def test_kinetic_energy_is_bound_by_the_hotter_of_bath_and_data(
+    simulate, tmp_path, temperature
+):
+    # Atom 1, a carbon, leaves with 1000 nm/ps, the rest with some nm/ps.
+    stub = FaultyModel("heat", below_level=2.0)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub, max_resamples=0))
+    simulation = simulate(model, temperature=temperature, num_sampling_steps=0)
+    with pytest.raises(openmm.OpenMMException, match="kinetic energy"):
+        simulation.step(1)
+    refusal = simulation.integrator.getLastRefusalDetails()
+    # The model was trained at 300 K; nine atoms have 27 degrees of freedom.
+    largest = stats.chi2.isf(KINETIC_ENERGY_TAIL, 27) / 2
+    kT = BOLTZMANN * max(temperature, 300.0)
+    assert refusal.expected == (0.0, pytest.approx(largest * kT))
+    assert refusal.values[0] == pytest.approx(0.5 * 12.0107 * 1000.0**2, rel=0.03)
+
+
+@pytest.mark.parametrize(("below_level", "num_redraws"), [(0.4, 1), (0.9, 2)])
+def test_redraws_ask_for_half_the_level_then_for_all(
+    simulate, tmp_path, below_level, num_redraws
+):
+    stub = FaultyModel("nan", below_level=below_level)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub))
+    simulation = simulate(model)
+    simulation.step(3)
+    assert simulation.integrator.getNumResamples() == 3 * num_redraws
+
+
+def test_no_redraw_asks_for_more_than_the_whole_level(simulate, tmp_path):
+    stub = FaultyModel("nan", below_level=1.1)
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub, max_resamples=5))
+    with pytest.raises(openmm.OpenMMException, match="after 6 draws"):
+        simulate(model).step(1)
+
+
+def test_lags_are_counted_on_after_a_checkpoint(simulate, tmp_path):
+    stub = FaultyModel("nan")
+    model = load_model(save_stub_model(tmp_path / "model.pt", stub))
+    simulation, other = simulate(model), simulate(model)
+    simulation.step(3)
+    other.context.loadCheckpoint(simulation.context.createCheckpoint())
+    assert other.integrator.getNumResamples() == 3
+    other.step(1)
+    assert other.integrator.getLastRefusalDetails().lag == 3
+    assert other.integrator.getNumResamples() == 4
