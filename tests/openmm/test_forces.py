@@ -381,3 +381,30 @@ def test_potential_energy_is_that_of_the_bias(flow):
     assert energy.value_in_unit(unit.kilojoule_per_mole) == pytest.approx(
         0.5 * STIFFNESS * (positions**2).sum()
     )
+
+
+def test_a_force_that_fails_at_the_end_of_a_lag_is_evaluated_anew(flow):
+    free, integrator = make_context(flow, [], friction=0.0)
+    path = [read_frame(free)[0][:, 0]]
+    for _ in range(2):
+        integrator.step(1)
+        path.append(read_frame(free)[0][:, 0])
+    # An atom that goes one way in both lags.
+    moved = np.diff(path, axis=0)
+    atom = int(np.argmax(moved[0] * moved[1]))
+    side = np.sign(moved[1, atom])
+    # Defined until it has come half the second lag's way, and too weak to change it.
+    force = openmm.CustomExternalForce("1e-6*sqrt(side*(limit-x))")
+    force.addGlobalParameter("side", side)
+    force.addGlobalParameter("limit", 0.5 * (path[1] + path[2])[atom])
+    force.addParticle(atom)
+    context, integrator = make_context(flow, [force], friction=0.0)
+    integrator.step(1)
+    for _ in range(2):
+        with pytest.raises(openmm.OpenMMException, match=f"force on particle {atom} "):
+            integrator.step(1)
+    found = read_frame(context)[0]
+    assert found[atom, 0] == pytest.approx(path[2][atom], abs=1e-6)
+    context.setParameter("limit", found[atom, 0] + side)
+    integrator.step(1)
+    assert np.isfinite(read_frame(context)).all()

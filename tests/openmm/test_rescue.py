@@ -92,6 +92,43 @@ def test_rescued_lags_are_the_reference_dynamics(simulate, hopeless, integrator)
     assert simulation.currentStep == 10
 
 
+def test_a_rescue_makes_as_many_steps_as_a_lag_has(simulate, hopeless):
+    # A lag over a 55th of it is 54.99999999999999.
+    step_size = 0.01 / 55
+    assert 0.01 / step_size < 55
+    frames = []
+    for size in (step_size, 0.01 / 50):
+        simulation = simulate(hopeless, friction=0.0)
+        rescue = make_rescue(hopeless, openmm.VerletIntegrator(size))
+        simulation.integrator.setRescueContext(rescue)
+        simulation.step(1)
+        time = rescue.getTime().value_in_unit(unit.picosecond)
+        assert time == pytest.approx(0.01)
+        frames.append(read_frame(simulation.context))
+    np.testing.assert_allclose(frames[0][0], frames[1][0], atol=POSITION_TOLERANCE)
+
+
+def test_a_rescue_knows_its_integrators_force_groups_alone(simulate, hopeless):
+    frames = []
+    for with_another in (False, True):
+        system = harmonic_system(hopeless.example()[0])
+        if with_another:
+            force = openmm.CustomExternalForce("1e4*x")
+            force.addParticle(0)
+            force.setForceGroup(3)
+            system.addForce(force)
+        integrator = openmm.VerletIntegrator(STEP_SIZE)
+        integrator.setIntegrationForceGroups({0})
+        rescue = openmm.Context(
+            system, integrator, openmm.Platform.getPlatformByName("Reference")
+        )
+        simulation = simulate(hopeless, friction=0.0)
+        simulation.integrator.setRescueContext(rescue)
+        simulation.step(2)
+        frames.append(read_frame(simulation.context))
+    np.testing.assert_array_equal(frames[1], frames[0])
+
+
 def test_the_reference_force_may_be_a_gradient_of_torch(simulate, hopeless):
     topology, _ = hopeless.example()
     system = create_system(topology)

@@ -1,5 +1,6 @@
 """A run that is saved and loaded goes on as if it had not been."""
 
+import struct
 import subprocess
 import sys
 
@@ -106,6 +107,44 @@ def test_damaged_checkpoint_is_refused(simulate, remembering):
     for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd03", b"diffmd99")):
         with pytest.raises(openmm.OpenMMException, match=r"use an undamaged"):
             simulation.context.loadCheckpoint(damaged)
+
+
+def test_a_checkpoint_that_is_refused_voids_the_history(simulate, remembering):
+    # OpenMM has taken its positions by then.
+    frames = []
+    for spoil in (True, False):
+        simulation = simulate(remembering)
+        simulation.step(3)
+        damaged = bytearray(simulation.context.createCheckpoint())
+        damaged[-1] ^= 1
+        if spoil:
+            with pytest.raises(openmm.OpenMMException, match="undamaged"):
+                simulation.context.loadCheckpoint(bytes(damaged))
+        else:
+            simulation.context.setPositions(read_frame(simulation.context)[0])
+        simulation.step(2)
+        frames.append(read_frame(simulation.context))
+    assert_same_bits(*frames)
+
+
+def test_a_changed_parameter_in_a_checkpoint_is_refused(flow):
+    topology, positions = flow.example()
+    system = create_system(topology)
+    force = openmm.CustomExternalForce("strength*x")
+    force.addGlobalParameter("strength", 1.2345678)
+    force.addParticle(0)
+    system.addForce(force)
+    context = openmm.Context(
+        system,
+        DiffusionIntegrator(flow, topology),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    context.setPositions(positions)
+    checkpoint = context.createCheckpoint()
+    value = struct.pack("<d", 1.2345678)
+    assert checkpoint.count(value) == 1
+    with pytest.raises(openmm.OpenMMException, match="undamaged checkpoint"):
+        context.loadCheckpoint(checkpoint.replace(value, struct.pack("<d", 1.3)))
 
 
 @pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")

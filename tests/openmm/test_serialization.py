@@ -1,13 +1,14 @@
 """XML holds everything but the weights; another model file is refused."""
 
 import copy
+import dataclasses
 import pickle
 import re
 
 import openmm
 import pytest
 
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
@@ -43,12 +44,21 @@ def describe(integrator):
     )
 
 
+@pytest.fixture(scope="module")
+def other_levels(flow, tmp_path_factory):
+    """The flow with noise levels that are no integrator's default."""
+    noise = {"sigma_min": 0.03, "sigma_max": 2.5, "rho": 5.0}
+    metadata = dataclasses.replace(flow.metadata, noise=noise)
+    path = tmp_path_factory.mktemp("models") / "other_levels.pt"
+    return load_model(save_model(HarmonicModel(), metadata, path))
+
+
 @pytest.fixture
-def integrator(flow):
-    topology, _ = flow.example()
+def integrator(other_levels):
+    topology, _ = other_levels.example()
     topology._bonds = topology._bonds[:1]
     made = DiffusionIntegrator(
-        flow,
+        other_levels,
         topology,
         temperature=123.5,
         friction=0.75,
@@ -66,6 +76,7 @@ def integrator(flow):
 
 
 def test_xml_round_trip(integrator):
+    assert integrator.getNoiseLevels() == [0.03, 2.5, 5.0]
     xml = openmm.XmlSerializer.serialize(integrator)
     read = DiffusionIntegrator.from_xml(xml)
     assert isinstance(read, DiffusionIntegrator)
@@ -119,6 +130,13 @@ def test_missing_model_file_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(openmm.OpenMMException, match=r"no readable file .*model.pt"):
         DiffusionIntegrator.from_xml(xml)
+
+
+def test_the_first_xml_says_nothing_of_batches(integrator):
+    xml = openmm.XmlSerializer.serialize(integrator)
+    assert xml.count(' moleculesPerBatch="6"') == 1
+    read = DiffusionIntegrator.from_xml(xml.replace(' moleculesPerBatch="6"', ""))
+    assert read.getMoleculesPerBatch() == 0
 
 
 def test_xml_of_another_integrator_is_refused():
