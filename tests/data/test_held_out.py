@@ -33,7 +33,8 @@ def make(n_frames: int, interval: float, provenance, segment: int = 0) -> Trajec
 
 
 def test_another_run_is_unseen():
-    for other in ({**BURSTS, "seed": 4}, {**BURSTS, "created": "yesterday"}, {}):
+    others = [{**BURSTS, name: "other"} for name in RUN]
+    for other in [*others, {}]:
         kept = held_out_frames(make(1000, 0.001, other, 100), TRAINING, FRACTIONS)
         assert kept.all()
     assert held_out_frames(make(10, 0.01, BURSTS), [], FRACTIONS).all()

@@ -17,7 +17,7 @@ def md17():
     return {
         "R": frames(5),
         "E": -np.arange(5.0)[:, None],
-        "F": np.ones((5, 3, 3)),
+        "F": np.arange(45.0).reshape(5, 3, 3),
         "z": np.array([8, 1, 1], dtype=np.uint8),
     }
 
@@ -27,7 +27,7 @@ def rmd17():
     return {
         "coords": frames(5)[[4, 0, 2]].astype(np.float32),
         "energies": np.array([-4.0, 0.0, -2.0]),
-        "forces": np.ones((3, 3, 3)),
+        "forces": np.arange(27.0).reshape(3, 3, 3),
         "nuclear_charges": np.array([8, 1, 1], dtype=np.uint8),
         "old_indices": np.array([40, 0, 20]),
     }
@@ -49,7 +49,7 @@ def test_md17_is_read_in_package_units(tmp_path, md17):
     np.testing.assert_allclose(
         trajectory.potential_energies, 4.184 * np.array([-1.0, -2.0, -3.0, -4.0])
     )
-    np.testing.assert_allclose(trajectory.forces, 41.84)
+    np.testing.assert_allclose(trajectory.forces, 41.84 * md17["F"][1:])
     np.testing.assert_array_equal(trajectory.bonds, [[0, 1], [0, 2]])
     np.testing.assert_allclose(trajectory.masses, [15.999, 1.008, 1.008], rtol=1e-4)
 
@@ -69,6 +69,7 @@ def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
     np.testing.assert_allclose(
         trajectory.potential_energies, 4.184 * np.array([0.0, -2.0, -4.0])
     )
+    np.testing.assert_allclose(trajectory.forces, 41.84 * rmd17["forces"][[1, 2, 0]])
     assert trajectory.velocities is None
 
 
