@@ -1,6 +1,6 @@
 """Calibrate what a model draws against its true one-lag error, on frames left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ def calibrate_spread(
     batch: PairBatch,
     sampler: str,
     num_sampling_steps: int,
-    sigma_min: float,
-    sigma_max: float,
+    noise_levels: Mapping[str, float],
 ) -> dict[str, Tensor]:
     """
     Scale the drawn residuals until their covariance is that of the true errors.
@@ -46,8 +45,8 @@ def calibrate_spread(
         Name of the sampler.
     num_sampling_steps : int
         Denoising steps K; 0 changes nothing.
-    sigma_min, sigma_max : float
-        Range of the noise levels.
+    noise_levels : mapping of str to float
+        ``sigma_min``, ``sigma_max`` and ``rho``, those of the model file.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def calibrate_spread(
         sampler,
         lambda u, sigma: model.denoise(u, torch.full((count,), sigma), condition),
         noise,
-        karras_noise_levels(num_sampling_steps, sigma_min, sigma_max),
+        karras_noise_levels(num_sampling_steps, **noise_levels),
     )
     residual = model.whiten(batch.following, condition)
     identity = torch.eye(2)

@@ -93,13 +93,15 @@ def export_model(
     description = json.loads((Path(training) / "training.json").read_text())
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
-    sigma_min = config["optimizer"]["sigma_min"]
+    noise = {
+        "sigma_min": config["optimizer"]["sigma_min"],
+        "sigma_max": sigma_max,
+        "rho": 7.0,
+    }
     batch = pairs_left_out(
         model, data, description, temperature_K, calibration_fraction
     )
-    calibration = calibrate_spread(
-        model, batch, sampler, num_sampling_steps, sigma_min, sigma_max
-    )
+    calibration = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
     figures = one_lag_figures(model, batch, description["elements"], calibration)
     metadata = ModelMetadata(
         name=name,
@@ -118,11 +120,7 @@ def export_model(
         cutoff_nm=config["model"]["cutoff"],
         prior=config["model"]["prior"],
         noise_conditioning=config["model"]["noise_conditioning"],
-        noise={
-            "sigma_min": sigma_min,
-            "sigma_max": sigma_max,
-            "rho": 7.0,
-        },
+        noise=noise,
         sampler={"name": sampler, "num_steps": num_sampling_steps},
         conserve_angular_momentum=conserve_angular_momentum,
         guards={
