@@ -11,7 +11,7 @@ SYMBOLS = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
 BONDS = [(0, 1), (1, 2), (0, 3), (0, 4), (0, 5), (1, 6), (1, 7), (2, 8)]
 
 
-def make_topology(symbols: list[str], bonds: list[tuple[int, int]]) -> mdtraj.Topology:
+def build_topology(symbols: list[str], bonds: list[tuple[int, int]]) -> mdtraj.Topology:
     topology = mdtraj.Topology()
     residue = topology.add_residue("MOL", topology.add_chain())
     atoms = [
@@ -24,18 +24,23 @@ def make_topology(symbols: list[str], bonds: list[tuple[int, int]]) -> mdtraj.To
 
 
 @pytest.fixture
+def make_topology() -> Callable[..., mdtraj.Topology]:
+    return build_topology
+
+
+@pytest.fixture
 def hydrogen_peroxide() -> mdtraj.Topology:
-    return make_topology(["H", "O", "O", "H"], [(0, 1), (1, 2), (2, 3)])
+    return build_topology(["H", "O", "O", "H"], [(0, 1), (1, 2), (2, 3)])
 
 
 @pytest.fixture
 def ethanol() -> mdtraj.Topology:
-    return make_topology(SYMBOLS, BONDS)
+    return build_topology(SYMBOLS, BONDS)
 
 
 @pytest.fixture
 def diatomic() -> mdtraj.Topology:
-    return make_topology(["C", "O"], [(0, 1)])
+    return build_topology(["C", "O"], [(0, 1)])
 
 
 @pytest.fixture

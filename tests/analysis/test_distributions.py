@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import mdtraj
 import numpy as np
 import pytest
@@ -102,7 +104,25 @@ def test_marginals_hold_the_geometry_they_were_given(
     assert peak["bonds", "H-O"] == pytest.approx(1.01, abs=0.0051)
     assert peak["bonds", "O-O"] == pytest.approx(1.475, abs=0.0051)
     assert peak["angles", "H-O-O"] == pytest.approx(90, abs=1.01)
-    assert abs(peak["dihedrals", "H-O-O-H"]) == pytest.approx(90, abs=2.51)
+    # From the first O the second H stands a quarter turn clockwise: IUPAC's sign.
+    assert peak["dihedrals", "H-O-O-H"] == pytest.approx(90, abs=2.51)
+
+
+def test_bonds_that_fly_apart_count_in_the_last_bin(diatomic: mdtraj.Topology):
+    found = marginals(stretched(diatomic, np.array([0.1205, 0.1205, 0.1205, 5.0])))
+    share = found["bonds"]["C-O"].density * 0.01
+    assert share[120] == pytest.approx(0.75)
+    assert share[-1] == pytest.approx(0.25)
+
+
+def test_a_ring_of_three_has_no_dihedral_of_its_own(
+    make_topology: Callable[..., mdtraj.Topology],
+):
+    # Cyclopropane without hydrogens, and an oxygen on one of its atoms.
+    topology = make_topology(["C", "C", "C", "O"], [(0, 1), (1, 2), (0, 2), (2, 3)])
+    found = bonded_terms(topology)
+    assert found["dihedrals"]["C-C-C-O"].tolist() == [[1, 0, 2, 3], [0, 1, 2, 3]]
+    assert list(found["dihedrals"]) == ["C-C-C-O"]
 
 
 def test_marginals_of_another_molecule_are_refused(

@@ -164,6 +164,29 @@ def test_strided_frames_keep_the_time_axis(gaussian_ethanol: Maker):
     before, after = ensemble.trajectories()[1], found.trajectories()[1]
     np.testing.assert_allclose(after.time, [0.03, 0.06, 0.09])
     np.testing.assert_array_equal(after.xyz, before.xyz[[2, 5, 8]])
+    assert ensemble.velocities is not None
+    assert found.velocities is not None
+    np.testing.assert_array_equal(
+        found.velocities[1], ensemble.velocities[1][[2, 5, 8]]
+    )
+
+
+def test_a_window_keeps_positions_and_velocities_of_the_same_frames(
+    gaussian_ethanol: Maker,
+):
+    ensemble = gaussian_ethanol(3, 10, seed=1)
+    found = ensemble.window([4, 9, 0], [7, 9, 2])
+    assert ensemble.velocities is not None
+    assert found.velocities is not None
+    for whole, part in (
+        (ensemble.positions, found.positions),
+        (ensemble.velocities, found.velocities),
+    ):
+        assert len(part) == 2
+        np.testing.assert_array_equal(part[0], whole[0][4:7])
+        np.testing.assert_array_equal(part[1], whole[2][:2])
+    with pytest.raises(ValueError, match="found no frame left"):
+        ensemble.window([5] * 3, [5] * 3)
 
 
 def test_frames_that_are_not_finite_are_refused(gaussian_ethanol: Maker):

@@ -209,3 +209,40 @@ def test_plain_values_are_json(row: Row):
     assert plain["break_times"] == [None] * 4
     assert plain["stable_frames"] == [2000] * 4
     assert to_plain({"a": (np.float64(1.5), float("inf"))}) == {"a": [1.5, None]}
+
+
+def test_floor_is_one_half_against_the_other(diatomic: mdtraj.Topology):
+    # Halves that share nothing: lengths 0.11 and 0.13 nm, 10 and 30 THz.
+    n_frames, frequency = 1024, np.array([10.0, 30.0])
+    t = 0.01 * np.arange(n_frames)[:, None, None]
+    x = np.zeros((2, n_frames, 2, 3))
+    x[0, :, 1, 0], x[1, :, 1, 0] = 0.11, 0.13
+    masses = np.array([atom.element.mass for atom in diatomic.atoms])
+    v = np.zeros_like(x)
+    for replica in range(2):
+        wave = np.cos(2 * np.pi * frequency[replica] * t)
+        v[replica, :, :, :1] = wave * np.array([[1.0], [-1.0]]) / masses[:, None]
+    found = prepare_reference(Ensemble(diatomic, 0.01, list(x), list(v)), 500.0)
+    figures = found.figures
+    assert figures.h_r_error == pytest.approx(2.0)
+    assert figures.divergences is not None
+    assert figures.divergences["bonds"]["C-O"] == pytest.approx(1.0)
+    assert figures.spectrum_overlap == pytest.approx(0.0, abs=1e-3)
+    np.testing.assert_allclose(found.mean_bond_lengths, [0.12])
+    # The whole is measured against all of it: half of each lies in common.
+    half = measure("half", found.ensemble.halves()[0], found).figures
+    assert half.h_r_error == pytest.approx(1.0)
+    assert half.spectrum_overlap == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_rollout_may_have_a_temperature_of_its_own(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    cold = gaussian_ethanol(2, 1000, seed=8, temperature=300.0)
+    figures = measure("cold", cold, reference, temperature=300.0).figures
+    assert figures.temperatures is not None
+    oxygen = figures.temperatures["O"]
+    assert oxygen.expected == pytest.approx(300 * (1 - 15.999 / 46.069), rel=1e-4)
+    assert figures.kinetic_energy is not None
+    # stochastic; against 500 K it is beyond any doubt.
+    assert figures.kinetic_energy.mean_deviation < 4

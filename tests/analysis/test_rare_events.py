@@ -12,6 +12,7 @@ from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.groups import Proton, find_protons, find_rotors
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.rare_events import (
+    EventRate,
     core_states,
     entries,
     event_rates,
@@ -186,6 +187,32 @@ def test_error_of_events_in_series_is_that_of_the_series(ethanol: mdtraj.Topolog
     assert found.rate == pytest.approx(5 * 200, abs=4 * found.error)
 
 
+def test_errors_are_those_of_blocks_of_ten_picoseconds(ethanol: mdtraj.Topology):
+    # 20 ps; the methyl turns eight times in the second block, the hydroxyl never.
+    turned = np.zeros(2000)
+    turned[1100:] = 1.0 + np.minimum(np.arange(900) // 50, 7)
+    found = event_rates(
+        turning_ethanol(
+            ethanol,
+            [np.deg2rad(60.0 + 120.0 * turned)],
+            [np.full(2000, np.pi / 3)],
+        )
+    )
+    methyl, hydroxyl = found["methyl"], found["hydroxyl"]
+    assert methyl.n_events == 8
+    assert methyl.rate == pytest.approx(8 / 0.02)
+    # Counts of 0 and 8: their sum has the variance 2 (4^2 + 4^2).
+    assert methyl.error == pytest.approx(8 / 0.02)
+    # No event at all is known as well as one would be.
+    assert (hydroxyl.rate, hydroxyl.error) == (0.0, pytest.approx(1 / 0.02))
+
+
+def test_deviation_is_in_standard_errors_of_the_difference():
+    ours, theirs = EventRate(1, 9, 5.0, 0.3), EventRate(1, 4, 2.0, 0.4)
+    assert ours.deviation(theirs) == pytest.approx(6.0)
+    assert theirs.deviation(ours) == pytest.approx(-6.0)
+
+
 def test_rate_is_of_one_group_where_there_are_two():
     # Glycol without the hydrogens of its carbons: one hydroxyl turns, one rests.
     bonds = [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5)]
@@ -227,6 +254,13 @@ def test_excursions_of_a_proton_are_counted_with_their_share_of_time():
     assert found.n_events == 19
     assert found.rate == pytest.approx(19 / 0.02)
     assert found.share == pytest.approx(0.05)
+    assert found.share_error == pytest.approx(0.0)
+    # Out in the first of two blocks alone: shares of 0.1 and 0.
+    x[1000:, 7] = [0.08, 0.0, 0.0]
+    away = (np.arange(1000) % 10) < 1
+    x[:1000, 7] = np.where(away, 0.115, 0.08)[:, None] * np.array([1.0, 0.0, 0.0])
+    found = event_rates(Ensemble(topology, INTERVAL, [x]))["proton"]
+    assert (found.share, found.share_error) == pytest.approx((0.05, 0.05))
 
 
 def test_rates_reach_the_figures_the_table_and_the_goals(ethanol: mdtraj.Topology):

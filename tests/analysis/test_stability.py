@@ -28,3 +28,17 @@ def test_stability_wants_one_mean_for_each_bond(diatomic: mdtraj.Topology):
     ensemble = Ensemble(diatomic, 0.01, [np.zeros((1, 2, 3))])
     with pytest.raises(ValueError, match="found 2 mean bond lengths, expected 1"):
         stability(ensemble, np.array([0.1, 0.1]))
+
+
+def test_the_bond_that_breaks_first_is_named(hydrogen_peroxide: mdtraj.Topology):
+    # In a row, 0.1 nm apart; replica 0 loses an end, replica 1 breaks in the middle
+    # in the frame in which its last bond breaks too.
+    positions = np.zeros((2, 6, 4, 3))
+    positions[..., 0] = 0.1 * np.arange(4)
+    positions[0, 3:, 3, 1] = 0.5
+    positions[0, 4:, 0, 1] = 0.5
+    positions[1, 5:, 2, 1] = 0.5
+    ensemble = Ensemble(hydrogen_peroxide, 0.01, list(positions))
+    found = stability(ensemble, np.full(3, 0.1))
+    assert found.stable_frames.tolist() == [3, 5]
+    assert found.broken_bonds == ((2, 3), (1, 2))

@@ -98,3 +98,38 @@ def test_thinned_energies_are_independent():
 
 def test_few_samples_test_nothing(gaussian_ethanol: Maker):
     assert kinetic_energy_test(gaussian_ethanol(1, 10, seed=6), 500.0) is None
+
+
+@pytest.mark.statistical
+def test_frames_that_repeat_count_once(gaussian_ethanol: Maker):
+    # stochastic; every frame ten times over: ten frames to an independent one.
+    once = gaussian_ethanol(4, 200, seed=7)
+    assert once.velocities is not None
+    repeated = Ensemble(
+        once.topology,
+        0.01,
+        [np.repeat(p, 10, axis=0) for p in once.positions],
+        [np.repeat(v, 10, axis=0) for v in once.velocities],
+    )
+    found = kinetic_energy_test(repeated, 500.0)
+    assert found is not None
+    assert found.n_samples == pytest.approx(800, rel=0.2)
+    assert found.p_value > 1e-3
+
+
+@pytest.mark.statistical
+def test_width_is_tested_apart_from_the_mean(gaussian_ethanol: Maker):
+    # stochastic; each frame has the mean kinetic energy of 24 degrees of freedom.
+    ensemble = gaussian_ethanol(1, 400, seed=8)
+    expected = 0.5 * 24 * BOLTZMANN * 500.0
+    factors = np.sqrt(
+        expected * np.linspace(0.98, 1.02, 400) / kinetic_energies(ensemble)[0]
+    )
+    shuffled = np.random.default_rng(9).permutation(400)
+    v = np.array(ensemble.relative_velocities()[0]) * factors[:, None, None]
+    found = kinetic_energy_test(
+        Ensemble(ensemble.topology, 0.01, ensemble.positions, [v[shuffled]]), 500.0
+    )
+    assert found is not None
+    assert found.mean_deviation < 4
+    assert found.width_deviation > 10
