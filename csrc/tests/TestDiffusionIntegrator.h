@@ -242,25 +242,27 @@ void testImpulses(const Setup &setup) {
     assertFramesEqual(setup, flow(expected, 3 * LAG_TIME), frameOf(context));
 }
 
-/** A force that is 0 and counts its evaluations. */
+/** A force that is 0, counts its evaluations, and may say before a lag that it moved something. */
 class CountingForce : public Force {
 public:
-    explicit CountingForce(int &count) : count(count) {}
+    CountingForce(int &count, const bool &moves) : count(count), moves(moves) {}
 
 protected:
     ForceImpl *createImpl() const override;
 
 private:
     int &count;
+    const bool &moves;
 };
 
 class CountingForceImpl : public ForceImpl {
 public:
-    CountingForceImpl(const CountingForce &owner, int &count) : owner(owner), count(count) {}
+    CountingForceImpl(const CountingForce &owner, int &count, const bool &moves)
+        : owner(owner), count(count), moves(moves) {}
     void initialize(ContextImpl &) override {}
     const Force &getOwner() const override { return owner; }
     using ForceImpl::updateContextState;
-    void updateContextState(ContextImpl &, bool &) override {}
+    void updateContextState(ContextImpl &, bool &forcesInvalid) override { forcesInvalid |= moves; }
     double calcForcesAndEnergy(ContextImpl &, bool, bool, int groups) override {
         count += (groups & (1 << owner.getForceGroup())) != 0;
         return 0.0;
@@ -271,14 +273,16 @@ public:
 private:
     const CountingForce &owner;
     int &count;
+    const bool &moves;
 };
 
-ForceImpl *CountingForce::createImpl() const { return new CountingForceImpl(*this, count); }
+ForceImpl *CountingForce::createImpl() const { return new CountingForceImpl(*this, count, moves); }
 
 void testForcesAreEvaluatedOnceALag(const Setup &setup) {
     int count = 0;
+    bool moves = false;
     System system = makeSystem();
-    system.addForce(new CountingForce(count));
+    system.addForce(new CountingForce(count, moves));
     auto integrator = makeIntegrator(setup, "flow");
     integrator->setIntegrationForceGroups(0);
     Context context(system, *integrator, *setup.platform);
@@ -296,6 +300,9 @@ void testForcesAreEvaluatedOnceALag(const Setup &setup) {
     context.setPeriodicBoxVectors(Vec3(3, 0, 0), Vec3(0, 3, 0), Vec3(0, 0, 3));
     integrator->step(1);
     ASSERT_EQUAL(12, count);
+    moves = true;
+    integrator->step(2);
+    ASSERT_EQUAL(16, count);
 }
 
 void testSeeds(const Setup &setup) {

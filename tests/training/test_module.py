@@ -7,6 +7,7 @@ import torch
 from openmm_diffmd.data.pairs import LaggedPairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.scales import residual_scales
+from openmm_diffmd.diffusion.residuals import OUTLIER_LIMIT
 from openmm_diffmd.models.transition import PRIORS
 from openmm_diffmd.training.config import (
     DataConfig,
@@ -165,6 +166,11 @@ def test_perturbation_is_zero_on_clean_states_and_padding(make_module, pairs):
     assert torch.equal(velocities[clean], batch.velocities[clean])
     moved = (positions - batch.positions)[~clean]
     assert (moved.abs().amax((1, 2)) > 0).all()
+    species = batch.species.clone()
+    species[:, 2] = -1
+    _, positions, velocities = module._perturb(batch._replace(species=species))
+    assert torch.equal(positions[:, 2], batch.positions[:, 2])
+    assert torch.equal(velocities[:, 2], batch.velocities[:, 2])
 
 
 @pytest.mark.statistical
@@ -172,6 +178,7 @@ def test_perturbation_has_the_size_of_its_level(make_module, pairs):
     module = make_module(with_data(CONFIG, perturbed=1.0, perturbation=(0.1, 0.3)))
     batch = fixed_batch(pairs, 512)
     level, positions, velocities = module._perturb(batch)
+    ratios = []
     for values, before, scale, size in (
         (positions, batch.positions, module.model.position_scale, 0.1),
         (velocities, batch.velocities, module.model.velocity_scale, 0.3),
@@ -181,6 +188,65 @@ def test_perturbation_has_the_size_of_its_level(make_module, pairs):
         # Stochastic: variance of that many unit Gaussians, 4 standard errors.
         error = 4 * math.sqrt(2 / ratio.numel())
         assert ratio.var().item() == pytest.approx(1.0, abs=error + 1e-3)
+        ratios.append(ratio)
+    # Stochastic: positions and velocities have numbers of their own.
+    correlation = (ratios[0] * ratios[1]).mean().item()
+    assert abs(correlation) < 4 / math.sqrt(ratios[0].numel())
+
+
+def test_perturbed_states_do_not_whiten(make_module, pairs):
+    # They ask for more than the model has to say.
+    module = make_module(with_data(CONFIG, perturbed=1.0))
+    module.training_step(fixed_batch(pairs, 16), 0)
+    torch.testing.assert_close(module.covariance, torch.eye(2).expand(2, 2, 2))
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("num_noise_draws", [1, 3])
+def test_denoising_loss_of_unit_data_is_one(make_module, pairs, num_noise_draws):
+    # The untrained denoiser is u/(1 + sigma^2): its squared error of unit Gaussians is
+    # sigma^2/(1 + sigma^2), whose weight is one over that.
+    module = make_module(with_optimizer(CONFIG, num_noise_draws=num_noise_draws))
+    batch = fixed_batch(pairs, 256)
+    condition = module.model.encode(*batch[:6], torch.zeros(256))
+    generator = torch.Generator().manual_seed(8)
+    residual = torch.randn(256, 3, 2, 3, generator=generator)
+    # Where an atom does not count its residual may be anything.
+    chosen = torch.rand(256, 3, generator=generator) < 0.9
+    residual[~chosen] = 1e6
+    loss = module._denoising_loss(residual, condition, chosen, generator)
+    # Stochastic: the mean of some 690 numbers, each of six squares, 4 standard errors.
+    error = 4 * math.sqrt(2 / 6 / int(chosen.sum()))
+    assert loss.item() == pytest.approx(1.0, abs=error)
+
+
+def test_the_denoiser_learns_nothing_from_outliers(make_module, pairs):
+    module = make_module()
+    seen = []
+
+    def record(residual, *_):
+        seen.append(residual)
+        return residual.sum() * 0.0
+
+    module._denoising_loss = record
+    batch = fixed_batch(pairs, 16)
+    far = batch.following.clone()
+    far[3, 1] += 1e3
+    module.training_step(batch._replace(following=far), 0)
+    size = seen[0].detach().square().mean((-2, -1)).sqrt()
+    assert size[3, 1].item() == pytest.approx(OUTLIER_LIMIT, rel=1e-5)
+    assert size.max() < 1.001 * OUTLIER_LIMIT
+
+
+def test_validation_repeats_itself_and_leaves_the_noise_alone(make_module, pairs):
+    module = make_module()
+    before = module.generator.get_state()
+    logs = []
+    for _ in range(2):
+        module.validation_step(fixed_batch(pairs, 16), 0)
+        logs.append(dict(module.logged))
+    assert logs[0] == logs[1]
+    assert torch.equal(module.generator.get_state(), before)
 
 
 @pytest.mark.parametrize("perturbed", [0.0, 1.0])

@@ -134,7 +134,15 @@ def test_same_seed_gives_the_same_weights(trained, bursts, tmp_path):
     )
 
 
-def test_resumed_training_goes_on_from_the_checkpoint(bursts, tmp_path):
+def test_resumed_training_goes_on_from_the_checkpoint(bursts, tmp_path, monkeypatch):
+    seeds = []
+
+    class Seeded(RandomBatches):
+        def __init__(self, pairs, batch_size, time_reversal, seed):
+            super().__init__(pairs, batch_size, time_reversal, seed)
+            seeds.append(seed)
+
+    monkeypatch.setattr("openmm_diffmd.training.train.RandomBatches", Seeded)
     output = tmp_path / "run"
     half = dataclasses.replace(OPTIMIZER, num_steps=6)
     before = load(run(bursts, output, optimizer=half))
@@ -151,6 +159,8 @@ def test_resumed_training_goes_on_from_the_checkpoint(bursts, tmp_path):
     steps = [state["step"] for state in after["optimizer_states"][0]["state"].values()]
     assert {int(step) for step in steps} == {12}
     assert [int(row["step"]) for row in metrics(output)][-1] == 11
+    # The batches of the first part do not come again.
+    assert seeds == [1, 7, 7]
 
 
 class KilledError(Exception):
@@ -326,12 +336,13 @@ def test_random_batches_come_from_their_seed():
     def first(seed, time_reversal=True):
         return next(iter(RandomBatches(Recorder(1000), 16, time_reversal, seed)))
 
-    indices, reverse = first(1)
+    indices, _ = first(1)
     assert torch.equal(indices, first(1)[0])
     assert not torch.equal(indices, first(2)[0])
     assert len(indices) == 16
-    assert reverse.any()
-    assert not reverse.all()
+    many = next(iter(RandomBatches(Recorder(1000), 10000, True, 1)))[1]
+    # Stochastic: 4 standard errors of a share of one half.
+    assert many.float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert first(1, time_reversal=False)[1] is None
 
 
