@@ -86,7 +86,8 @@ def _after(
     used = file["train_frames"] * (fractions[0] + fractions[1]) / fractions[0]
     if source.get("kind") == file["provenance"].get("kind"):
         segment = file["n_frames"] / file["n_segments"]
-        return np.asarray(np.arange(trajectory.n_frames) >= used + segment)
+        # Counted from the run's own first frame: it may stand anywhere in a bundle.
+        return np.asarray(np.cumsum(own) - 1 >= used + segment)
     interval = file["provenance"].get("frame_interval_fs", 0.0)
     chained = used * interval / FEMTOSECONDS_PER_PICOSECOND
     # A burst that began at a frame of the run goes beside it for a while.

@@ -73,6 +73,26 @@ def test_of_a_bundle_only_the_run_that_was_trained_on_is_seen():
     assert contiguous_ranges(kept) == [range(100), range(200, 300)]
 
 
+def test_frames_of_a_run_in_a_bundle_are_counted_from_its_own_first():
+    # 40 training, 10 validation, one segment of 100 left out.
+    training = [
+        {
+            "n_frames": 100,
+            "n_segments": 1,
+            "train_frames": 40,
+            "provenance": THERMOSTATTED,
+        }
+    ]
+    sources = [
+        {**THERMOSTATTED, "seed": 8},
+        THERMOSTATTED,
+        {**THERMOSTATTED, "seed": 9},
+    ]
+    bundle = make(600, 0.01, {"sources": sources}, 200)
+    kept = held_out_frames(bundle, training, (0.4, 0.1, 0.5))
+    assert contiguous_ranges(kept) == [range(200), range(350, 600)]
+
+
 def test_bundle_whose_runs_cannot_be_told_apart_is_cut_as_a_whole():
     sources = [{**THERMOSTATTED, "seed": 8}, THERMOSTATTED]
     bundle = make(300, 0.01, {"sources": sources}, 100)
