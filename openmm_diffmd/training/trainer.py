@@ -70,6 +70,8 @@ def fit(
         warnings.filterwarnings("ignore", ".* does not have many workers")
         # Ours: training.json is written first, so that a kill leaves it behind.
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
+        # A training may go on with another interval between its checkpoints.
+        warnings.filterwarnings("ignore", ".*when using `ckpt_path`, callbacks used to")
         # Lightning's own use of PyTorch.
         warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
         try:
