@@ -241,21 +241,6 @@ def test_one_evaluation_a_lag(flow):
     assert counter.count == 14
 
 
-def test_thermostats_are_no_forces(flow):
-    context, integrator = make_context(
-        flow, [openmm.CMMotionRemover(1), openmm.AndersenThermostat(300, 1)]
-    )
-    counter = Counter(group=1)
-    counted, counting = make_context(
-        flow, [openmm.CMMotionRemover(1), counter.force], groups={0}
-    )
-    integrator.step(2)
-    counting.step(2)
-    assert counter.count == 0
-    assert np.isfinite(read_frame(context)).all()
-    assert np.isfinite(read_frame(counted)).all()
-
-
 def test_parameters_take_effect_at_once(flow):
     context, integrator = make_context(flow, [make_tethers()])
     frame = read_frame(context)
