@@ -11,6 +11,7 @@
 #include "openmm/CustomExternalForce.h"
 #include "openmm/HarmonicBondForce.h"
 #include "openmm/MonteCarloBarostat.h"
+#include "openmm/NonbondedForce.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/System.h"
@@ -240,6 +241,80 @@ void testImpulses(const Setup &setup) {
     integrator->setIntegrationForceGroups(1 << 3);
     integrator->step(3);
     assertFramesEqual(setup, flow(expected, 3 * LAG_TIME), frameOf(context));
+}
+
+/**
+ * Molecules that leave a small periodic box in all directions: GPU platforms sort them by place,
+ * put them back into the box, and do so again after some 250 lags.
+ */
+void testManyMoleculesInABox(const Setup &setup) {
+    constexpr int NUM_MOLECULES = 7, NUM_LAGS = 300;
+    constexpr double BOX_SIZE = 1.5, SQUARED_FREQUENCY = 100.0;
+    double mass = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        mass += massOf(i);
+    // Springs between all pairs pull as one towards the centre of mass.
+    System system;
+    auto *springs = new HarmonicBondForce();
+    // Nothing but a reason to keep atoms that are close together in memory too.
+    auto *nonbonded = new NonbondedForce();
+    nonbonded->setNonbondedMethod(NonbondedForce::CutoffPeriodic);
+    nonbonded->setCutoffDistance(0.5);
+    std::vector<Frame> frames;
+    Frame whole;
+    auto integrator = makeIntegrator(setup, "flow");
+    for (int molecule = 0; molecule < NUM_MOLECULES; molecule++) {
+        if (molecule > 0)
+            integrator->addMolecule(1e6);
+        Frame frame = startFrame();
+        for (int i = 0; i < NUM_PARTICLES; i++) {
+            // Neither in the order of places nor in that of the box's images.
+            frame.positions[i] += Vec3(5 * molecule % 7, 3 * molecule % 7, 2 * molecule % 7) * 0.9;
+            frame.velocities[i] += Vec3(std::sin(molecule), -1.0, std::cos(2 * molecule));
+            whole.positions.push_back(frame.positions[i]);
+            whole.velocities.push_back(frame.velocities[i]);
+            system.addParticle(massOf(i));
+            nonbonded->addParticle(0.0, 0.1, 0.0);
+            const int first = molecule * NUM_PARTICLES;
+            for (int j = 0; j < i; j++)
+                springs->addBond(first + i, first + j, 0.0,
+                                 SQUARED_FREQUENCY * massOf(i) * massOf(j) / mass);
+            if (molecule > 0)
+                integrator->addParticle(ELEMENTS[i] == 'H'   ? 0
+                                        : ELEMENTS[i] == 'C' ? 1
+                                                             : 2,
+                                        massOf(i), molecule);
+        }
+        frames.push_back(frame);
+    }
+    system.addForce(springs);
+    system.addForce(nonbonded);
+    system.setDefaultPeriodicBoxVectors(Vec3(BOX_SIZE, 0, 0), Vec3(0.2, BOX_SIZE, 0),
+                                        Vec3(-0.3, 0.1, BOX_SIZE));
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, whole);
+    integrator->step(NUM_LAGS);
+    const Frame found = frameOf(context);
+    const double kick = 0.5 * LAG_TIME * SQUARED_FREQUENCY;
+    const auto impulse = [&](const Frame &frame) {
+        return applyMatrices(frame, {{1.0, 0.0}, {-kick, 1.0}}, {{1.0, 0.0}, {0.0, 1.0}});
+    };
+    for (int molecule = 0; molecule < NUM_MOLECULES; molecule++) {
+        Frame expected = frames[molecule], part;
+        for (int lag = 0; lag < NUM_LAGS; lag++)
+            expected = impulse(flow(impulse(expected), LAG_TIME));
+        const auto cut = [&](const std::vector<Vec3> &from) {
+            const auto first = from.begin() + molecule * NUM_PARTICLES;
+            return std::vector<Vec3>(first, first + NUM_PARTICLES);
+        };
+        part.positions = cut(found.positions);
+        part.velocities = cut(found.velocities);
+        // What 300 lags make of rounding.
+        Setup coarse = setup;
+        coarse.positionTolerance *= 20;
+        coarse.velocityTolerance *= 20;
+        assertFramesEqual(coarse, expected, part);
+    }
 }
 
 /** A force that is 0 and counts its evaluations. */
@@ -533,6 +608,7 @@ int runTests(const Setup &setup) {
         testEqualsThePropagator(setup);
         testBathAndAnnealing(setup);
         testImpulses(setup);
+        testManyMoleculesInABox(setup);
         testForcesAreEvaluatedOnceALag(setup);
         testSeeds(setup);
         testCheckpoint(setup);
