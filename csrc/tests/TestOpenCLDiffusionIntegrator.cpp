@@ -1,7 +1,5 @@
 #include "TestDiffusionIntegrator.h"
 
-#include <algorithm>
-
 /** Arguments: models, OpenMM's plugin, precision, our plugin if its kernels are to be used. */
 int main(int count, char **arguments) {
     const std::string precision = arguments[3];
@@ -22,5 +20,5 @@ int main(int count, char **arguments) {
         Platform::loadPluginLibrary(arguments[i]);
     const bool single = precision == "single";
     return runTests({arguments[1], &Platform::getPlatformByName("OpenCL"), single ? 1e-5 : 1e-6,
-                     single ? 1e-3 : 1e-5});
+                     single ? 1e-3 : 1e-5, single});
 }
