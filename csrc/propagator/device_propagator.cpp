@@ -17,12 +17,18 @@ using at::Tensor;
 
 struct DevicePropagator::Device {
     Device(int64_t num_particles, const std::string &device)
-        : stream(make_stream(at::Device(device))), state(num_particles, device) {}
+        : stream(make_stream(at::Device(device))), state(make_state(num_particles, device)) {}
 
     static std::optional<c10::Stream> make_stream(const at::Device &device) {
         if (device.is_cpu())
             return {};
         return c10::impl::VirtualGuardImpl(device.type()).getNewStream(device);
+    }
+
+    /** What is filled on the default stream is not waited for by the work on ours. */
+    DeviceState make_state(int64_t num_particles, const std::string &device) const {
+        const c10::OptionalStreamGuard guard(stream);
+        return {num_particles, device};
     }
 
     /** A capture cannot be made on the default stream; a CPU has none. */

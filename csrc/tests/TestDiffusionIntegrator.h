@@ -12,6 +12,7 @@
 #include "openmm/CustomExternalForce.h"
 #include "openmm/HarmonicBondForce.h"
 #include "openmm/MonteCarloBarostat.h"
+#include "openmm/NonbondedForce.h"
 #include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/System.h"
@@ -38,6 +39,8 @@ struct Setup {
     Platform *platform;
     /** nm and nm/ps, over some lags. */
     double positionTolerance, velocityTolerance;
+    /** Whether positions are kept with 7 digits. */
+    bool isSinglePrecision = false;
 };
 
 constexpr int NUM_PARTICLES = 9;
@@ -49,6 +52,11 @@ const std::string ELEMENTS = "CCOHHHHHH";
 double massOf(int particle) {
     const char symbol = ELEMENTS[particle];
     return symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943;
+}
+
+int speciesOf(int particle) {
+    const char symbol = ELEMENTS[particle];
+    return symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2;
 }
 
 struct Frame {
@@ -95,13 +103,27 @@ std::unique_ptr<DiffusionIntegrator> makeIntegrator(const Setup &setup, const st
     integrator->setMaxResamples(3);
     integrator->addMolecule(1e6);
     for (int i = 0; i < NUM_PARTICLES; i++)
-        integrator->addParticle(ELEMENTS[i] == 'H' ? 0 : ELEMENTS[i] == 'C' ? 1 : 2, massOf(i), 0);
+        integrator->addParticle(speciesOf(i), massOf(i), 0);
     integrator->addBond(0, 1, 0.0, 5.0);
     return integrator;
 }
 
+/** What makeIntegrator() tells of its molecule, some times over. */
+diffmd::Molecules makeMolecules(int count) {
+    diffmd::Molecules molecules;
+    for (int molecule = 0; molecule < count; molecule++) {
+        for (int i = 0; i < NUM_PARTICLES; i++) {
+            molecules.species.push_back(speciesOf(i));
+            molecules.masses.push_back(massOf(i));
+            molecules.molecule_of_particle.push_back(molecule);
+        }
+        molecules.kinetic_energy_quantiles.push_back(1e6);
+    }
+    return molecules;
+}
+
 void assertFramesEqual(const Setup &setup, const Frame &expected, const Frame &found) {
-    for (int i = 0; i < NUM_PARTICLES; i++) {
+    for (size_t i = 0; i < expected.positions.size(); i++) {
         ASSERT_EQUAL_VEC(expected.positions[i], found.positions[i], setup.positionTolerance);
         ASSERT_EQUAL_VEC(expected.velocities[i], found.velocities[i], setup.velocityTolerance);
     }
@@ -172,6 +194,20 @@ void testStepIsALag(const Setup &setup) {
     assertFramesEqual(setup, flow(startFrame(), 7 * LAG_TIME), frameOf(context));
 }
 
+void testFarFromTheOrigin(const Setup &setup) {
+    if (setup.isSinglePrecision)
+        return;
+    System system = makeSystem();
+    auto integrator = makeIntegrator(setup, "flow");
+    Context context(system, *integrator, *setup.platform);
+    Frame frame = startFrame();
+    for (Vec3 &position : frame.positions)
+        position += Vec3(500, -300, 700);
+    setFrame(context, frame);
+    integrator->step(7);
+    assertFramesEqual(setup, flow(frame, 7 * LAG_TIME), frameOf(context));
+}
+
 void testEqualsThePropagator(const Setup &setup) {
     for (const std::string model : {"harmonic", "faulty"}) {
         System system = makeSystem();
@@ -179,15 +215,8 @@ void testEqualsThePropagator(const Setup &setup) {
         Context context(system, *integrator, *setup.platform);
         setFrame(context, startFrame());
         integrator->step(4);
-        diffmd::Molecules molecules;
-        for (int i = 0; i < NUM_PARTICLES; i++) {
-            molecules.species.push_back(ELEMENTS[i] == 'H' ? 0 : ELEMENTS[i] == 'C' ? 1 : 2);
-            molecules.masses.push_back(massOf(i));
-            molecules.molecule_of_particle.push_back(0);
-        }
-        molecules.kinetic_energy_quantiles = {1e6};
         diffmd::Propagator propagator(integrator->getModelFile(), integrator->getModelHash(),
-                                      molecules,
+                                      makeMolecules(1),
                                       {LAG_TIME, true, 300.0, diffmd::Sampler::exponential, 3, 0.02,
                                        3.0, 7.0, 3, false, 0, 11});
         Frame frame = startFrame();
@@ -241,6 +270,76 @@ void testImpulses(const Setup &setup) {
     integrator->setIntegrationForceGroups(1 << 3);
     integrator->step(3);
     assertFramesEqual(setup, flow(expected, 3 * LAG_TIME), frameOf(context));
+}
+
+/**
+ * Molecules with their own noise leave a small periodic box: GPU platforms sort them by place and
+ * put them back into the box, at first and again after some 250 lags.
+ */
+void testManyMoleculesInABox(const Setup &setup) {
+    constexpr int NUM_MOLECULES = 7, NUM_LAGS = 300;
+    constexpr double FRICTION = 1.0, SQUARED_FREQUENCY = 100.0;
+    double mass = 0.0;
+    for (int i = 0; i < NUM_PARTICLES; i++)
+        mass += massOf(i);
+    System system;
+    system.setDefaultPeriodicBoxVectors(Vec3(1.5, 0, 0), Vec3(0.2, 1.5, 0), Vec3(-0.3, 0.1, 1.5));
+    // Springs between all pairs of a molecule pull as one towards its centre of mass.
+    auto *springs = new HarmonicBondForce();
+    // No force, but a reason to keep near atoms near in memory.
+    auto *nonbonded = new NonbondedForce();
+    nonbonded->setNonbondedMethod(NonbondedForce::CutoffPeriodic);
+    nonbonded->setCutoffDistance(0.5);
+    system.addForce(springs);
+    system.addForce(nonbonded);
+    auto integrator = makeIntegrator(setup, "flow", FRICTION);
+    Frame frame;
+    for (int molecule = 0; molecule < NUM_MOLECULES; molecule++) {
+        if (molecule > 0)
+            integrator->addMolecule(1e6);
+        const Frame one = startFrame();
+        // In another order in the box than in the System.
+        const Vec3 place = Vec3(5 * molecule % 7, 3 * molecule % 7, 2 * molecule % 7) * 0.9;
+        const Vec3 drift(std::sin(molecule), -1.0, std::cos(2 * molecule));
+        for (int i = 0; i < NUM_PARTICLES; i++) {
+            frame.positions.push_back(one.positions[i] + place);
+            frame.velocities.push_back(one.velocities[i] + drift);
+            const int particle = system.addParticle(massOf(i));
+            nonbonded->addParticle(0.0, 0.1, 0.0);
+            for (int j = 1; j <= i; j++)
+                springs->addBond(particle, particle - j, 0.0,
+                                 SQUARED_FREQUENCY * massOf(i) * massOf(i - j) / mass);
+            if (molecule > 0)
+                integrator->addParticle(speciesOf(i), massOf(i), molecule);
+        }
+    }
+    Context context(system, *integrator, *setup.platform);
+    setFrame(context, frame);
+    integrator->step(NUM_LAGS);
+
+    diffmd::Propagator propagator(
+        integrator->getModelFile(), integrator->getModelHash(), makeMolecules(NUM_MOLECULES),
+        {LAG_TIME, false, 300.0, diffmd::Sampler::exponential, 3, 0.02, 3.0, 7.0, 3, false, 0, 11});
+    propagator.set_bath(300.0, FRICTION);
+    const auto addImpulse = [&] {
+        for (int first = 0; first < NUM_MOLECULES * NUM_PARTICLES; first += NUM_PARTICLES) {
+            Vec3 centre;
+            for (int i = 0; i < NUM_PARTICLES; i++)
+                centre += frame.positions[first + i] * (massOf(i) / mass);
+            for (int i = 0; i < NUM_PARTICLES; i++)
+                frame.velocities[first + i] -=
+                    (frame.positions[first + i] - centre) * (0.5 * LAG_TIME * SQUARED_FREQUENCY);
+        }
+    };
+    for (int lag = 0; lag < NUM_LAGS; lag++) {
+        addImpulse();
+        propagator.step(&frame.positions[0][0], &frame.velocities[0][0]);
+        addImpulse();
+    }
+    Setup afterManyLags = setup;
+    afterManyLags.positionTolerance *= 20;
+    afterManyLags.velocityTolerance *= 20;
+    assertFramesEqual(afterManyLags, frame, frameOf(context));
 }
 
 /** A force that is 0, counts its evaluations, and may say before a lag that it moved something. */
@@ -545,9 +644,11 @@ void testRefusals(const Setup &setup) {
 int runTests(const Setup &setup) {
     try {
         testStepIsALag(setup);
+        testFarFromTheOrigin(setup);
         testEqualsThePropagator(setup);
         testBathAndAnnealing(setup);
         testImpulses(setup);
+        testManyMoleculesInABox(setup);
         testForcesAreEvaluatedOnceALag(setup);
         testSeeds(setup);
         testCheckpoint(setup);

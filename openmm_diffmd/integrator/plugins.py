@@ -6,8 +6,14 @@ from openmm import Platform
 
 from openmm_diffmd.integrator import bindings
 
-PLUGINS = {"CUDA": "libOpenMMDiffMDCUDA.so"}
+PLUGINS = {
+    "CUDA": "libOpenMMDiffMDCUDA.so",
+    "OpenCL": "libOpenMMDiffMDOpenCL.so",
+}
 """Platform of OpenMM: the plugin with its kernels, where it was built."""
+
+LIBRARIES = Path(bindings.__file__).parent.parent / "lib"
+"""Where the libraries are that the package has built."""
 
 
 def load_plugins() -> list[str]:
@@ -22,15 +28,14 @@ def load_plugins() -> list[str]:
     list of str
         Paths of what was loaded.
     """
-    folder = Path(bindings.__file__).parent.parent / "lib"
     platforms = [
         Platform.getPlatform(index).getName()
         for index in range(Platform.getNumPlatforms())
     ]
     paths = [
-        str(folder / library)
+        str(LIBRARIES / library)
         for platform, library in PLUGINS.items()
-        if platform in platforms and (folder / library).is_file()
+        if platform in platforms and (LIBRARIES / library).is_file()
     ]
     for path in paths:
         Platform.loadPluginLibrary(path)

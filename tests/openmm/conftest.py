@@ -19,6 +19,22 @@ from openmm_diffmd.testing import (
 Simulate = Callable[..., app.Simulation]
 
 
+@pytest.fixture(params=["Reference", "CPU", "OpenCL"])
+def platform(request: pytest.FixtureRequest) -> str:
+    """Each platform that the whole contract holds on; skipped where there is none."""
+    names = [
+        openmm.Platform.getPlatform(index).getName()
+        for index in range(openmm.Platform.getNumPlatforms())
+    ]
+    if request.param not in names:
+        pytest.skip(f"no {request.param} platform: no device or no driver for it")
+    found = openmm.Platform.getPlatformByName(request.param)
+    if "Precision" in found.getPropertyNames():
+        # The C++ tests take each in turn.
+        found.setPropertyDefaultValue("Precision", "mixed")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def stub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("stubs")

@@ -11,8 +11,6 @@ from openmm_diffmd.integrator import DiffusionIntegrator, create_system
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.testing import read_frame
 
-PLATFORMS = ["Reference", "CPU"]
-
 
 def assert_same_bits(found, expected):
     np.testing.assert_array_equal(found[0], expected[0])
@@ -23,7 +21,6 @@ def differ(found, expected):
     return np.abs(found[0] - expected[0]).max() > 1e-4
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_step_is_a_lag(simulate, flow, platform):
     simulation = simulate(flow, platform=platform)
     integrator = simulation.integrator
@@ -124,7 +121,6 @@ def test_centre_of_mass_motion_remover_works(flow):
     np.testing.assert_allclose(masses @ velocities, 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_contexts_in_threads_do_not_disturb_each_other(
     simulate, thermostatted, platform
 ):

@@ -13,7 +13,6 @@ from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.testing import HarmonicModel, read_frame
 from openmm_diffmd.units import BOLTZMANN
 
-PLATFORMS = ["Reference", "CPU"]
 # Rounding of residuals to float32, over some lags; as in test_reference_step.py.
 POSITION_TOLERANCE = 1e-7
 VELOCITY_TOLERANCE = 1e-5
@@ -87,7 +86,6 @@ def assert_equal_frames(found, expected):
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=VELOCITY_TOLERANCE)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_impulses_equal_the_reference(flow, platform):
     context, integrator = make_context(flow, [make_tethers()], platform=platform)
     frame = read_frame(context)
@@ -332,7 +330,6 @@ def test_lags_of_another_integrator_renew_the_force(flow):
     assert_equal_frames(read_frame(context), reference.step(*frame))
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_checkpoint_restarts_bit_for_bit(flow, platform):
     forces = [make_tethers(), openmm.HarmonicBondForce()]
     forces[1].addBond(0, 1, 0.15, 100.0)

@@ -19,7 +19,6 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("platform", ["Reference", "CPU"])
 def test_spoilt_draws_are_redrawn_and_counted(simulate, faulty, platform):
     simulation = simulate(faulty, platform=platform)
     simulation.step(12)

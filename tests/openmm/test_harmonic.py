@@ -62,7 +62,6 @@ def z_scores(samples, expected):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("platform", ["Reference", "CPU"])
 def test_langevin_transition_has_exact_variance_and_autocorrelation(
     thermostatted, platform, tmp_path
 ):

@@ -13,7 +13,6 @@ from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
-PLATFORMS = ["Reference", "CPU"]
 GO_ON = """
 import sys
 from pathlib import Path
@@ -28,6 +27,8 @@ integrator = read((folder / "integrator.xml").read_text())
 system = read((folder / "system.xml").read_text())
 pdb = app.PDBxFile(str(folder / "topology.cif"))
 platform = openmm.Platform.getPlatformByName(sys.argv[2])
+if "Precision" in platform.getPropertyNames():
+    platform.setPropertyDefaultValue("Precision", "mixed")
 simulation = app.Simulation(pdb.topology, system, integrator, platform)
 simulation.loadCheckpoint(str(folder / "run.chk"))
 simulation.step(20)
@@ -41,7 +42,6 @@ def assert_same_bits(found, expected):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_new_process_goes_on_bit_for_bit(platform, tmp_path):
     model = load_model("ethanol")
     topology, positions = model.example()
@@ -77,12 +77,12 @@ def test_a_new_process_goes_on_bit_for_bit(platform, tmp_path):
         text=True,
     )
     assert_same_bits(np.load(tmp_path / "frame.npy"), expected)
-    step, time = finished.stdout.split()
+    # OpenMM prints a warning of its own where it does not know the OpenCL driver.
+    step, time = finished.stdout.splitlines()[-1].split()
     assert int(step) == 40
     assert float(time) == simulation.context.getTime().value_in_unit(unit.picosecond)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 def test_checkpoint_restarts_bit_for_bit(simulate, remembering, platform, tmp_path):
     path = str(tmp_path / "run.chk")
     simulation = simulate(remembering, platform=platform)

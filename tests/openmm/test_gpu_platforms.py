@@ -1,4 +1,8 @@
-"""The CUDA platform: lags on the device equal the Reference platform's."""
+"""
+Platforms with kernels of their own: lags equal the Reference platform's.
+
+OpenCL needs no GPU: PoCL makes a device of the CPU.
+"""
 
 import numpy as np
 import openmm
@@ -7,8 +11,7 @@ import torch
 from openmm import unit
 
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-
-pytestmark = pytest.mark.gpu
+from openmm_diffmd.integrator.plugins import LIBRARIES, PLUGINS
 
 NUM_LAGS = 20
 NUM_REPLICAS = 3
@@ -17,16 +20,34 @@ NUM_REPLICAS = 3
 TOLERANCES = {"double": (2e-6, 2e-4), "mixed": (2e-6, 2e-4), "single": (1e-4, 1e-2)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cuda() -> None:
-    names = [
+def platforms():
+    return [
         openmm.Platform.getPlatform(index).getName()
         for index in range(openmm.Platform.getNumPlatforms())
     ]
-    if "CUDA" not in names:
+
+
+@pytest.fixture
+def cuda():
+    if "CUDA" not in platforms():
         pytest.skip("no CUDA platform: no GPU, or no openmm-cuda-13")
     if not torch.cuda.is_available():
         pytest.skip("a torch without CUDA: the generic path is used")
+    return "CUDA"
+
+
+@pytest.fixture
+def opencl():
+    if "OpenCL" not in platforms():
+        pytest.skip("no OpenCL platform: no device or no driver for it")
+    if not (LIBRARIES / PLUGINS["OpenCL"]).is_file():
+        pytest.skip("built without CL/opencl.h: the generic path is used")
+    return "OpenCL"
+
+
+@pytest.fixture(params=[pytest.param("cuda", marks=pytest.mark.gpu), "opencl"])
+def gpu_platform(request):
+    return request.getfixturevalue(request.param)
 
 
 def run(model, platform, properties, force=None):
@@ -70,32 +91,32 @@ def add_tethers(system):
     system.addForce(tethers)
 
 
-def test_the_platform_has_its_own_kernel():
-    cuda = openmm.Platform.getPlatformByName("CUDA")
-    assert cuda.supportsKernels(["IntegrateDiffusionStep"])
+def test_the_platform_has_its_own_kernel(gpu_platform):
+    platform = openmm.Platform.getPlatformByName(gpu_platform)
+    assert platform.supportsKernels(["IntegrateDiffusionStep"])
 
 
 @pytest.mark.parametrize("precision", list(TOLERANCES))
 @pytest.mark.parametrize("force", [None, add_tethers])
-def test_lags_equal_the_reference_platform(flow, precision, force):
+def test_lags_equal_the_reference_platform(flow, gpu_platform, precision, force):
     reference, reference_integrator = run(flow, "Reference", {}, force)
-    cuda, cuda_integrator = run(flow, "CUDA", {"Precision": precision}, force)
+    found, integrator = run(flow, gpu_platform, {"Precision": precision}, force)
     reference_integrator.step(NUM_LAGS)
-    cuda_integrator.step(NUM_LAGS)
-    for found, expected, tolerance in zip(
-        state_of(cuda), state_of(reference), TOLERANCES[precision], strict=True
+    integrator.step(NUM_LAGS)
+    for values, expected, tolerance in zip(
+        state_of(found), state_of(reference), TOLERANCES[precision], strict=True
     ):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
-    assert cuda_integrator.getNumResamples() == reference_integrator.getNumResamples()
+        np.testing.assert_allclose(values, expected, rtol=0, atol=tolerance)
+    assert integrator.getNumResamples() == reference_integrator.getNumResamples()
 
 
-def test_a_checkpoint_restarts(flow):
-    context, integrator = run(flow, "CUDA", {"Precision": "mixed"})
+def test_a_checkpoint_restarts(flow, gpu_platform):
+    context, integrator = run(flow, gpu_platform, {"Precision": "mixed"})
     integrator.step(3)
     checkpoint = context.createCheckpoint()
     integrator.step(3)
     expected = state_of(context)
-    other, other_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    other, other_integrator = run(flow, gpu_platform, {"Precision": "mixed"})
     other.loadCheckpoint(checkpoint)
     other_integrator.step(3)
     for found, wanted in zip(state_of(other), expected, strict=True):
@@ -103,10 +124,13 @@ def test_a_checkpoint_restarts(flow):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
 
 
-def test_a_captured_lag_equals_one_launched_kernel_by_kernel(flow, monkeypatch, capfd):
-    graphed, graphed_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+@pytest.mark.gpu
+def test_a_captured_lag_equals_one_launched_kernel_by_kernel(
+    flow, cuda, monkeypatch, capfd
+):
+    graphed, graphed_integrator = run(flow, cuda, {"Precision": "mixed"})
     monkeypatch.setenv("DIFFMD_GRAPHS", "none")
-    plain, plain_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    plain, plain_integrator = run(flow, cuda, {"Precision": "mixed"})
     for integrator in (graphed_integrator, plain_integrator):
         integrator.step(NUM_LAGS)
         # The bath is an input of the graph.
@@ -120,11 +144,12 @@ def test_a_captured_lag_equals_one_launched_kernel_by_kernel(flow, monkeypatch, 
     assert "cannot be captured" not in capfd.readouterr().err
 
 
-def test_an_external_stream_and_another_context_do_not_disturb(flow):
+@pytest.mark.gpu
+def test_an_external_stream_and_another_context_do_not_disturb(flow, cuda):
     """Torch works on a stream of its own between two steps of two Contexts."""
-    alone, alone_integrator = run(flow, "CUDA", {"Precision": "mixed"})
+    alone, alone_integrator = run(flow, cuda, {"Precision": "mixed"})
     alone_integrator.step(6)
-    contexts = [run(flow, "CUDA", {"Precision": "mixed"}) for _ in range(2)]
+    contexts = [run(flow, cuda, {"Precision": "mixed"}) for _ in range(2)]
     stream = torch.cuda.Stream()
     for _ in range(6):
         for _, integrator in contexts:
@@ -135,11 +160,13 @@ def test_an_external_stream_and_another_context_do_not_disturb(flow):
             np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
 
 
-def test_an_example_system_runs(flow):
+def test_an_example_system_runs(flow, gpu_platform):
     topology, positions = flow.example()
     integrator = DiffusionIntegrator(flow, topology)
     context = openmm.Context(
-        create_system(topology), integrator, openmm.Platform.getPlatformByName("CUDA")
+        create_system(topology),
+        integrator,
+        openmm.Platform.getPlatformByName(gpu_platform),
     )
     context.setPositions(positions)
     context.setVelocitiesToTemperature(300.0, 1)

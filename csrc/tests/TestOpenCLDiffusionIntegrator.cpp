@@ -1,0 +1,3 @@
+#include "TestGpuPlatform.h"
+
+int main(int count, char **arguments) { return runTestsOnDevice("OpenCL", count, arguments); }
