@@ -102,7 +102,8 @@ def test_few_samples_test_nothing(gaussian_ethanol: Maker):
 
 @pytest.mark.statistical
 def test_frames_that_repeat_count_once(gaussian_ethanol: Maker):
-    # stochastic; every frame ten times over: ten frames to an independent one, every second of which is tested.
+    # stochastic; every frame ten times over: ten frames to an independent one, and
+    # every second of those is tested.
     once = gaussian_ethanol(4, 200, seed=7)
     assert once.velocities is not None
     repeated = Ensemble(
