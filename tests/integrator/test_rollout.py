@@ -124,6 +124,7 @@ def test_velocities_in_the_file_move_the_harmonic_molecule(
     np.testing.assert_allclose(x[1:], exact, atol=2e-6)
 
 
+@pytest.mark.parametrize("by_its_own", [True, False])
 @pytest.mark.parametrize(
     "molecule",
     [
@@ -137,9 +138,11 @@ def test_velocities_in_the_file_move_the_harmonic_molecule(
         "uracil",
     ],
 )
-def test_bundled_model_runs_each_molecule_of_md17(molecule: str, tmp_path: Path):
+def test_bundled_models_run_each_molecule_of_md17(
+    molecule: str, by_its_own: bool, tmp_path: Path
+):
     path = run(
-        "md17",
+        molecule if by_its_own else "md17",
         tmp_path / "a",
         molecule=molecule,
         replicas=2,
