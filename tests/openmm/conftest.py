@@ -5,10 +5,12 @@ from pathlib import Path
 
 import openmm
 import pytest
+import torch
 from openmm import app
 
-from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
+from openmm_diffmd.models.transition import TransitionModel
 from openmm_diffmd.testing import (
     FaultyModel,
     HarmonicModel,
@@ -100,3 +102,18 @@ def simulate() -> Simulate:
         return simulation
 
     return make
+
+
+@pytest.fixture(scope="session")
+def network(
+    tmp_path_factory: pytest.TempPathFactory, flow: DiffusionModel
+) -> DiffusionModel:
+    """A random network; its residual moves an atom by 0.1 pm, which breaks nothing."""
+    torch.manual_seed(1)
+    small = {"channels": 12, "n_heads": 3, "edge_channels": 12, "n_layers": 2}
+    model = TransitionModel(3, 0.01, head_channels=12, **small)
+    model.set_scales(
+        torch.full((3,), 1e-4), torch.full((3,), 1e-2), torch.full((3,), 1.0)
+    )
+    path = tmp_path_factory.mktemp("network") / "network.pt"
+    return load_model(save_model(model, flow.metadata, path))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from openmm import unit
 
-from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-from openmm_diffmd.models.transition import TransitionModel
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
 pytestmark = pytest.mark.gpu
@@ -37,19 +36,6 @@ def _cuda() -> None:
 def _graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lag that is not captured is an error here; elsewhere it is slow."""
     monkeypatch.setenv("DIFFMD_GRAPHS", "required")
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory, flow):
-    """A random network whose residual moves an atom by 0.1 pm."""
-    torch.manual_seed(1)
-    small = {"channels": 12, "n_heads": 3, "edge_channels": 12, "n_layers": 2}
-    model = TransitionModel(3, 0.01, head_channels=12, **small)
-    model.set_scales(
-        torch.full((3,), 1e-4), torch.full((3,), 1e-2), torch.full((3,), 1.0)
-    )
-    path = tmp_path_factory.mktemp("network") / "network.pt"
-    return load_model(save_model(model, flow.metadata, path))
 
 
 def run(model, platform, properties=None, force=None, **options):

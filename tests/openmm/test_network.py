@@ -3,32 +3,16 @@
 import numpy as np
 import openmm
 import pytest
-import torch
 
-from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.models.transition import TransitionModel
 from openmm_diffmd.testing import read_frame
 
 # Relative to the largest displacement and velocity change of the lags; the same file,
 # called by an executor that optimises in Python and one that does not in C++.
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory, flow):
-    torch.manual_seed(1)
-    small = {"channels": 12, "n_heads": 3, "edge_channels": 12, "n_layers": 2}
-    model = TransitionModel(3, 0.01, head_channels=12, **small)
-    # A residual moves an atom by 0.1 pm, so that a random network breaks nothing.
-    model.set_scales(
-        torch.full((3,), 1e-4), torch.full((3,), 1e-2), torch.full((3,), 1.0)
-    )
-    path = tmp_path_factory.mktemp("network") / "network.pt"
-    return load_model(save_model(model, flow.metadata, path))
 
 
 @pytest.mark.parametrize("conserve", [False, True])
