@@ -1,14 +1,14 @@
 """Frictionless pieces of reference dynamics that a model has never seen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import unit
+from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import load_reference
@@ -16,7 +16,11 @@ from openmm_diffmd.data.held_out import held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
+from openmm_diffmd.reference.dynamics import (
+    ReferenceFrame,
+    baoab_integrator,
+    run_segment,
+)
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -140,16 +144,6 @@ def _run(
 ) -> None:
     topology = load_reference(reference)[0].topology.to_openmm()
     provenance = trajectory.provenance
-    system = create_reference_system(topology, str(provenance["potential"]))
-    integrator = baoab_integrator(
-        float(provenance.get("temperature_K", 0.0)),
-        0.0,
-        STEP_FS / FEMTOSECONDS_PER_PICOSECOND,
-        1,
-    )
-    context = openmm.Context(
-        system, integrator, openmm.Platform.getPlatformByName("Reference")
-    )
     described = {
         "molecule": provenance.get("molecule"),
         "potential": provenance["potential"],
@@ -163,18 +157,69 @@ def _run(
     # Renamed when whole, so that a run that was cut does not pass for a result.
     partial = output.with_name(f"partial_{output.name}")
     partial.unlink(missing_ok=True)
+    bursts = run_force(
+        topology,
+        str(provenance["potential"]),
+        trajectory.positions[frames],
+        trajectory.velocities[frames],  # type: ignore[index]
+        NUM_FRAMES,
+        FRAME_FS,
+    )
     with ReferenceWriter(
         partial, topology, trajectory.masses, described, NUM_FRAMES * len(frames)
     ) as writer:
-        for segment, frame in enumerate(
-            tqdm(frames, "reference", unit="burst", disable=None)
-        ):
-            speed = unit.nanometer / unit.picosecond
-            x = trajectory.positions[frame].astype(np.float64)
-            v = trajectory.velocities[frame].astype(np.float64)  # type: ignore[index]
-            context.setPositions(x * unit.nanometer)
-            context.setVelocities(v * speed)
-            steps = round(FRAME_FS / STEP_FS)
-            for recorded in run_segment(context, integrator, NUM_FRAMES, steps):
+        for segment, burst in enumerate(bursts):
+            for recorded in burst:
                 writer.write(segment, recorded)
     partial.replace(output)
+
+
+def run_force(
+    topology: app.Topology,
+    potential: str,
+    positions: NDArray[np.floating],
+    velocities: NDArray[np.floating],
+    num_frames: int,
+    frame_fs: float,
+) -> Iterator[list[ReferenceFrame]]:
+    """
+    Run a force without friction from several states.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The molecule.
+    potential : str
+        The force, as for `create_reference_system`.
+    positions, velocities : ndarray, shape (n_states, n_atoms, 3), nm and nm/ps
+        Where to start.
+    num_frames : int
+        Frames of each.
+    frame_fs : float
+        Time between them, fs: whole steps of about 0.5 fs.
+
+    Yields
+    ------
+    list of ReferenceFrame
+        The frames after each state.
+
+    Raises
+    ------
+    DynamicsError
+        If the force fails.
+    ValueError
+        If the potential is not known.
+    """
+    system = create_reference_system(topology, potential)
+    steps = max(1, round(frame_fs / STEP_FS))
+    step_size = frame_fs / steps / FEMTOSECONDS_PER_PICOSECOND
+    # Without friction neither temperature nor seed is used.
+    integrator = baoab_integrator(0.0, 0.0, step_size, 1)
+    context = openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    states = list(zip(positions, velocities, strict=True))
+    for x, v in tqdm(states, "reference", unit="burst", disable=None):
+        context.setPositions(x.astype(np.float64) * unit.nanometer)
+        context.setVelocities(v.astype(np.float64) * unit.nanometer / unit.picosecond)
+        yield list(run_segment(context, integrator, num_frames, steps))

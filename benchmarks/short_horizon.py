@@ -9,7 +9,9 @@ of the model, for all rows alike: all twenty at a lag of 5 fs, every second at 1
   frames of a thermostatted reference that the model was not trained on. Published
   numbers are shown for context only: they are of other data.
 - With ``--data md17_MOLECULE.npz`` the truth is original MD17, and the published rows
-  of that molecule are comparable.
+  of that molecule are comparable. The force that the model was trained on starts from
+  the same frames: what a model of it cannot do better. Of a file that the model saw
+  nothing of, more than the last fifth may be used (``--test-fraction``).
 
 Writes ``short_horizon.json``:
 
@@ -27,10 +29,17 @@ from typing import Any
 import numpy as np
 import openmm
 from command_line import one_line_errors, require, require_positive
+from held_out_bursts import run_force
 from machine import describe_machine
 from numpy.typing import NDArray
 from openmm import unit
-from short_horizon_cases import NUM_PREDICTED, Cases, md17_cases, reference_cases
+from short_horizon_cases import (
+    NUM_PREDICTED,
+    TEST_FRACTION,
+    Cases,
+    md17_cases,
+    reference_cases,
+)
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
@@ -101,10 +110,46 @@ def run_model(
     return np.stack(found, axis=2)
 
 
+def run_trained_force(
+    model: DiffusionModel, cases: Cases
+) -> tuple[str | None, Array | None]:
+    """
+    Predict with the force that the model was trained on, without a bath.
+
+    Returns
+    -------
+    name : str or None
+        The force; none where the model file does not name one.
+    positions : ndarray, shape (n_cases, 1, n_lags, n_atoms, 3), nm, or None
+        Positions after each lag.
+    """
+    trained = model.metadata.reference.get("data", [])
+    names = {data.get("provenance", {}).get("potential") for data in trained}
+    if len(names) != 1 or None in names:
+        return None, None
+    name = str(names.pop())
+    each = frames_per_lag(model, cases.spacing_fs)
+    bursts = run_force(
+        cases.topology,
+        name,
+        cases.positions,
+        cases.velocities,
+        NUM_PREDICTED,
+        cases.spacing_fs,
+    )
+    frames = [[frame.positions for frame in burst] for burst in bursts]
+    return name, np.array(frames)[:, None, each - 1 :: each]
+
+
 def predict(
-    model: DiffusionModel, cases: Cases, samples: int, seed: int
+    model: DiffusionModel, cases: Cases, samples: int, seed: int, *, real: bool
 ) -> dict[str, Array]:
-    """Predict with the model and with the controls, at the frames that are lags."""
+    """
+    Predict with the model and with the controls, at the frames that are lags.
+
+    On real frames the force that the model was trained on is one of the controls; on
+    frames of its own it is the truth.
+    """
     each = frames_per_lag(model, cases.spacing_fs)
     lags = NUM_PREDICTED // each
     rows = {}
@@ -116,17 +161,26 @@ def predict(
     times = times * np.arange(1, lags + 1)[:, None, None]
     rows["persistence"] = np.repeat(x, lags, axis=2)
     rows["constant velocity"] = x + times * v
+    if real:
+        name, found = run_trained_force(model, cases)
+        if found is None:
+            print(
+                f"{model.metadata.name} does not name the force it was trained on: no "
+                "row of it"
+            )
+        else:
+            rows[f"{name}, its reference"] = found
     return rows
 
 
 def measure(
-    model: DiffusionModel, cases: Cases, samples: int, seed: int
+    model: DiffusionModel, cases: Cases, samples: int, seed: int, *, real: bool
 ) -> dict[str, Any]:
     """Measure ADE and FDE of every row."""
     each = frames_per_lag(model, cases.spacing_fs)
     truth = ANGSTROM_PER_NM * cases.truth[:, each - 1 :: each]
     result = {}
-    for name, found in predict(model, cases, samples, seed).items():
+    for name, found in predict(model, cases, samples, seed, real=real).items():
         predicted = ANGSTROM_PER_NM * found
         errors = displacement_errors(predicted, truth)
         distance = np.linalg.norm(predicted - truth[:, None], axis=-1)
@@ -190,6 +244,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, help="md17_MOLECULE.npz")
     parser.add_argument("--frame-interval-fs", type=float, default=0.5, help="of it")
+    parser.add_argument(
+        "--test-fraction", type=float, default=TEST_FRACTION, help="of it, at its end"
+    )
     parser.add_argument("--cases", type=int, default=64)
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
@@ -217,7 +274,14 @@ def run(
     """Measure each model, and write after each."""
     require(1, cases=arguments.cases, samples=arguments.samples)
     require(0, seed=arguments.seed)
-    require_positive(frame_interval_fs=arguments.frame_interval_fs)
+    require_positive(
+        frame_interval_fs=arguments.frame_interval_fs,
+        test_fraction=arguments.test_fraction,
+    )
+    if arguments.test_fraction > 1:
+        raise ValueError(
+            f"found --test-fraction {arguments.test_fraction:g}, expected at most 1"
+        )
     set_threads(arguments.threads)
     make_folder(arguments.output)
     # Before the first is measured: the last one's name may be wrong.
@@ -238,13 +302,16 @@ def run(
         try:
             if real:
                 cases = md17_cases(
-                    arguments.data, arguments.frame_interval_fs, arguments.cases
+                    arguments.data,
+                    arguments.frame_interval_fs,
+                    arguments.cases,
+                    arguments.test_fraction,
                 )
             else:
                 cases = reference_cases(
                     model, reference, arguments.cases, arguments.output
                 )
-            rows = measure(model, cases, arguments.samples, arguments.seed)
+            rows = measure(model, cases, arguments.samples, arguments.seed, real=real)
         except (ValueError, openmm.OpenMMException) as error:
             raise ValueError(f"{model.metadata.name}, {reference}: {error}") from error
         print_rows(cases, rows, model, real=real)

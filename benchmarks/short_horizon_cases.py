@@ -12,12 +12,11 @@ from openmm import app
 
 from openmm_diffmd.analysis.loading import load_frames
 from openmm_diffmd.data.md17 import read_md17
-from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export.torchscript import DiffusionModel
 
 Array = NDArray[np.float64]
 NUM_KNOWN, NUM_PREDICTED, STRIDE = 10, 20, 10
-FRACTIONS = (0.6, 0.2, 0.2)
+TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,23 +70,27 @@ def reference_cases(
     )
 
 
-def md17_cases(path: Path, frame_interval_fs: float, count: int) -> Cases:
-    """Take cases from the last fifth of an original MD17 file."""
+def md17_cases(
+    path: Path, frame_interval_fs: float, count: int, fraction: float = TEST_FRACTION
+) -> Cases:
+    """Take cases from the end of an original MD17 file, its last fifth unless told."""
     frames = read_md17(path, frame_interval_fs)
     if frames.velocities is None:
         raise ValueError(f"found {path} without velocities, expected them")
-    test = contiguous_split(frames.segments, 0, FRACTIONS).test
-    first = test.start + (NUM_KNOWN - 1) * STRIDE
-    last = test.stop - 1 - NUM_PREDICTED * STRIDE
+    test = round(fraction * frames.n_frames)
+    first = frames.n_frames - test + (NUM_KNOWN - 1) * STRIDE
+    last = frames.n_frames - 1 - NUM_PREDICTED * STRIDE
     if last < first:
         raise ValueError(
-            f"found {len(test)} frames in the last fifth of {path}, expected at least "
-            f"{(NUM_KNOWN + NUM_PREDICTED - 1) * STRIDE + 1}: bring the whole file"
+            f"found {test} frames in the last {fraction:g} of {path}, expected at "
+            f"least {(NUM_KNOWN + NUM_PREDICTED - 1) * STRIDE + 1}: bring the whole "
+            "file, or a larger --test-fraction where the model saw none of it"
         )
     starts = np.unique(np.linspace(first, last, count).astype(int))
     later = STRIDE * np.arange(1, NUM_PREDICTED + 1)
     return Cases(
-        molecule=re.sub(r"^md17_|2017$", "", path.stem.split("-")[0]),
+        # md17_benzene2017.npz, md17_ethanol_first2000.npz
+        molecule=re.split(r"[^a-z]", path.stem.removeprefix("md17_"))[0],
         topology=load_frames(path)[0].topology.to_openmm(),
         positions=frames.positions[starts].astype(np.float64),
         velocities=frames.velocities[starts].astype(np.float64),

@@ -3,6 +3,7 @@
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -286,9 +287,42 @@ def test_published_rows_are_comparable_on_original_md17_only(
     found = json.loads((tmp_path / "short_horizon.json").read_text())
     rows = found["results"][0]["rows"]
     assert rows["diffmd"]["ade"] < 0.2 * rows["persistence"]["ade"]
+    assert "harmonic does not name the force it was trained on: no row" in printed
     harmonic_md17(tmp_path / "md17_short.npz", 1001)
-    with pytest.raises(SystemExit, match="found 200 frames in the last fifth"):
+    with pytest.raises(SystemExit, match="found 200 frames in the last 0.2 of"):
         short_horizon.main([*arguments, f"--data={tmp_path / 'md17_short.npz'}"])
+    whole = short_horizon.md17_cases(tmp_path / "md17_short.npz", 0.5, 2, 1.0)
+    assert whole.molecule == "short"
+    np.testing.assert_allclose(whole.positions[0], file[1 + 90], atol=1e-9)
+    with pytest.raises(SystemExit, match="found --test-fraction 2, expected at most 1"):
+        short_horizon.main([*arguments, "--test-fraction=2"])
+
+
+@pytest.mark.parametrize("spacing_fs", [5.0, 2.0])
+def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
+    command, tmp_path: Path, spacing_fs: float
+):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    topology, _ = model.example()
+    x, v = equilibrium(np.random.default_rng(6), 3)
+    cases = command("short_horizon_cases").Cases(
+        "ethanol", topology, x, v, np.zeros((3, 20, 9, 3)), spacing_fs, {}
+    )
+    short_horizon = command("short_horizon")
+    assert short_horizon.run_trained_force(model, cases) == (None, None)
+    xml = str(harmonic_xml(tmp_path, 9))
+    reference = {"data": 2 * [{"provenance": {"potential": xml}}]}
+    metadata = replace(model.metadata, reference=reference)
+    trained = DiffusionModel(model.path, model.sha256, metadata, model.module)
+    name, found = short_horizon.run_trained_force(trained, cases)
+    assert name == xml
+    lags = round(0.1 * 20 * spacing_fs)
+    assert found.shape == (3, 1, lags, 9, 3)
+    phase = FREQUENCY * 0.01 * np.arange(1, lags + 1)[:, None, None]
+    expected = x[:, None] * np.cos(phase) + v[:, None] / FREQUENCY * np.sin(phase)
+    # Verlet's steps of 0.5 fs are early by (w h)^2/24 of the phase.
+    bound = 2 * (FREQUENCY * 0.0005) ** 2 / 24 * phase.max() * np.abs(x).max() + 1e-6
+    assert np.abs(found[:, 0] - expected).max() < bound
 
 
 def test_lag_that_is_no_whole_number_of_frames_is_refused(command, tmp_path: Path):
