@@ -45,6 +45,7 @@ from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import create_system, replicate
+from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.rollout import set_threads
@@ -312,7 +313,7 @@ def run(
                     model, reference, arguments.cases, arguments.output
                 )
             rows = measure(model, cases, arguments.samples, arguments.seed, real=real)
-        except (ValueError, openmm.OpenMMException) as error:
+        except (ValueError, LagRefusedError, openmm.OpenMMException) as error:
             raise ValueError(f"{model.metadata.name}, {reference}: {error}") from error
         print_rows(cases, rows, model, real=real)
         written["results"].append(

@@ -76,7 +76,10 @@ def md17_cases(
     """Take cases from the end of an original MD17 file, its last fifth unless told."""
     frames = read_md17(path, frame_interval_fs)
     if frames.velocities is None:
-        raise ValueError(f"found {path} without velocities, expected them")
+        raise ValueError(
+            f"found {path} without velocities ({frames.provenance['velocities']}), "
+            "expected them: give --frame-interval-fs"
+        )
     test = round(fraction * frames.n_frames)
     first = frames.n_frames - test + (NUM_KNOWN - 1) * STRIDE
     last = frames.n_frames - 1 - NUM_PREDICTED * STRIDE

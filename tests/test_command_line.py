@@ -13,6 +13,7 @@ import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -208,21 +209,33 @@ def test_damaged_coordinates_are_told_and_kept(tmp_path):
         runs.keep(path, "a", lambda: ones)
 
 
-def test_results_of_the_first_model_outlive_the_second(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("found a lag"), r"short_horizon: .*h5: found a lag"),
+        (
+            LagRefusedError(3, 0, "a bond", 11),
+            r"h5: lag 3, molecule 0: a bond, after 1",
+        ),
+    ],
+)
+def test_results_of_the_first_model_outlive_the_second(
+    files, tmp_path, monkeypatch, error, message
+):
     short_horizon = importlib.import_module("short_horizon")
     monkeypatch.setattr(short_horizon, "reference_cases", lambda *_: one_case())
     monkeypatch.setattr(short_horizon, "print_rows", lambda *_, **__: None)
     answers = iter([{"diffmd": 1.0}])
 
-    def measure(*_: Any) -> dict[str, float]:
+    def measure(*_: Any, **__: Any) -> dict[str, float]:
         for answer in answers:
             return answer
-        raise ValueError("found a lag")
+        raise error
 
     monkeypatch.setattr(short_horizon, "measure", measure)
     twice = [str(files["model"])] * 2, [str(files["ethanol"])] * 2
     words = ["--models", *twice[0], "--references", *twice[1]]
-    with pytest.raises(SystemExit, match=r"short_horizon: .*h5: found a lag"):
+    with pytest.raises(SystemExit, match=message):
         short_horizon.main([*words, "--output", str(tmp_path)])
     written = json.loads((tmp_path / "short_horizon.json").read_text())
     assert [r["rows"] for r in written["results"]] == [{"diffmd": 1.0}]

@@ -245,7 +245,8 @@ def harmonic_md17(path: Path, n_frames: int) -> None:
         path,
         R=10.0 * positions,
         E=np.zeros((n_frames, 1)),
-        F=np.zeros_like(positions),
+        # kJ/mol/nm in kcal/mol/A.
+        F=-MASSES[:, None] * FREQUENCY**2 * positions / 41.84,
         z=NUMBERS,
     )
 
@@ -281,15 +282,16 @@ def test_published_rows_are_comparable_on_original_md17_only(
     np.testing.assert_allclose(cases.positions[0], file[first], atol=1e-9)
     np.testing.assert_allclose(cases.truth[0, 0], file[first + 10], atol=1e-9)
     np.testing.assert_allclose(cases.truth[-1, -1], file[3000], atol=1e-9)
-    # Backward differences: nothing of what is to be predicted.
+    # Backward differences and half a kick: nothing of what is to be predicted.
     backward = (file[first] - file[first - 1]) / 0.0005
-    np.testing.assert_allclose(cases.velocities[0], backward, atol=1e-6)
+    backward -= FREQUENCY**2 * file[first] * 0.0005 / 2
+    np.testing.assert_allclose(cases.velocities[0], backward, atol=1e-4)
     found = json.loads((tmp_path / "short_horizon.json").read_text())
     rows = found["results"][0]["rows"]
     assert rows["diffmd"]["ade"] < 0.2 * rows["persistence"]["ade"]
     assert "harmonic does not name the force it was trained on: no row" in printed
     harmonic_md17(tmp_path / "md17_short.npz", 1001)
-    with pytest.raises(SystemExit, match="found 200 frames in the last 0.2 of"):
+    with pytest.raises(SystemExit, match=r"found 200 frames in the last 0\.2 of"):
         short_horizon.main([*arguments, f"--data={tmp_path / 'md17_short.npz'}"])
     whole = short_horizon.md17_cases(tmp_path / "md17_short.npz", 0.5, 2, 1.0)
     assert whole.molecule == "short"

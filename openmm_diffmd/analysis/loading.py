@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.data.readers import read_reference, read_trajectory
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.elements import bonds_from_radii
 
 FloatArray = NDArray[np.floating]
@@ -112,7 +112,7 @@ def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatAr
 
 def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     """
-    Read a reference trajectory: MDTraj HDF5, evenly spaced frames.
+    Read a reference trajectory, MDTraj HDF5 or MD17 npz: evenly spaced frames.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     ValueError
         If frames are not evenly spaced in time, or are of frictionless bursts.
     """
-    data = read_reference(path)
+    data = read_trajectory(path)
     if data.provenance.get("kind") == "bursts":
         raise ValueError(
             f"found the frictionless bursts {path} as the reference, expected the "

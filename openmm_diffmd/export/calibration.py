@@ -9,7 +9,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, lag_in_frames
-from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import gap_between_parts
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.residuals import residual_covariance
@@ -145,7 +145,9 @@ def pairs_left_out(
     ]
     trajectories, ranges = [], []
     for path, file in at_temperature or files:
-        trajectory = read_reference(path)
+        interval = file["provenance"].get("frame_interval_fs")
+        npz = Path(path).suffix == ".npz"
+        trajectory = read_trajectory(path, interval if npz else None)
         if dict(trajectory.provenance) != file["provenance"]:
             raise ValueError(
                 f"found {path} of another run than the training's {file['file']}, "

@@ -105,6 +105,8 @@ class DataConfig:
     perturbation : tuple of float
         Perturbation of positions and velocities at level 1, in units of the
         elements' scales.
+    frame_interval_fs : float, optional
+        Time between frames of npz files, fs; 0.5 unless given.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class DataConfig:
     drop_acceleration: float = 0.1
     perturbed: float = 0.2
     perturbation: tuple[float, float] = (0.05, 0.05)
+    frame_interval_fs: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail, or mislead, after the training."""

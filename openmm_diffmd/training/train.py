@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
 from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
-from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
@@ -54,7 +54,8 @@ def train(
     Parameters
     ----------
     data : list of path-like
-        Reference files of one or more molecules, MDTraj HDF5 with velocities.
+        Reference files of one or more molecules: MDTraj HDF5 with velocities, or
+        original MD17 (npz).
     output : path-like
         Folder for checkpoints, logs and ``training.json``.
     model : ModelConfig
@@ -116,7 +117,7 @@ def train(
     _check_options(config, resume or initialize_from is not None)
     _set_threads(num_threads)
     lightning.seed_everything(seed, verbose=False)
-    trajectories = [_read(path, pairs.dynamics) for path in data]
+    trajectories = [_read(path, pairs) for path in data]
     splits = split_trajectories(trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000
@@ -197,14 +198,27 @@ def _history(
     return history
 
 
-def _read(path: Path, dynamics: str) -> Trajectory:
-    trajectory = read_reference(path)
-    friction = trajectory.provenance.get("friction_per_ps")
-    if friction is not None and (friction > 0) != (dynamics == "thermostatted"):
+def _read(path: Path, pairs: DataConfig) -> Trajectory:
+    trajectory = read_trajectory(path, pairs.frame_interval_fs)
+    if trajectory.velocities is None:
+        reason = trajectory.provenance.get("velocities", "the file has none")
         raise ValueError(
-            f"found {path} of friction {friction:g}/ps for dynamics {dynamics!r}, "
-            "expected the frictionless bursts.h5 for 'flow', a run with friction for "
-            "'thermostatted'"
+            f"found {path} without velocities ({reason}), expected them: bring a "
+            "reference of openmm-diffmd reference or original MD17, and "
+            "--pairs.frame_interval_fs if its frames are not 0.5 fs apart"
+        )
+    kind = trajectory.provenance.get("kind")
+    friction = trajectory.provenance.get("friction_per_ps")
+    if friction is not None and (friction > 0) != (pairs.dynamics == "thermostatted"):
+        raise ValueError(
+            f"found {path} of friction {friction:g}/ps for dynamics "
+            f"{pairs.dynamics!r}, expected the frictionless bursts.h5 for 'flow', a "
+            "run with friction for 'thermostatted'"
+        )
+    if friction is None and kind == "thermostatted" and pairs.dynamics == "flow":
+        raise ValueError(
+            f"found {path} of a thermostatted run for dynamics 'flow', expected "
+            "--pairs.dynamics thermostatted --pairs.time_reversal false"
         )
     return trajectory
 

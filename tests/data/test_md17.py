@@ -3,6 +3,10 @@ import pytest
 
 from openmm_diffmd.data.readers import read_md17, read_rmd17, read_trajectory
 
+MASSES = np.array([15.99943, 1.007947, 1.007947])
+# 1 Da A/fs^2 in kcal/mol/A.
+DALTON_ANGSTROM_PER_FS2 = 2390.0574
+ACCELERATIONS = 0.004 * np.array([[0.1, 0, 0], [-1, 0.5, 0], [0.3, 0, -1]])  # A/fs^2
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 
 
@@ -13,11 +17,17 @@ def frames(n_frames):
 
 @pytest.fixture
 def md17():
-    """Arrays of an MD17 file: water that drifts by (1, 2, 3) / 100 A a frame."""
+    """
+    Arrays of an MD17 file: water under constant forces, frames 0.5 fs apart.
+
+    It drifts by (1, 2, 3) / 100 A a frame besides.
+    """
+    time = 0.5 * np.arange(5)[:, None, None]
+    forces = DALTON_ANGSTROM_PER_FS2 * MASSES[:, None] * ACCELERATIONS
     return {
-        "R": frames(5),
+        "R": frames(5) + 0.5 * ACCELERATIONS * time**2,
         "E": -np.arange(5.0)[:, None],
-        "F": np.arange(45.0).reshape(5, 3, 3),
+        "F": np.tile(forces, (5, 1, 1)),
         "z": np.array([8, 1, 1], dtype=np.uint8),
     }
 
@@ -41,10 +51,10 @@ def save(folder, arrays):
 def test_md17_is_read_in_package_units(tmp_path, md17):
     trajectory = read_md17(save(tmp_path, md17), frame_interval_fs=0.5)
     np.testing.assert_allclose(trajectory.positions, 0.1 * md17["R"][1:])
-    np.testing.assert_allclose(
-        trajectory.velocities,
-        np.broadcast_to([2.0, 4.0, 6.0], (4, 3, 3)),  # 0.001 nm in 0.0005 ps
-    )
+    # 0.001 nm in 0.0005 ps, and 100 nm/ps in 1 A/fs.
+    time = 0.5 * np.arange(1, 5)[:, None, None]
+    velocities = np.array([2.0, 4.0, 6.0]) + 100 * ACCELERATIONS * time
+    np.testing.assert_allclose(trajectory.velocities, velocities, rtol=1e-4)
     np.testing.assert_allclose(trajectory.times, [0.0005, 0.001, 0.0015, 0.002])
     np.testing.assert_allclose(
         trajectory.potential_energies, 4.184 * np.array([-1.0, -2.0, -3.0, -4.0])
@@ -56,10 +66,23 @@ def test_md17_is_read_in_package_units(tmp_path, md17):
 
 def test_md17_velocity_knows_nothing_of_the_future(tmp_path, md17):
     before = read_md17(save(tmp_path, md17)).velocities
-    md17["R"][3:] += 0.01
+    md17["R"][3:] += 1e-5
     after = read_md17(save(tmp_path, md17)).velocities
     np.testing.assert_array_equal(before[:2], after[:2])
     assert not np.allclose(before[2], after[2])
+
+
+def test_md17_frames_that_are_not_so_far_apart_have_no_velocities(tmp_path, md17):
+    path = save(tmp_path, md17)
+    slow = read_md17(path, frame_interval_fs=0.2)
+    assert slow.velocities is None
+    assert "are 0.5 fs apart, not 0.2, or not in order" in slow.provenance["velocities"]
+    assert read_md17(path, frame_interval_fs=0.55).velocities is not None
+    md17["R"] = md17["R"][[3, 0, 4, 1, 2]]
+    assert read_md17(save(tmp_path, md17)).velocities is None
+    md17["F"] = np.zeros_like(md17["F"])
+    said = read_md17(save(tmp_path, md17)).provenance["velocities"]
+    assert said == "none: too few frames, or no forces"
 
 
 def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
