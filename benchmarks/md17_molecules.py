@@ -11,7 +11,6 @@ other options are refused:
 """
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -21,7 +20,9 @@ from typing import Any
 import openmm
 from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
-from md17_rollout import OURS, REGRESSION, dashes_to_underscores, md17_rollout
+from md17_rollout import dashes_to_underscores, md17_rollout
+from molecules_figure import draw
+from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import make_folder
@@ -35,31 +36,6 @@ MOLECULES = (
     "salicylic",
     "naphthalene",
     "aspirin",
-)
-HEADER = (
-    "molecule",
-    "steps",
-    "broken",
-    "redrawn",
-    "h(r) error",
-    "by sampling",
-    "floor",
-    "temperature, % of equipartition's",
-    "reference's",
-    "JSD b/a/d, 1e-3 bit",
-    "by sampling",
-    "spectrum",
-    "by sampling",
-    "kin. energy: mean, width; p",
-    "ns/day",
-)
-EVENT_HEADER = (
-    "molecule",
-    "events of one group, 1/ns",
-    "ours",
-    "mean only",
-    "reference's",
-    "ours off by, errors",
 )
 
 
@@ -90,7 +66,8 @@ def md17_molecules(
     molecules : sequence of str
         Names of the molecules.
     output : path-like
-        Folder for a folder of each molecule, ``table.txt`` and ``table.json``.
+        Folder for a folder of each molecule, ``table.txt``, ``table.json`` and
+        ``table.png``.
     replicas : int
         Replicas of each molecule.
     length_ps : float
@@ -188,6 +165,8 @@ def md17_molecules(
     print(f"\n{text}")
     (output / "table.txt").write_text(text + "\n")
     (output / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+    if results:
+        draw({model: results}, output / "table.png")
 
 
 def find_sha256(model: str) -> str:
@@ -206,115 +185,6 @@ def check_kept(path: Path, asked: Mapping[str, Any]) -> None:
             f"found {path} of {'; '.join(changed)}: choose another --output, or remove "
             "that folder"
         )
-
-
-def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
-    """Make the rows of a molecule: the model with its K steps, and its mean (K = 0)."""
-    floor = result["floor"]
-    rows = []
-    for row in (OURS, REGRESSION):
-        figures = result["rows"].get(row)
-        if figures is None:
-            continue
-        speed = next(
-            (c["ns_per_day"] for c in result["cost"] if c["name"] == row), None
-        )
-        sidecar = result["rollouts"][row]
-        frames = sidecar["num_frames"] * sidecar["num_replicas"]
-        lags = frames * sidecar["frame_interval_fs"] / sidecar["lag_time_fs"]
-        ended = sidecar["error"] is not None
-        rows.append(
-            [
-                name,
-                f"K={sidecar['num_sampling_steps']}",
-                f"{figures['n_broken']}/{figures['n_replicas']}"
-                + (" ended" if ended else ""),
-                f"{sidecar['resamples'] / max(lags, 1):.0e}",
-                number(figures["h_r_error"], 3),
-                number(figures["h_r_expected"], 3),
-                number(floor["h_r_halves"], 3),
-                temperatures(figures, 1),
-                temperatures(floor, 1),
-                divergences(figures["divergences"]),
-                divergences(figures["divergences_expected"]),
-                number(figures["spectrum_overlap"], 3),
-                number(figures["spectrum_expected"], 3),
-                kinetic_energy(figures),
-                number(speed and speed * sidecar["num_replicas"], 0),
-            ]
-        )
-    return rows
-
-
-def event_rows(name: str, result: Mapping[str, Any]) -> list[list[str]]:
-    """Make the rows of a molecule's rare events: none where it has no such group."""
-    reference = result["floor"]["events"] or {}
-    rows = []
-    for kind, expected in reference.items():
-        found = [
-            (result["rows"].get(row) or {}).get("events") for row in (OURS, REGRESSION)
-        ]
-        rates = [events and events[kind] for events in found]
-        deviation = rates[0] and (rates[0]["rate"] - expected["rate"]) / math.hypot(
-            rates[0]["error"], expected["error"]
-        )
-        rows.append(
-            [
-                name,
-                f"{kind} (x {expected['n_groups']})",
-                *(rate_cell(rate) for rate in (*rates, expected)),
-                "-" if deviation is None else f"{deviation:+.1f}",
-            ]
-        )
-    return rows
-
-
-def rate_cell(rate: Mapping[str, Any] | None) -> str:
-    """Format a rate, +- one error."""
-    return "-" if rate is None else f"{rate['rate']:.0f}({rate['error']:.0f})"
-
-
-def kinetic_energy(figures: Mapping[str, Any]) -> str:
-    """Format the test of kinetic energies: mean and width off by errors; p."""
-    test = figures["kinetic_energy"]
-    if test is None:
-        return "-"
-    return "{mean_deviation:.1f}, {width_deviation:.1f}; {p_value:.2g}".format(**test)
-
-
-def temperatures(figures: Mapping[str, Any], digits: int = 0) -> str:
-    """Compare each element's temperature with equipartition's, +- one error, in %."""
-    if figures["temperatures"] is None:
-        return "-"
-    return " ".join(
-        f"{symbol} {100 * (found['value'] / found['expected'] - 1):+.{digits}f}"
-        f"({100 * found['error'] / found['expected']:.{digits}f})"
-        for symbol, found in figures["temperatures"].items()
-    )
-
-
-def divergences(found: Mapping[str, Any] | None) -> str:
-    """Format mean Jensen-Shannon divergences of bonds, angles and dihedrals."""
-    if found is None:
-        return "-"
-    return " / ".join(
-        number(1e3 * sum(kinds.values()) / len(kinds), 1) if kinds else "-"
-        for kinds in found.values()
-    )
-
-
-def number(value: float | None, digits: int) -> str:
-    """Format a figure, or what could not be measured."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

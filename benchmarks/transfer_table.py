@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from md17_molecules import number, temperatures
 from md17_rollout import OURS, REGRESSION
+from molecules_table import number, temperatures
 
 from openmm_diffmd.analysis.report import format_columns
 

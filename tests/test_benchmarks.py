@@ -230,6 +230,7 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     assert [row[1] for row in rows] == ["K=2", "K=0", "methyl", "hydroxyl"]
     assert rows[0][2] == "0/2"
     assert lines[-1] == "left out, for lack of a reference: aspirin"
+    assert matplotlib.image.imread(tmp_path / "out" / "table.png").ndim == 3
     made = tmp_path / "out" / "ethanol" / "results.json"
     before = made.stat().st_mtime_ns
     molecules.main(words)
@@ -245,3 +246,14 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     assert [row[1] for row in rows] == ["K=2", "methyl", "hydroxyl"]
     with pytest.raises(SystemExit, match="make references"):
         molecules.main([*words, "--molecules=[aspirin]"])
+    figure = importlib.import_module("molecules_figure")
+    tables = {name: str(tmp_path / name / "table.json") for name in ("out", "alone")}
+    both = tmp_path / "both.png"
+    figure.main([f"--tables={json.dumps(tables)}", f"--output={both}"])
+    single, double = (
+        matplotlib.image.imread(path)
+        for path in (tmp_path / "alone" / "table.png", both)
+    )
+    assert double.shape[0] > single.shape[0]
+    with pytest.raises(SystemExit, match=r"molecules_figure: .*absent"):
+        figure.main([f"--tables={{a: {tmp_path / 'absent'}}}", f"--output={both}"])
