@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from openmm_diffmd.analysis.early_warning import EventWarning
 from openmm_diffmd.analysis.reliability import Reliability
@@ -94,6 +96,8 @@ def draw(
         panel.set_xlabel(f"predicted spread, {UNITS[index]}")
         panel.set_ylabel(f"true error, {UNITS[index]}")
         panel.legend(frameon=False, fontsize=8)
+        _label_decades(panel.xaxis)
+        _label_decades(panel.yaxis)
     traces, curves = panels[1]
     for (name, run), color in zip(runs.items(), COLORS, strict=False):
         w = run["warning"]
@@ -115,6 +119,8 @@ def draw(
     traces.set(title="Largest spread of a molecule (dotted: median far from refusals)")
     traces.set(xlabel="lags before the refused one", ylabel="ordinary spreads")
     traces.set_yscale("log")
+    _label_decades(traces.yaxis)
+    traces.xaxis.set_major_locator(MaxNLocator(integer=True))
     curves.plot([0, 1], [0, 1], "k:", lw=1.0)
     curves.set(title="Refused lags told from ordinary ones", xlabel="false alarms")
     curves.set(ylabel="refusals found", xlim=(0, 1), ylim=(0, 1.02))
@@ -124,6 +130,13 @@ def draw(
     for panel in panels.flat:
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
+
+
+def _label_decades(axis: Axis) -> None:
+    """Label 1, 2 and 5 of each decade: matplotlib labels all or one."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def without_values(runs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
