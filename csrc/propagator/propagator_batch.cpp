@@ -3,6 +3,7 @@
 #include "propagator.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 
@@ -122,14 +123,25 @@ void Propagator::accept(const Workspace &work, int slot, int molecule, const flo
     const std::vector<int> &atoms = molecules[molecule].particles;
     const Point &v_centre = centre_velocities[molecule];
     const float *of_molecule = change + slot * work.batch.num_atoms * 6;
+    // The network keeps the centre of mass as far as float32 does, which would add up.
+    std::array<double, 6> of_centre{};
+    double total_mass = 0.0;
+    for (size_t a = 0; a < atoms.size(); a++) {
+        total_mass += masses[atoms[a]];
+        for (int c = 0; c < 6; c++)
+            of_centre[c] += masses[atoms[a]] * of_molecule[6 * a + c];
+    }
+    // An atom that is not finite is not to spoil the others: it is the one to be named.
+    for (double &value : of_centre)
+        value = std::isfinite(value) ? value / total_mass : 0.0;
     for (size_t a = 0; a < atoms.size(); a++)
         for (int k = 0; k < 3; k++) {
             const size_t i = 3 * atoms[a] + k;
-            const float displacement = of_molecule[6 * a + k];
-            const float velocity_change = of_molecule[6 * a + 3 + k];
+            const double displacement = of_molecule[6 * a + k] - of_centre[k];
+            const double velocity_change = of_molecule[6 * a + 3 + k] - of_centre[3 + k];
             new_positions[i] = positions[i] + lag_time * v_centre[k] + displacement;
             new_velocities[i] = half_velocities[i] + velocity_change;
-            new_acceleration[i] = velocity_change / float(lag_time);
+            new_acceleration[i] = float(velocity_change / lag_time);
         }
     add_bath_noise(molecule, noise + 3 * atoms.size(), new_velocities.data());
 }

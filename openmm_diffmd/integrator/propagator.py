@@ -178,7 +178,7 @@ class Propagator:
             for molecule, (new_x, new_v, change_v) in zip(chosen, drawn, strict=True):
                 atoms = self._atoms[molecule]
                 x[atoms], v[atoms] = new_x, new_v
-                acceleration[atoms] = change_v / np.float32(self._lag_time)
+                acceleration[atoms] = change_v / self._lag_time
                 fault = find_fault(self._molecules, molecule, x, v, self._max_kT())
                 if not fault:
                     continue
@@ -217,7 +217,7 @@ class Propagator:
         draws: Sequence[Tensor],
         positions: Array,
         velocities: Array,
-    ) -> list[tuple[Array, Array, NDArray[np.float32]]]:
+    ) -> list[tuple[Array, Array, Array]]:
         """Draw one lag of a batch of molecules."""
         atoms = [self._atoms[molecule] for molecule in chosen]
         shape = (len(chosen), max(len(a) for a in self._atoms))
@@ -247,10 +247,15 @@ class Propagator:
         change = self._sample(x, v, a, species, masses, level, noise).numpy()
         results = []
         for slot, (index, draw) in enumerate(zip(atoms, draws, strict=True)):
-            change_x, change_v = change[slot, : len(index)].transpose(1, 0, 2)
+            mass = self._molecules.masses[index]
+            changed = change[slot, : len(index)].astype(np.float64)
+            # The network keeps the centre of mass as far as float32 does, which would
+            # add up. An atom that is not finite is not to spoil the others.
+            of_centre = np.einsum("a,apd->pd", mass / mass.sum(), changed)
+            changed -= np.where(np.isfinite(of_centre), of_centre, 0.0)
+            change_x, change_v = changed.transpose(1, 0, 2)
             drift = self._lag_time * centre_velocities[slot]
-            new_v = half_stepped[slot] + change_v
-            new_v = self._bath(new_v, self._molecules.masses[index], draw[1])
+            new_v = self._bath(half_stepped[slot] + change_v, mass, draw[1])
             results.append((positions[index] + drift + change_x, new_v, change_v))
         return results
 

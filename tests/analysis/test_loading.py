@@ -7,7 +7,7 @@ import pytest
 
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.groups import find_protons, find_rotors
-from openmm_diffmd.analysis.loading import load_frames
+from openmm_diffmd.analysis.loading import load_frames, load_reference
 
 
 def test_bonds_are_found_by_mean_distances(tmp_path: Path):
@@ -64,3 +64,15 @@ def test_real_molecules_are_what_chemistry_says(
     assert sorted(r.kind for r in find_rotors(ensemble.topology)) == sorted(rotors)
     assert len(find_protons(ensemble.topology)) == protons
     assert "C-H" in bonded_terms(ensemble.topology)["bonds"]
+
+
+def test_original_md17_is_a_reference_with_velocities(shared_data: Path):
+    path = shared_data / "md17" / "md17_ethanol_first2000.npz"
+    ensemble, provenance = load_reference(path)
+    assert (ensemble.frame_interval, ensemble.n_frames) == (0.0005, 1999)
+    assert provenance["data"] == "MD17"
+    assert ensemble.velocities is not None
+    # A sample of the same run: no two frames follow each other.
+    rmd17 = shared_data / "rmd17" / "rmd17_ethanol.npz"
+    with pytest.raises(ValueError, match="unevenly spaced in time"):
+        load_reference(rmd17)
