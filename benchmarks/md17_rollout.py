@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
+from bundled_reference import reference_of
 from command_line import one_line_errors, require, require_positive
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
@@ -43,19 +44,17 @@ from openmm_diffmd.integrator.rollout import (
     roll_out,
     set_threads,
 )
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
-BUNDLED_REFERENCE = PRETRAINED / "ethanol_reference.h5"
 SINGLE_LAGS = 300
 EQUILIBRATION_PS, HOT_EQUILIBRATION_PS = 2.0, 8.0
 
 
 def md17_rollout(
     model: str = "ethanol",
-    reference: Path = BUNDLED_REFERENCE,
+    reference: Path | None = None,
     output: Path = Path("rollout"),
     replicas: int = 16,
     length_ps: float = 20.0,
@@ -75,8 +74,9 @@ def md17_rollout(
     ----------
     model : str
         Name of a bundled model, or the path of a model file.
-    reference : path-like
-        Reference trajectory with velocities, MDTraj HDF5, at the same temperature.
+    reference : path-like, optional
+        Reference trajectory with velocities at the same temperature, MDTraj HDF5 or
+        original MD17 (npz); unless given the bundled one, which is of ethanol.
     output : path-like
         Folder for trajectories, ``results.json`` and ``rollout.png``.
     replicas : int
@@ -117,6 +117,7 @@ def md17_rollout(
     require_positive(length_ps=length_ps)
     set_threads(threads)
     loaded = load_model(model)
+    reference = reference_of(loaded, reference)
     frames, provenance = load_reference(reference)
     lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
     interval = max(frames.frame_interval, lag)

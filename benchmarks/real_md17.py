@@ -24,6 +24,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from bundled_reference import reference_of
 from command_line import (
     one_line_errors,
     require,
@@ -48,11 +49,9 @@ from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
-REFERENCE = PRETRAINED / "ethanol_reference.h5"
 EQUILIBRATION_PS = 2.0
 
 
@@ -156,7 +155,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="real frames, npz")
     parser.add_argument("--model", default="ethanol")
-    parser.add_argument("--reference", type=Path, default=REFERENCE)
+    parser.add_argument("--reference", type=Path, help="ethanol's is bundled")
     parser.add_argument("--rollout", type=Path, help=".json of one that was made")
     parser.add_argument("--replicas", type=int, default=16)
     parser.add_argument("--length-ps", type=float, default=25.0, help="of a replica")
@@ -178,11 +177,11 @@ def run(arguments: argparse.Namespace) -> None:
     set_threads(arguments.threads)
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)
-    reference, provenance = load_reference(arguments.reference)
+    model = load_model(arguments.model)
+    reference, provenance = load_reference(reference_of(model, arguments.reference))
     require_same_molecule("real frames", real, reference, any_order=True)
     made = arguments.rollout
     if made is None:
-        model = load_model(arguments.model)
         check_temperature(provenance, model.metadata.temperature_K)
         lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
         interval = max(reference.frame_interval, lag)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import atomic_numbers
+from bundled_reference import reference_of
 from command_line import one_line_errors, require
 from held_out_bursts import make_bursts, unseen
 from machine import describe_machine
@@ -50,12 +51,10 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.spread import SpreadPredictor
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
-REFERENCE = PRETRAINED / "ethanol_reference.h5"
 BATCH = 256
 WINDOW, DISTANCE = 20, 50
 """Lags before a refusal that are looked at; how far off they are ordinary."""
@@ -193,7 +192,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", default="ethanol")
     parser.add_argument(
-        "--reference", type=Path, default=REFERENCE, help="starts of runs and bursts"
+        "--reference", type=Path, help="starts of runs and bursts; ethanol's is bundled"
     )
     parser.add_argument(
         "--data", type=Path, nargs="+", help="frictionless bursts; made unless given"
@@ -245,6 +244,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure what the command line says."""
     set_threads(arguments.threads)
     model = load_model(arguments.model)
+    arguments.reference = reference_of(model, arguments.reference)
     check(arguments, model)
     make_folder(arguments.output)
     if arguments.data:

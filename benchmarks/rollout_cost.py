@@ -113,9 +113,13 @@ def force_cost(
     """
     if importlib.util.find_spec("tblite") is None:
         return None, "ns/day of the reference force left out: tblite is not installed"
-    potential = str(provenance.get("potential", "unknown"))
+    potential = provenance.get("potential")
+    if potential is None:
+        return None, (
+            "ns/day of the reference force left out: the reference does not name it"
+        )
     try:
-        system = create_reference_system(topology, potential)
+        system = create_reference_system(topology, str(potential))
     except ValueError as error:
         return None, f"ns/day of the reference force left out: {error}"
     step_fs = float(provenance.get("step_size_fs", 0.5))

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import openmm
+from bundled_reference import reference_of
 from command_line import one_line_errors, require, require_positive
 from held_out_bursts import run_force
 from machine import describe_machine
@@ -50,12 +51,10 @@ from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
-REFERENCE = PRETRAINED / "ethanol_reference.h5"
 ANGSTROM_PER_NM = 10.0
 MAX_RESAMPLES = 100
 
@@ -256,7 +255,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     # TorchScript is deprecated upstream; one module of ours names it.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    references = arguments.references or [REFERENCE]
+    references = arguments.references or [None] * len(arguments.models)
     real = arguments.data is not None
     if real:
         references = [arguments.data] * len(arguments.models)
@@ -270,7 +269,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def run(
-    arguments: argparse.Namespace, references: Sequence[Path], *, real: bool
+    arguments: argparse.Namespace, given: Sequence[Path | None], *, real: bool
 ) -> None:
     """Measure each model, and write after each."""
     require(1, cases=arguments.cases, samples=arguments.samples)
@@ -287,6 +286,7 @@ def run(
     make_folder(arguments.output)
     # Before the first is measured: the last one's name may be wrong.
     models = [load_model(path) for path in arguments.models]
+    references = [reference_of(*pair) for pair in zip(models, given, strict=True)]
     for reference in references:
         if not reference.is_file():
             raise FileNotFoundError(f"found no file {reference}, expected a reference")

@@ -286,6 +286,22 @@ def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, c
     assert (tmp_path / "out" / "table.txt").read_text() in printed
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("md17_rollout", ["--model", "aspirin"]),
+        ("short_horizon", ["--models", "aspirin"]),
+        ("reliability", ["--model", "aspirin"]),
+        ("real_md17", ["--model", "aspirin", "--data", "{ethanol}"]),
+    ],
+)
+def test_ethanol_does_not_pass_for_another_molecule(files, tmp_path, name, words):
+    words = [word.format(**files) for word in words]
+    command = importlib.import_module(name)
+    with pytest.raises(SystemExit, match=f"{name}: found no reference for aspirin, wh"):
+        command.main([*words, "--output", str(tmp_path)])
+
+
 def test_bursts_are_no_reference_of_an_analysis(files):
     with pytest.raises(ValueError, match=r"expected the thermostatted run .*thermost"):
         load_reference(files["bursts"])
