@@ -176,6 +176,8 @@ def _dot(label: str, color: str, marker: str = "o", *, filled: bool = True) -> L
 
 
 def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+    if not handles:
+        return
     axes.legend(
         handles=handles,
         fontsize=SIZE - 1,

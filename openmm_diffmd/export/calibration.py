@@ -143,11 +143,11 @@ def pairs_left_out(
         for path, file in files
         if file["provenance"].get("temperature_K") == temperature
     ]
+    # Trainings from before this option had none.
+    interval = description["config"]["data"].get("frame_interval_fs")
     trajectories, ranges = [], []
     for path, file in at_temperature or files:
-        interval = file["provenance"].get("frame_interval_fs")
-        npz = Path(path).suffix == ".npz"
-        trajectory = read_trajectory(path, interval if npz else None)
+        trajectory = read_trajectory(path, interval)
         if dict(trajectory.provenance) != file["provenance"]:
             raise ValueError(
                 f"found {path} of another run than the training's {file['file']}, "
