@@ -227,7 +227,7 @@ def print_rows(
         print(f"published on this data, ADE/FDE over all 20 frames: {text}")
         print(
             "They see ten frames 5 fs apart; ours sees the last one and its velocity, "
-            "the backward difference over one frame of the file."
+            "the backward difference over one frame and half a kick of its force."
         )
     else:
         print(f"context only, of original MD17 and not of this data: {text}")
