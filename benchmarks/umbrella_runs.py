@@ -51,29 +51,22 @@ class Umbrella:
     torsion: tuple[int, int, int, int]
     amplitude: float
 
-    def forces(self, atoms_per_molecule: int, num_molecules: int) -> list[openmm.Force]:
+    def forces(self) -> list[openmm.Force]:
         """
-        Make the forces that bias each molecule of a System.
-
-        Parameters
-        ----------
-        atoms_per_molecule, num_molecules : int
-            How the System's particles are molecules.
+        Make the forces that bias one molecule.
 
         Returns
         -------
         list of openmm.Force
-            The two forces, with a term for each molecule.
+            The two forces.
         """
         bond = openmm.CustomBondForce("0.5*k*(r-r0)^2")
         bond.addGlobalParameter("k", self.spring_constant)
         bond.addGlobalParameter("r0", self.centre)
+        bond.addBond(*self.bond)
         torsion = openmm.CustomTorsionForce("amplitude*(1+cos(theta))")
         torsion.addGlobalParameter("amplitude", self.amplitude)
-        for molecule in range(num_molecules):
-            first = molecule * atoms_per_molecule
-            bond.addBond(*(first + atom for atom in self.bond))
-            torsion.addTorsion(*(first + atom for atom in self.torsion))
+        torsion.addTorsion(*self.torsion)
         return [bond, torsion]
 
     def coordinates(self, positions: NDArray[np.floating]) -> Array:
@@ -182,7 +175,7 @@ def run_reference(
     """
     topology = ensemble.topology.to_openmm()
     system = create_reference_system(topology, potential)
-    for force in umbrella.forces(ensemble.topology.n_atoms, 1):
+    for force in umbrella.forces():
         system.addForce(force)
     step = STEP_FS / FEMTOSECONDS_PER_PICOSECOND
     every = round(10.0 / STEP_FS)
@@ -238,11 +231,10 @@ def run_model(
     """
     topology = ensemble.topology.to_openmm()
     start = spread_frames(ensemble, num_replicas)
-    replicas = replicate(
-        topology, create_system(topology), start[0] * unit.nanometer, num_replicas
-    )
-    for force in umbrella.forces(ensemble.topology.n_atoms, num_replicas):
-        replicas.system.addForce(force)
+    system = create_system(topology)
+    for force in umbrella.forces():
+        system.addForce(force)
+    replicas = replicate(topology, system, start[0] * unit.nanometer, num_replicas)
     integrator = DiffusionIntegrator(
         model, replicas.topology, molecules=replicas.molecules, friction=FRICTION
     )

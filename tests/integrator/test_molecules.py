@@ -1,12 +1,13 @@
 import numpy as np
+import openmm
 import pytest
-from openmm import unit
+from openmm import app, unit
 from scipy import stats
 
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.molecules import describe_molecules
-from openmm_diffmd.integrator.systems import create_system, replicate
+from openmm_diffmd.integrator.systems import TERMS, create_system, replicate
 
 
 @pytest.fixture
@@ -76,6 +77,85 @@ def test_replicas_are_copies_in_chains_of_their_own(example):
     assert replicas.system.getParticleMass(4) == replicas.system.getParticleMass(1)
 
 
+def restraints() -> list[openmm.Force]:
+    """One force of each kind that can be copied, on three atoms at most."""
+    bond = openmm.HarmonicBondForce()
+    bond.addBond(0, 1, 0.12, 3e4)
+    bond.addBond(1, 2, 0.09, 2e4)
+    bond.setForceGroup(3)
+    angle = openmm.HarmonicAngleForce()
+    angle.addAngle(0, 1, 2, 1.7, 200.0)
+    torsion = openmm.PeriodicTorsionForce()
+    torsion.addTorsion(0, 1, 2, 3, 2, 0.3, 20.0)
+    ryckaert = openmm.RBTorsionForce()
+    ryckaert.addTorsion(0, 1, 2, 3, 1.0, -2.0, 3.0, 4.0, 0.5, 0.1)
+    custom_bond = openmm.CustomBondForce("strength*k*(r-r0)^4")
+    custom_bond.addGlobalParameter("strength", 7.0)
+    custom_bond.addPerBondParameter("k")
+    custom_bond.addPerBondParameter("r0")
+    custom_bond.addBond(0, 2, [5e3, 0.2])
+    custom_angle = openmm.CustomAngleForce("30*cos(theta)")
+    custom_angle.addAngle(2, 1, 0)
+    custom_torsion = openmm.CustomTorsionForce("amplitude*(1+cos(theta))")
+    custom_torsion.addPerTorsionParameter("amplitude")
+    custom_torsion.addTorsion(3, 2, 1, 0, [11.0])
+    compound = openmm.CustomCompoundBondForce(3, "40*distance(p1,p2)*angle(p1,p2,p3)")
+    compound.addBond([2, 0, 1])
+    external = openmm.CustomExternalForce("k*periodicdistance(x, y, z, 0, 0, 0)^2")
+    external.addPerParticleParameter("k")
+    external.addParticle(1, [900.0])
+    return [
+        bond,
+        angle,
+        torsion,
+        ryckaert,
+        custom_bond,
+        custom_angle,
+        custom_torsion,
+        compound,
+        external,
+    ]
+
+
+def forces_on(system: openmm.System, positions: np.ndarray) -> np.ndarray:
+    context = openmm.Context(
+        system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatform("Reference"),
+    )
+    context.setPositions(positions)
+    return context.getState(forces=True).getForces(asNumpy=True)._value
+
+
+@pytest.mark.parametrize("index", range(len(TERMS)))
+def test_restraints_act_on_each_copy_as_on_one(index):
+    force = restraints()[index]
+    topology = app.Topology()
+    residue = topology.addResidue("MOL", topology.addChain())
+    for symbol in "COHH":
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+    positions = np.array([[0, 0, 0], [0.14, 0, 0], [0.14, 0.1, 0], [0.2, 0.1, 0.1]])
+    system = create_system(topology)
+    system.addForce(force)
+    system.setDefaultPeriodicBoxVectors(*0.25 * np.eye(3))
+    replicas = replicate(topology, system, positions, 3)
+    (copied,) = replicas.system.getForces()
+    assert type(copied) is type(force)
+    assert copied.getForceGroup() == force.getForceGroup()
+    # Copies moved apart: a term that reached into another one would show.
+    shaken = positions + np.random.default_rng(5).normal(scale=0.02, size=(3, 4, 3))
+    found = forces_on(replicas.system, shaken.reshape(12, 3)).reshape(3, 4, 3)
+    for one, expected in zip(found, shaken, strict=True):
+        np.testing.assert_allclose(one, forces_on(system, expected), rtol=1e-12)
+    assert np.abs(found).max() > 1.0
+    # The System that was copied is as it was.
+    assert system.getNumForces() == 1
+
+
+def test_every_kind_of_restraint_is_tested():
+    assert [type(force) for force in restraints()] == list(TERMS)
+
+
 def test_replicas_that_do_not_fit_are_refused(example):
     topology, positions = example
     with pytest.raises(ValueError, match="found 0 replicas"):
@@ -85,6 +165,10 @@ def test_replicas_that_do_not_fit_are_refused(example):
     system = create_system(topology)
     system.addConstraint(0, 1, 0.1)
     with pytest.raises(ValueError, match="1 constraints in the System"):
+        replicate(topology, system, positions, 1)
+    system = create_system(topology)
+    system.addForce(openmm.NonbondedForce())
+    with pytest.raises(ValueError, match="found a NonbondedForce in the System, exp"):
         replicate(topology, system, positions, 1)
 
 

@@ -36,7 +36,6 @@ def histograms() -> ModuleType:
 def run(flow) -> tuple[np.ndarray, float, float]:
     """Distances, shape (replicas, lags), and the stiffness without and of the bias."""
     topology, positions = flow.example()
-    replicas = replicate(topology, create_system(topology), positions, NUM_REPLICAS)
     masses = [atom.element.mass.value_in_unit(unit.dalton) for atom in topology.atoms()]
     first, second = (masses[atom] for atom in ATOMS)
     # x_1 - x_2 is a mode of its own, of the reduced mass: all atoms are bound to the
@@ -47,9 +46,10 @@ def run(flow) -> tuple[np.ndarray, float, float]:
     force = openmm.CustomBondForce("0.5*k*(r-r0)^2")
     force.addGlobalParameter("k", bias)
     force.addGlobalParameter("r0", CENTRE)
-    for replica in range(NUM_REPLICAS):
-        force.addBond(*(9 * replica + atom for atom in ATOMS))
-    replicas.system.addForce(force)
+    force.addBond(*ATOMS)
+    system = create_system(topology)
+    system.addForce(force)
+    replicas = replicate(topology, system, positions, NUM_REPLICAS)
     integrator = DiffusionIntegrator(
         flow, replicas.topology, molecules=replicas.molecules, friction=10.0
     )
