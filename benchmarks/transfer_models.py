@@ -49,7 +49,7 @@ class TrainingBudget:
     """
 
     initialize_from: str | None = "md17"
-    num_steps: int = 5000
+    num_steps: int = 8000
     noise_steps: int = 1000
     own_steps: int = 1000
     own_noise_steps: int = 300
