@@ -78,7 +78,7 @@ def test_replicas_are_copies_in_chains_of_their_own(example):
 
 
 def restraints() -> list[openmm.Force]:
-    """One force of each kind that can be copied, on three atoms at most."""
+    """One force of each kind that can be copied, on four atoms at most."""
     bond = openmm.HarmonicBondForce()
     bond.addBond(0, 1, 0.12, 3e4)
     bond.addBond(1, 2, 0.09, 2e4)
