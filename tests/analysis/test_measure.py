@@ -19,7 +19,7 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.temperature import ElementTemperature
+from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
 
 Maker = Callable[..., Ensemble]
 
@@ -57,7 +57,8 @@ def test_a_sample_of_the_reference_is_as_good_as_sampling_allows(
         assert found == pytest.approx(expected, rel=0.5)
         assert found < 0.8 * (reference.figures.mean_divergence(kind) or 0)
     for goal in judge(f, reference.figures, 0.0):
-        assert goal.passed, goal
+        # The one oxygen's temperature has an error of 1.2 %.
+        assert goal.passed is (None if goal.name.startswith("T(O)") else True), goal
 
 
 @pytest.mark.statistical
@@ -67,17 +68,10 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     # stochastic; 10 % of temperature is more than 10 standard errors here.
     hot = gaussian_ethanol(4, 2000, seed=3, temperature=550.0, spread=0.008)
     verdicts = judge(measure("hot", hot, reference).figures, reference.figures, 1e-3)
-    # Its atoms are too stiff to turn: rates of 0 agree.
-    assert [goal.passed for goal in verdicts] == [
-        True,
-        False,
-        False,
-        False,
-        False,
-        True,
-        True,
-        False,
-    ]
+    passed = [goal.name for goal in verdicts if goal.passed]
+    # Its atoms are too stiff to turn: rates of 0 agree; its velocities are white noise.
+    assert [name.split()[0] for name in passed] == ["no", "velocity", "rate", "rate"]
+    assert all(goal.passed is False for goal in verdicts if goal.name not in passed)
 
 
 def test_frames_after_a_break_count_in_no_distribution(
@@ -153,11 +147,51 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
         goals = judge(dataclasses.replace(row.figures, temperatures={"C": t}), own)
         return goals[1].passed
 
-    assert verdict(514.0, 1.0) is True
-    assert verdict(520.0, 1.0) is False
-    assert verdict(480.0, 1.0) is False
-    assert verdict(520.0, 5.0) is None
-    assert verdict(501.0, 20.0) is None
+    assert verdict(504.0, 1.0) is True
+    assert verdict(508.0, 1.0) is False
+    assert verdict(492.0, 1.0) is False
+    assert verdict(508.0, 2.0) is None
+    assert verdict(501.0, 6.0) is None
+
+
+def test_spectra_divergences_and_kinetic_energies_have_goals(
+    row: Row, reference: Reference
+):
+    def verdict(name: str, **figures: object) -> bool | None:
+        found = dataclasses.replace(row.figures, **figures)  # type: ignore[arg-type]
+        goals = judge(found, reference.figures)
+        return next(goal.passed for goal in goals if name in goal.name)
+
+    assert verdict("spectra", spectrum_overlap=0.971) is True
+    assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=0.95) is False
+    assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=0.89) is None
+    assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=None) is False
+    kinds = ("bonds", "angles", "dihedrals")
+    floor = reference.figures.mean_divergence("angles")
+    assert floor is not None
+    for factor, expected, passed in (
+        (1.9, 0.0, True),
+        (2.1, 0.0, False),
+        (2.1, 2.2, None),
+    ):
+        assert passed is verdict(
+            "angles",
+            divergences={k: {"C-C-O": factor * floor} for k in kinds},
+            divergences_expected={k: {"C-C-O": expected * floor} for k in kinds},
+        )
+    for p_value, passed in ((0.02, True), (0.005, False)):
+        test = KineticEnergyTest(100, 0.0, 0.0, p_value)
+        assert verdict("kinetic", kinetic_energy=test) is passed
+
+
+def test_a_run_too_short_for_spectra_and_kinetic_energies_leaves_them_undecided(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    short = measure("short", gaussian_ethanol(1, 10, seed=7), reference).figures
+    assert short.h_r_error is not None
+    verdicts = {g.name: g.passed for g in judge(short, reference.figures)}
+    for part in ("spectra", "kinetic"):
+        assert next(v for name, v in verdicts.items() if part in name) is None
 
 
 def test_report_and_picture_show_every_row(
