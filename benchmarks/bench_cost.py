@@ -49,7 +49,6 @@ from ml_force import (
 from openmm import unit
 from rollout_cost import Cost, cost_table, force_cost
 
-from openmm_diffmd.analysis.analyze import at_interval
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
@@ -57,7 +56,6 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.model_files import PRETRAINED
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")
@@ -341,8 +339,6 @@ def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
             f"found {arguments.reference} without its temperature, expected a file of "
             "openmm-diffmd reference"
         )
-    lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-    at_interval(frames, max(frames.frame_interval, lag))
 
 
 def run(arguments: argparse.Namespace) -> None:

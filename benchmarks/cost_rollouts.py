@@ -10,7 +10,7 @@ from ml_force import STEP_FS, Molecule, langevin, start
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.analyze import at_interval, common_interval
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
@@ -27,7 +27,7 @@ def measure_rollouts(
     """Roll out all, print errors of h(r), and return them as plain values."""
     model = molecule.model
     frames, provenance = load_reference(arguments.reference)
-    interval = max(frames.frame_interval, model.metadata.lag_time_fs / 1000)
+    interval = common_interval(frames.frame_interval, model.metadata.lag_time_fs / 1000)
     reference = prepare_reference(
         at_interval(frames, interval), float(provenance["temperature_K"])
     )

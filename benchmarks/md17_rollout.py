@@ -22,7 +22,11 @@ from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
 
-from openmm_diffmd.analysis.analyze import at_interval, check_temperature
+from openmm_diffmd.analysis.analyze import (
+    at_interval,
+    check_temperature,
+    common_interval,
+)
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import Goal, judge
@@ -120,7 +124,7 @@ def md17_rollout(
     reference = reference_of(loaded, reference)
     frames, provenance = load_reference(reference)
     lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-    interval = max(frames.frame_interval, lag)
+    interval = common_interval(frames.frame_interval, lag)
     heat_bath = loaded.metadata.temperature_K if temperature is None else temperature
     check_temperature(provenance, heat_bath)
     settings = RolloutSettings(

@@ -33,7 +33,11 @@ from command_line import (
 )
 from machine import describe_machine
 
-from openmm_diffmd.analysis.analyze import at_interval, check_temperature
+from openmm_diffmd.analysis.analyze import (
+    at_interval,
+    check_temperature,
+    common_interval,
+)
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.distributions import (
     Histogram,
@@ -184,7 +188,7 @@ def run(arguments: argparse.Namespace) -> None:
     if made is None:
         check_temperature(provenance, model.metadata.temperature_K)
         lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-        interval = max(reference.frame_interval, lag)
+        interval = common_interval(reference.frame_interval, lag)
         starts, _ = starting_frames(
             at_interval(reference, interval), arguments.replicas
         )

@@ -1,6 +1,7 @@
 """The verb ``analyze``: rollouts on disk to a table, JSON and a picture."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.outputs import check_output_folder, make_folder
+
+ATTOSECONDS_PER_PICOSECOND = 1_000_000
 
 
 def analyze(
@@ -78,7 +81,7 @@ def analyze(
         )
     frames, provenance = load_reference(reference)
     check_temperature(provenance, temperatures[0])
-    interval = max(
+    interval = common_interval(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )
     prepared = prepare_reference(
@@ -152,6 +155,24 @@ def check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:
             f"found a reference at {found:g} K, expected {heat_bath:g} K, the heat "
             "bath of the run: give a reference or a run of the other's temperature"
         )
+
+
+def common_interval(*intervals: float) -> float:
+    """
+    Find the shortest time that is a whole number of each interval.
+
+    Parameters
+    ----------
+    intervals : float
+        Times between frames, ps: of a reference, and of rollouts or a model's lag.
+
+    Returns
+    -------
+    float
+        Their least common multiple, ps, taken in attoseconds: 40 fs of 8 and 10.
+    """
+    attoseconds = (round(ATTOSECONDS_PER_PICOSECOND * value) for value in intervals)
+    return math.lcm(*attoseconds) / ATTOSECONDS_PER_PICOSECOND
 
 
 def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:
