@@ -124,29 +124,36 @@ def test_velocities_in_the_file_move_the_harmonic_molecule(
     np.testing.assert_allclose(x[1:], exact, atol=2e-6)
 
 
-@pytest.mark.parametrize("by_its_own", [True, False])
+MOLECULES = (
+    "aspirin",
+    "benzene",
+    "ethanol",
+    "malonaldehyde",
+    "naphthalene",
+    "salicylic",
+    "toluene",
+    "uracil",
+)
+
+
 @pytest.mark.parametrize(
-    "molecule",
+    ("model", "molecule", "lag_fs"),
     [
-        "aspirin",
-        "benzene",
-        "ethanol",
-        "malonaldehyde",
-        "naphthalene",
-        "salicylic",
-        "toluene",
-        "uracil",
+        *((molecule, molecule, 10) for molecule in MOLECULES),
+        *(("md17", molecule, 10) for molecule in MOLECULES),
+        ("ethanol_20fs", "ethanol", 20),
+        ("salicylic_8fs", "salicylic", 8),
     ],
 )
 def test_bundled_models_run_each_molecule_of_md17(
-    molecule: str, by_its_own: bool, tmp_path: Path
+    model: str, molecule: str, lag_fs: int, tmp_path: Path
 ):
     path = run(
-        molecule if by_its_own else "md17",
+        model,
         tmp_path / "a",
         molecule=molecule,
         replicas=2,
-        length_ps=0.3,
+        length_ps=30 * lag_fs / 1000,
         seed=1,
         threads=1,
         progress=False,
