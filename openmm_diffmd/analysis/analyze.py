@@ -163,7 +163,7 @@ def common_interval(*intervals: float) -> float:
 
     Parameters
     ----------
-    intervals : float
+    *intervals : float
         Times between frames, ps: of a reference, and of rollouts or a model's lag.
 
     Returns

@@ -11,6 +11,7 @@ from torch import Tensor
 from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, lag_in_frames
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import gap_between_parts
+from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.residuals import residual_covariance
 from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
@@ -131,6 +132,60 @@ def pairs_left_out(
     ValueError
         If the files are not those of the training, in its order.
     """
+    trajectories, ranges = [], []
+    for trajectory, train_frames in _files_at(data, description, temperature):
+        lag = lag_in_frames(trajectory, model.lag_time)
+        start = train_frames + gap_between_parts(trajectory.segments, lag)
+        trajectories.append(trajectory)
+        ranges.append(range(start, start + int(fraction * trajectory.n_frames)))
+    pairs = LaggedPairs(trajectories, ranges, _elements(description), model.lag_time)
+    indices = torch.linspace(0, len(pairs) - 1, min(MAX_PAIRS, len(pairs))).long()
+    return pairs.batch(indices)
+
+
+def pairs_trained_on(
+    model: TransitionModel,
+    data: Sequence[Path],
+    description: dict[str, Any],
+    temperature: float,
+) -> LaggedPairs:
+    """
+    Gather the pairs of the training part of the reference files.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model, for its lag.
+    data : sequence of path-like
+        The files the model was trained on, in their order.
+    description : dict
+        Of the training.
+    temperature : float
+        Files at this temperature are used, K; all files where none is.
+
+    Returns
+    -------
+    LaggedPairs
+        The pairs.
+
+    Raises
+    ------
+    ValueError
+        If the files are not those of the training, in its order.
+    """
+    files = _files_at(data, description, temperature)
+    return LaggedPairs(
+        [trajectory for trajectory, _ in files],
+        [range(train_frames) for _, train_frames in files],
+        _elements(description),
+        model.lag_time,
+    )
+
+
+def _files_at(
+    data: Sequence[Path], description: dict[str, Any], temperature: float
+) -> list[tuple[Trajectory, int]]:
+    """Read the files at a temperature, or all; with the frames of training in each."""
     names = [file["file"] for file in description["data"]]
     if len(data) != len(names):
         raise ValueError(
@@ -145,7 +200,7 @@ def pairs_left_out(
     ]
     # Trainings from before this option had none.
     interval = description["config"]["data"].get("frame_interval_fs")
-    trajectories, ranges = [], []
+    found = []
     for path, file in at_temperature or files:
         trajectory = read_trajectory(path, interval)
         if dict(trajectory.provenance) != file["provenance"]:
@@ -153,14 +208,12 @@ def pairs_left_out(
                 f"found {path} of another run than the training's {file['file']}, "
                 f"expected its files in their order: {', '.join(names)}"
             )
-        lag = lag_in_frames(trajectory, model.lag_time)
-        start = file["train_frames"] + gap_between_parts(trajectory.segments, lag)
-        trajectories.append(trajectory)
-        ranges.append(range(start, start + int(fraction * trajectory.n_frames)))
-    elements = [atomic_numbers[symbol] for symbol in description["elements"]]
-    pairs = LaggedPairs(trajectories, ranges, elements, model.lag_time)
-    indices = torch.linspace(0, len(pairs) - 1, min(MAX_PAIRS, len(pairs))).long()
-    return pairs.batch(indices)
+        found.append((trajectory, int(file["train_frames"])))
+    return found
+
+
+def _elements(description: dict[str, Any]) -> list[int]:
+    return [atomic_numbers[symbol] for symbol in description["elements"]]
 
 
 def one_lag_figures(

@@ -11,8 +11,10 @@ from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
     pairs_left_out,
+    pairs_trained_on,
 )
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.export.refit import refit_mean
 from openmm_diffmd.export.torchscript import (
     load_model,
     replace_metadata,
@@ -38,9 +40,10 @@ def export_model(
     conserve_angular_momentum: bool = False,
     max_resamples: int = 10,
     calibration_fraction: float = 0.05,
+    refit_pairs: int = 8192,
 ) -> Path:
     """
-    Export the averaged weights of a training, the spread of its draws calibrated.
+    Export the averaged weights of a training: the mean refitted, the draws calibrated.
 
     Parameters
     ----------
@@ -69,6 +72,9 @@ def export_model(
         Redraws of one lag before the run stops.
     calibration_fraction : float
         Share of the frames, after the training part, to calibrate on.
+    refit_pairs : int
+        Pairs of the training part, at `temperature_K`, that the last layer of the mean
+        is refitted to by least squares; 0 leaves it as it was trained.
 
     Returns
     -------
@@ -98,6 +104,8 @@ def export_model(
         "sigma_max": sigma_max,
         "rho": 7.0,
     }
+    pairs = pairs_trained_on(model, data, description, temperature_K)
+    refit_mean(model, pairs, refit_pairs)
     batch = pairs_left_out(
         model, data, description, temperature_K, calibration_fraction
     )
@@ -135,6 +143,7 @@ def export_model(
             **config,
             "seed": description["seed"],
             "steps": step,
+            "refit_pairs": refit_pairs,
             "history": description.get("history", []),
         },
         acceptance={"one_lag": figures},

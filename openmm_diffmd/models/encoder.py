@@ -203,3 +203,31 @@ class Encoder(nn.Module):
             x = x + drift + position_scale * change[..., 0]
             v = kicked
         return features, x, v
+
+    def kick_response(self, features: Tensor, species: Tensor) -> Tensor:
+        """
+        Differentiate the carried state by the weights of the last kick.
+
+        The state is linear in them, so that they can be fitted exactly.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features of the atoms, from `forward`.
+        species : Tensor of int, shape (B, A)
+            Index of the element; n_elements for padding.
+
+        Returns
+        -------
+        Tensor, shape (B, A, 2, 3, 2 * channels), nm and nm/ps
+            Derivatives of position and velocity, before projection, by the weights of
+            ``kick[-1]`` row after row.
+        """
+        fraction = 1.0 / len(self.kick)
+        vectors = features[:, :, 1:4]
+        corrected = fraction * self.position_scale[species][..., None, None] * vectors
+        kicked = fraction * self.velocity_scale[species][..., None, None] * vectors
+        drifted = 0.5 * self.lag_time * fraction * kicked
+        by_position = torch.cat([corrected, drifted], dim=-1)
+        by_velocity = torch.cat([torch.zeros_like(kicked), kicked], dim=-1)
+        return torch.stack([by_position, by_velocity], dim=2)

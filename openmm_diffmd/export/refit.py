@@ -1,0 +1,75 @@
+"""Refit the last layer of the mean, exactly, at the temperature of the runs."""
+
+import torch
+
+from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.models import TransitionModel
+
+BATCH = 256
+RIDGE = 1e-3
+"""Of the mean diagonal of the normal equations."""
+
+
+@torch.no_grad()
+def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> None:
+    """
+    Fit the weights of the last kick to pairs, by least squares.
+
+    Training that stops before it has converged leaves an error that is not chance: it
+    is aligned with what is predicted, as the bonds of hydrogen that swing a little too
+    little. So small that one-lag errors hardly show it, it is the same in every lag,
+    and it cools or heats a rollout by per cents. The predicted state is linear in the
+    last weights; with those that least squares give, the error that is left is
+    orthogonal to all features of the last layer.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model; weights of ``encoder.kick[-1]`` are changed. Without effect on a
+        model of another prior than the learned one.
+    pairs : LaggedPairs
+        Pairs to fit, of the training part, at the temperature of the runs.
+    num_pairs : int
+        So many of them, evenly spread; 0 changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If `num_pairs` is negative.
+
+    Notes
+    -----
+    Errors are weighed by the scales of the elements, as in training; a ridge of 1e-3
+    of the mean diagonal keeps what the pairs do not determine where it was.
+    """
+    if num_pairs < 0:
+        raise ValueError(f"found {num_pairs} pairs to refit to, expected 0 or more")
+    if num_pairs == 0 or model.prior != "learned":
+        return
+    weights = model.encoder.kick[-1].get_parameter("weight")
+    size = weights.numel()
+    normal = torch.zeros(size, size, dtype=torch.float64)
+    target = torch.zeros(size, dtype=torch.float64)
+    chosen = torch.linspace(0, len(pairs) - 1, min(num_pairs, len(pairs))).long()
+    for indices in chosen.split(BATCH):
+        batch = pairs.batch(indices)
+        condition = model.encode(
+            batch.positions,
+            batch.velocities,
+            batch.acceleration,
+            batch.has_acceleration,
+            batch.species,
+            batch.masses,
+            torch.zeros(len(indices)),
+        )
+        real = batch.species >= 0
+        error = model.error(batch.following, condition)[real].flatten().double()
+        species = torch.where(real, batch.species, model.n_elements)
+        response = model.encoder.kick_response(condition["features"], species)
+        response = response / condition["unit"][..., None]
+        response = response[real].flatten(0, 2).double()
+        normal += response.T @ response
+        target += response.T @ error
+    normal += RIDGE * normal.diagonal().mean() * torch.eye(size, dtype=torch.float64)
+    change = torch.linalg.solve(normal, target)
+    weights.add_(change.view_as(weights).to(weights.dtype))
