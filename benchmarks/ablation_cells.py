@@ -29,12 +29,19 @@ class Variant:
         Lag, fs.
     dynamics : str
         ``flow`` or ``thermostatted``.
+    trained_as : str, optional
+        Name of the row whose training it shares; one of its own unless given.
+    refit_pairs : int
+        Pairs that export refits the last layer of the mean to; others are exported as
+        they were trained.
     """
 
     name: str
     model: Mapping[str, Any] = field(default_factory=dict)
     lag_time_fs: float = LAG_FS
     dynamics: str = "flow"
+    trained_as: str | None = None
+    refit_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,10 @@ def _lag_variant(lag_time_fs: float) -> Variant:
 
 TRAINED: tuple[tuple[Variant, tuple[int, ...]], ...] = (
     (LEARNED, (0, 2, 8)),
+    (
+        Variant("last layer refitted", trained_as=LEARNED.name, refit_pairs=8192),
+        (0, 2),
+    ),
     (Variant("thermostatted", dynamics="thermostatted"), (2, 8)),
     (Variant("no velocity features", {"velocity_features": False}), (0, 2)),
     (Variant("ballistic prior", {"prior": "ballistic"}), (8,)),

@@ -120,7 +120,7 @@ def train_variant(
     ValueError
         If the folder holds a finished training of another budget.
     """
-    name = re.sub(r"\W+", "_", variant.name)
+    name = re.sub(r"\W+", "_", variant.trained_as or variant.name)
     output = Path(folder) / f"{name}_{seed}"
     done = output / DONE
     if not done.is_file():
@@ -162,6 +162,7 @@ def train_variant(
 
 def export_cell(
     cell: Cell,
+    variant: Variant,
     training: Path,
     data: Sequence[Path],
     temperature: float,
@@ -174,6 +175,8 @@ def export_cell(
     ----------
     cell : Cell
         The cell.
+    variant : Variant
+        What it runs.
     training : path-like
         Folder of the training.
     data : sequence of path-like
@@ -195,6 +198,7 @@ def export_cell(
         friction_per_ps=friction,
         sampler=cell.sampler,
         num_sampling_steps=cell.num_sampling_steps,
+        refit_pairs=variant.refit_pairs,
     )
     return load_model(path)
 

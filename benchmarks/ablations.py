@@ -198,7 +198,7 @@ def ablations(
             folder, training = train_variant(
                 variant, cell.seed, own_data, network, budget, output / "trainings"
             )
-            loaded = export_cell(cell, folder, own_data, temperature, friction)
+            loaded = export_cell(cell, variant, folder, own_data, temperature, friction)
         lag_time_fs = loaded.metadata.lag_time_fs
         found = run_cell(
             cell,
