@@ -15,12 +15,12 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> No
     """
     Fit the weights of the last kick to pairs, by least squares.
 
-    Training that stops before it has converged leaves an error that is not chance: it
-    is aligned with what is predicted, as the bonds of hydrogen that swing a little too
-    little. So small that one-lag errors hardly show it, it is the same in every lag,
-    and it cools or heats a rollout by per cents. The predicted state is linear in the
-    last weights; with those that least squares give, the error that is left is
-    orthogonal to all features of the last layer.
+    Training on perturbed states, or a short one from weights of another lag, leaves an
+    error that is not chance: it is aligned with what is predicted, as bonds of hydrogen
+    that swing a little too little. One-lag errors of 1 % hardly show it, but it is the
+    same in every lag, and cools a rollout by as much as 20 %. The predicted state is
+    linear in the last weights; with those that least squares give, the error that is
+    left is orthogonal to all features of the last layer.
 
     Parameters
     ----------
