@@ -9,8 +9,14 @@ from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergy
 
 MAX_TEMPERATURE_DEVIATION = 0.01
 MAX_H_R_FACTOR = 1.5
+H_R_CHANCE = 2.0
+"""Times what sampling is estimated to explain, which chance may reach. Pieces of a
+reference beside the rest of it, 16 x 20 ps of ethanol, are perfect runs: errors of h(r)
+are 0.7 to 1.6 times the estimate, divergences 0.2 to 4.1, overlaps lack 0.7 to 1.3."""
 MAX_DIVERGENCE_FACTOR = 2.0
+DIVERGENCE_CHANCE = 4.0
 MIN_SPECTRUM_OVERLAP = 0.97
+SPECTRUM_CHANCE = 1.5
 MIN_KINETIC_ENERGY_P = 0.01
 MAX_REDRAWN = 1e-5
 MAX_RATE_DEVIATION = 2.0
@@ -70,7 +76,8 @@ def judge(
         temperature known to no better than 1 %, or outside by less than two standard
         errors, is undecided: run longer. So is a rate that agrees only because its
         error is above 20 %, or that is two to three errors off. So are errors of h(r),
-        divergences and spectra beyond the limit that sampling explains.
+        divergences and spectra beyond the limit, but not beyond 2, 4 and 1.5 times what
+        sampling is estimated to explain.
 
     Notes
     -----
@@ -100,6 +107,7 @@ def judge(
             found.h_r_error,
             reference.h_r_halves,
             found.h_r_expected,
+            H_R_CHANCE,
         )
     )
     for kind, floors in (reference.divergences or {}).items():
@@ -111,6 +119,7 @@ def judge(
                     found.mean_divergence(kind),
                     reference.mean_divergence(kind),
                     found.mean_expected_divergence(kind),
+                    DIVERGENCE_CHANCE,
                 )
             )
     if reference.spectrum_overlap is not None:
@@ -166,15 +175,16 @@ def _floor_goal(
     ours: float | None,
     floor: float | None,
     expected: float | None,
+    chance: float,
 ) -> Goal:
     """Judge a difference beside the reference's half against its other half."""
     name = f"{what} at most {limit:g} x the floor"
     if ours is None or floor is None:
         return Goal(name, "not measured", passed=False)
     passed: bool | None = ours <= limit * floor
-    if not passed and ours <= (expected or 0.0):
+    if not passed and ours <= chance * (expected or 0.0):
         passed = None
-    return Goal(name, f"{ours:.2g} = {ours / floor:.2f} x {floor:.2g}", passed)
+    return Goal(name, f"{ours:.2g} beside a floor of {floor:.2g}", passed)
 
 
 def _spectrum_goal(
@@ -184,8 +194,9 @@ def _spectrum_goal(
     if ours is None:
         return Goal(name, "not measured", absent)
     passed: bool | None = ours >= MIN_SPECTRUM_OVERLAP
-    if not passed and expected is not None and ours >= expected:
-        passed = None
+    if not passed and expected is not None:
+        lacking = SPECTRUM_CHANCE * (1.0 - expected)
+        passed = None if 1.0 - ours <= lacking else False
     by_sampling = "" if expected is None else f" (by sampling {expected:.3f})"
     return Goal(name, f"{ours:.3f}{by_sampling}", passed)
 
