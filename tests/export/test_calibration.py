@@ -10,6 +10,7 @@ from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
     pairs_left_out,
+    pairs_trained_on,
 )
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.reference.dynamics import ReferenceFrame
@@ -135,6 +136,24 @@ def test_pairs_left_out_come_after_the_training_part_and_a_segment(model, tmp_pa
     assert frames(500.0, 0.2) == expected
     # No file is of this temperature: both are used.
     assert frames(400.0, 0.2) == 2 * expected
+
+
+def test_pairs_trained_on_are_those_of_the_training_part_at_the_temperature(
+    model, tmp_path
+):
+    cold, hot = {"temperature_K": 300.0}, {"temperature_K": 500.0}
+    paths = [
+        write_frames(tmp_path / f"{p['temperature_K']}.h5", p) for p in (cold, hot)
+    ]
+    description = described((paths[0], cold), (paths[1], hot))
+    pairs = pairs_trained_on(model, paths, description, 500.0)
+    # Three pairs in each of five segments, frames 0 to 19.
+    assert len(pairs) == 15
+    positions = pairs.batch(torch.arange(15)).positions[:, 1, 0] * 13.01865 / 12.0107
+    assert positions.max().round() == 18
+    assert len(pairs_trained_on(model, paths, description, 400.0)) == 30
+    with pytest.raises(ValueError, match="found 1 data files, expected the 2"):
+        pairs_trained_on(model, paths[:1], description, 500.0)
 
 
 def test_data_of_another_training_are_refused(model, tmp_path):
