@@ -21,6 +21,33 @@ MAX_PAIRS = 4096
 SEED = 1
 
 
+def encode_pairs(model: TransitionModel, batch: PairBatch) -> dict[str, Tensor]:
+    """
+    Encode the first states of some pairs, which are clean.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model.
+    batch : PairBatch
+        The pairs.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The condition, as `TransitionModel.encode` gives it.
+    """
+    return model.encode(
+        batch.positions,
+        batch.velocities,
+        batch.acceleration,
+        batch.has_acceleration,
+        batch.species,
+        batch.masses,
+        torch.zeros(len(batch.species)),
+    )
+
+
 @torch.no_grad()
 def calibrate_spread(
     model: TransitionModel,
@@ -58,15 +85,7 @@ def calibrate_spread(
         velocity (nan for K = 0).
     """
     count = len(batch.species)
-    condition = model.encode(
-        batch.positions,
-        batch.velocities,
-        batch.acceleration,
-        batch.has_acceleration,
-        batch.species,
-        batch.masses,
-        torch.zeros(count),
-    )
+    condition = encode_pairs(model, batch)
     error = model.error(batch.following, condition)
     spread = torch.full((model.n_elements, 2), torch.nan)
     if num_sampling_steps == 0:

@@ -3,6 +3,7 @@
 import torch
 
 from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.export.calibration import encode_pairs
 from openmm_diffmd.models import TransitionModel
 
 BATCH = 256
@@ -53,15 +54,7 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> No
     chosen = torch.linspace(0, len(pairs) - 1, min(num_pairs, len(pairs))).long()
     for indices in chosen.split(BATCH):
         batch = pairs.batch(indices)
-        condition = model.encode(
-            batch.positions,
-            batch.velocities,
-            batch.acceleration,
-            batch.has_acceleration,
-            batch.species,
-            batch.masses,
-            torch.zeros(len(indices)),
-        )
+        condition = encode_pairs(model, batch)
         real = batch.species >= 0
         error = model.error(batch.following, condition)[real].flatten().double()
         species = torch.where(real, batch.species, model.n_elements)
