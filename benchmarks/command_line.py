@@ -104,6 +104,41 @@ def require_positive(**numbers: float | None) -> None:
             raise ValueError(f"found {name} {number:g}, expected more than 0")
 
 
+def whole_frames(length: float | None, default: float, interval: float) -> float:
+    """
+    Take a length of whole frames, or refuse one that is not.
+
+    Parameters
+    ----------
+    length : float or None
+        What the command line names, ps.
+    default : float
+        What is taken to the nearest whole frame where it names none, ps.
+    interval : float
+        Time between frames, ps.
+
+    Returns
+    -------
+    float
+        The length, ps.
+
+    Raises
+    ------
+    ValueError
+        If the given one is no whole number of frames.
+    """
+    frames = max(1, round((default if length is None else length) / interval))
+    whole = frames * interval
+    if length is None:
+        return whole
+    if abs(whole - length) > 1e-6 * length:
+        raise ValueError(
+            f"found length_ps {length:g}, expected a whole number of frames of "
+            f"{interval:g} ps, such as {whole:g}"
+        )
+    return length
+
+
 def require_same_molecule(
     what: str, found: Ensemble, expected: Ensemble, *, any_order: bool = False
 ) -> None:

@@ -1,8 +1,6 @@
 """The bundled model beside its reference, in a few minutes: a table and a picture."""
 
 import json
-import os
-import platform as machine_of
 import re
 import sys
 import time
@@ -14,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import openmm
-import torch
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors, require, require_positive, whole_frames
 from jsonargparse import auto_cli
+from machine import describe_machine
 from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
@@ -52,8 +50,13 @@ from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
+LENGTH_PS = 20.0
 SINGLE_LAGS = 300
 EQUILIBRATION_PS, HOT_EQUILIBRATION_PS = 2.0, 8.0
+
+
+class NoFirstFrameError(openmm.OpenMMException):
+    """The model's own run ended before its first frame: there is nothing to measure."""
 
 
 def md17_rollout(
@@ -61,7 +64,7 @@ def md17_rollout(
     reference: Path | None = None,
     output: Path = Path("rollout"),
     replicas: int = 16,
-    length_ps: float = 20.0,
+    length_ps: float | None = None,
     temperature: float | None = None,
     friction: float | None = None,
     start_temperature: float | None = None,
@@ -85,8 +88,9 @@ def md17_rollout(
         Folder for trajectories, ``results.json`` and ``rollout.png``.
     replicas : int
         Replicas, evolved in one batch from evenly spaced reference frames.
-    length_ps : float
-        Length of each replica, ps.
+    length_ps : float, optional
+        Length of each replica, ps, in whole frames; 20, to the nearest whole frame,
+        unless given.
     temperature : float, optional
         Temperature of the heat bath, K; the model's unless given.
     friction : float, optional
@@ -110,9 +114,10 @@ def md17_rollout(
         If there is no such model or reference.
     ValueError
         If the reference does not fit the model or the run.
-    OpenMMException
-        If the integrator gives up before the first frame; later, the frames made
-        until then are used and the table says so.
+    NoFirstFrameError
+        If the integrator gives up before the first frame of the model's own run;
+        later, the frames made until then are used and the table says so. A control
+        that ends before its first frame has no row, and a line says so.
     """
     begin = time.perf_counter()
     require(1, replicas=replicas)
@@ -127,6 +132,7 @@ def md17_rollout(
     interval = common_interval(frames.frame_interval, lag)
     heat_bath = loaded.metadata.temperature_K if temperature is None else temperature
     check_temperature(provenance, heat_bath)
+    length_ps = whole_frames(length_ps, LENGTH_PS, interval)
     settings = RolloutSettings(
         length_ps=length_ps,
         frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
@@ -142,7 +148,7 @@ def md17_rollout(
     positions, velocities = starting_frames(prepared.ensemble, replicas)
     topology = frames.topology.to_openmm()
     make_folder(output)
-    runs = _run_all(loaded, topology, positions, output, settings, regression)
+    runs, not_begun = _run_all(loaded, topology, positions, output, settings, regression)
 
     same = start_temperature in (None, heat_bath)
     equilibration = min(
@@ -167,7 +173,11 @@ def md17_rollout(
     force, left_out = force_cost(topology, positions[0], provenance)
     if force is not None:
         costs.append(force)
-    notes = [*_early_ends(runs), *([left_out] if left_out else [])]
+    notes = [
+        *_early_ends(runs),
+        *(f"{n} ended before its first frame: {e}" for n, e in not_begun.items()),
+        *([left_out] if left_out else []),
+    ]
     ours = runs[OURS].sidecar
     redrawn = ours.resamples / max(ours.num_lags * ours.num_replicas, 1)
     goals = judge(rows[0].figures, prepared.figures, redrawn, ours.error)
@@ -195,7 +205,7 @@ def md17_rollout(
     )
     results = {
         "command": " ".join(["python", "benchmarks/md17_rollout.py", *sys.argv[1:]]),
-        "machine": _machine(),
+        "machine": describe_machine(),
         "model": {"name": loaded.metadata.name, "sha256": loaded.sha256},
         "reference": {
             "file": reference.name,
@@ -213,6 +223,7 @@ def md17_rollout(
         },
         "redrawn": redrawn,
         "rollouts": {name: to_plain(run.sidecar) for name, run in runs.items()},
+        "not_begun": not_begun,
         "cost": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],
         "notes": notes,
         "goals": to_plain(goals),
@@ -229,35 +240,53 @@ def _run_all(
     output: Path,
     settings: RolloutSettings,
     regression: bool,
-) -> dict[str, RolloutResult]:
-    """Run ours, the mean alone where ours is not that, and one trajectory alone."""
+) -> tuple[dict[str, RolloutResult], dict[str, str]]:
+    """
+    Run ours, the mean alone where ours is not that, and one trajectory alone.
 
-    def attempt(name: str, n_replicas: int, **changes: Any) -> RolloutResult:
+    Returns
+    -------
+    runs : dict of str to RolloutResult
+        Runs that have frames.
+    not_begun : dict of str to str
+        Why a control ended before its first frame.
+    """
+    runs: dict[str, RolloutResult] = {}
+    not_begun: dict[str, str] = {}
+
+    def attempt(name: str, n_replicas: int, **changes: Any) -> None:
         path = output / f"{name}.json"
         # An earlier run's sidecar must not pass for this one's.
         path.unlink(missing_ok=True)
         try:
-            return roll_out(
+            runs[name] = roll_out(
                 model,
                 topology,
                 positions[:n_replicas],
                 output / name,
                 replace(settings, **changes),
             )
-        except openmm.OpenMMException:
-            # The integrator gave up; what it made until then is on disk and counts.
-            if not path.is_file() or RolloutSidecar.read(path).num_frames == 0:
+        except openmm.OpenMMException as error:
+            if not path.is_file():
+                # It never ran: a platform that there is not, say.
                 raise
-            return RolloutResult(path, RolloutSidecar.read(path), None)
+            sidecar = RolloutSidecar.read(path)
+            if sidecar.num_frames:
+                # The integrator gave up; what it made until then counts.
+                runs[name] = RolloutResult(path, sidecar, None)
+            elif name == OURS:
+                raise NoFirstFrameError(str(error)) from error
+            else:
+                not_begun[name] = str(error)
 
-    runs = {OURS: attempt(OURS, len(positions))}
+    attempt(OURS, len(positions))
     if regression and runs[OURS].sidecar.num_sampling_steps > 0:
-        runs[REGRESSION] = attempt(REGRESSION, len(positions), num_sampling_steps=0)
+        attempt(REGRESSION, len(positions), num_sampling_steps=0)
     frame = float(settings.frame_interval_fs or model.metadata.lag_time_fs)
     frames = max(1, round(SINGLE_LAGS * model.metadata.lag_time_fs / frame))
     length = frames * frame / FEMTOSECONDS_PER_PICOSECOND
-    runs[SINGLE] = attempt(SINGLE, 1, length_ps=min(length, settings.length_ps))
-    return runs
+    attempt(SINGLE, 1, length_ps=min(length, settings.length_ps))
+    return runs, not_begun
 
 
 def _early_ends(runs: Mapping[str, RolloutResult]) -> list[str]:
@@ -283,21 +312,6 @@ def _print_tables(
     for note in notes:
         print(note, end="\n\n")
     print(goal_lines(goals))
-
-
-def _machine() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    names = re.findall(r"model name\s*: (.*)", text)
-    return {
-        "processor": names[0] if names else machine_of.processor(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "system": machine_of.platform(),
-        "python": machine_of.python_version(),
-        "torch": torch.__version__,
-        "openmm": openmm.__version__,
-    }
 
 
 def dashes_to_underscores(words: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ from command_line import (
     require,
     require_positive,
     require_same_molecule,
+    whole_frames,
 )
 from machine import describe_machine
 
@@ -57,6 +58,7 @@ from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 EQUILIBRATION_PS = 2.0
+LENGTH_PS = 25.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--reference", type=Path, help="ethanol's is bundled")
     parser.add_argument("--rollout", type=Path, help=".json of one that was made")
     parser.add_argument("--replicas", type=int, default=16)
-    parser.add_argument("--length-ps", type=float, default=25.0, help="of a replica")
+    parser.add_argument(
+        "--length-ps",
+        type=float,
+        help=f"of a replica; {LENGTH_PS:g}, to the nearest frame, unless given",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
@@ -189,6 +195,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_temperature(provenance, model.metadata.temperature_K)
         lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
         interval = common_interval(reference.frame_interval, lag)
+        length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
         starts, _ = starting_frames(
             at_interval(reference, interval), arguments.replicas
         )
@@ -198,7 +205,7 @@ def run(arguments: argparse.Namespace) -> None:
             starts,
             arguments.output / "real_md17",
             RolloutSettings(
-                length_ps=arguments.length_ps,
+                length_ps=length_ps,
                 frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
                 seed=arguments.seed,
             ),

@@ -19,11 +19,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import openmm
+from ablation_training import model_error
 from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
 from machine import describe_machine
-from md17_rollout import dashes_to_underscores, md17_rollout
+from md17_rollout import NoFirstFrameError, dashes_to_underscores, md17_rollout
 from transfer_isomers import (
     BURSTS,
     RUN,
@@ -32,7 +32,7 @@ from transfer_isomers import (
     read_isomers,
     split_isomers,
 )
-from transfer_models import TrainingBudget, check_lengths, mean_error, train_model
+from transfer_models import TrainingBudget, check_lengths, train_model
 from transfer_table import make_table, summarize
 
 from openmm_diffmd.analysis.loading import load_reference
@@ -179,7 +179,7 @@ def transfer(
                 threads=threads,
                 progress=False,
             )
-            error = mean_error(model, folder / BURSTS, symbols)
+            error = model_error(model, folder / BURSTS, symbols, "exponential", 0)
             results["cells"].setdefault(row, {})[name] = summarize(result, error)
             _write(output, results)
     print((output / "table.txt").read_text())
@@ -227,7 +227,7 @@ def _rolled_out(
     path.unlink(missing_ok=True)
     try:
         md17_rollout(str(model.path), reference, output, **settings)
-    except openmm.OpenMMException as error:
+    except NoFirstFrameError as error:
         # The guards refused the first frame of a rollout: that is a result.
         failed = {"error": str(error), "replicas": settings["replicas"]}
         path.write_text(json.dumps(failed, indent=1) + "\n")

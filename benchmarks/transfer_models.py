@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from ablation_training import left_out_pairs, model_change, one_lag_error
 from transfer_isomers import BURST_PS, BURSTS, ReferenceBudget
 
-from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
@@ -200,36 +198,6 @@ def _train_part(
     print(f"trained {output}: {optimizer.num_steps} steps, {cpu} s of CPU", flush=True)
     done.write_text(json.dumps({"cpu_s": cpu, "resumed": resume}) + "\n")
     return output
-
-
-def mean_error(model: DiffusionModel, bursts: Path, symbols: Sequence[str]) -> float:
-    """
-    One-lag error of a model's mean, on the last bursts of a reference.
-
-    Parameters
-    ----------
-    model : DiffusionModel
-        The model.
-    bursts : path-like
-        Bursts of an isomer; at least 2.1 ps, of whose end nothing is trained on.
-    symbols : sequence of str
-        Its elements.
-
-    Returns
-    -------
-    float
-        As `ablation_training.one_lag_error`.
-    """
-    batch, scales = left_out_pairs(bursts, symbols, model.metadata.lag_time_fs)
-    # The model numbers its own elements, and -1 is padding.
-    numbers = [model.metadata.elements.index(symbol) for symbol in symbols]
-    known = torch.tensor([*numbers, -1])
-    change = model_change(model, "exponential", 0, seed=1)
-
-    def renumbered(pairs: PairBatch) -> torch.Tensor:
-        return change(pairs._replace(species=known[pairs.species]))
-
-    return one_lag_error(renumbered, batch, scales)
 
 
 def check_lengths(made: ReferenceBudget) -> None:

@@ -69,18 +69,13 @@ def summarize(result: Mapping[str, Any], one_lag_error: float) -> dict[str, Any]
     if "error" in result:
         return {
             "one_lag_error": one_lag_error,
-            # The first lag was refused: all that could be watched is broken.
-            "rows": {
-                OURS: {
-                    "n_replicas": result["replicas"],
-                    "n_broken": result["replicas"],
-                    "ended_ps": 0.0,
-                }
-            },
+            "rows": {OURS: _not_begun(result["replicas"], result["error"])},
             "error": result["error"],
         }
     rows = {}
     for row in (OURS, REGRESSION):
+        if row in result.get("not_begun", {}):
+            rows[row] = _not_begun(result["replicas"], result["not_begun"][row])
         if row not in result["rows"]:
             continue
         sidecar = result["rollouts"][row]
@@ -102,6 +97,16 @@ def summarize(result: Mapping[str, Any], one_lag_error: float) -> dict[str, Any]
         "floor": result["floor"],
         "rows": rows,
         "seconds": result["seconds"],
+    }
+
+
+def _not_begun(n_replicas: int, error: str) -> dict[str, Any]:
+    """Count all replicas as broken where the first lag was refused."""
+    return {
+        "n_replicas": n_replicas,
+        "n_broken": n_replicas,
+        "ended_ps": 0.0,
+        "error": error,
     }
 
 
