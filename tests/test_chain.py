@@ -14,10 +14,13 @@ QUIET = ["--progress", "false"]
 
 @pytest.mark.slow
 def test_reference_train_export_run_analyze(tmp_path):
-    def verb(name, *options):
-        done = subprocess.run(
+    def call(name, *options):
+        return subprocess.run(
             [SCRIPT, name, *options], cwd=tmp_path, capture_output=True, text=True
         )
+
+    def verb(name, *options):
+        done = call(name, *options)
         assert done.returncode == 0, done.stderr
 
     verb(
@@ -33,10 +36,14 @@ def test_reference_train_export_run_analyze(tmp_path):
         *("--optimizer.warmup_steps", "2", "--optimizer.validation_interval", "2"),
         *("--optimizer.checkpoint_interval", "2", "--num_threads", "1"),
     )
-    verb(
-        *("export", "--training", "training", "--data+", "data/bursts.h5"),
-        *("--name", "tiny", "--output", "tiny.pt", "--calibration_fraction", "0.25"),
-    )
+    export = ("export", "--training", "training", "--data+", "data/bursts.h5")
+    export += ("--name", "tiny", "--output", "tiny.pt", "--calibration_fraction")
+    # Frames after the validation part are for tests.
+    refused = call(*export, "0.3")
+    assert refused.returncode != 0
+    assert "0.3, expected more than 0 and at most 0.25" in refused.stderr
+    assert not (tmp_path / "tiny.pt").exists()
+    verb(*export, "0.25")
     # Four steps teach nothing: short lags, a cold start and the mean only leave bonds.
     verb(
         *("run", "--model", "tiny.pt", "--output", "rollout/tiny", *QUIET),

@@ -37,7 +37,8 @@ def analyze(
     ----------
     rollouts : list of path-like, or one
         Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it. All
-        of one temperature.
+        of one temperature. Rows are called by the file's name, with its folder's where
+        two have one name.
     reference : path-like
         Reference trajectory at that temperature, MDTraj HDF5: ``thermostatted.h5``,
         not the bursts.
@@ -61,7 +62,13 @@ def analyze(
         If `output` is a file, or cannot be made or written in.
     ValueError
         If the molecule, the temperature or the frames do not fit the reference, it
-        holds frictionless bursts, or a time is out of range.
+        holds frictionless bursts, a time is out of range, or two rollouts cannot be
+        told by name and folder.
+
+    Notes
+    -----
+    Rollouts and reference are compared at the least common multiple of their
+    intervals; broken bonds are looked for in all frames of a rollout.
     """
     if not (equilibration_ps >= 0 and window_ps > 0):
         raise ValueError(
@@ -71,6 +78,7 @@ def analyze(
     rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")
+    names = _row_names([Path(path) for path in rollouts])
     check_output_folder(output)
     loaded = [load_rollout(path) for path in rollouts]
     temperatures = sorted({sidecar.temperature_K for _, sidecar in loaded})
@@ -88,17 +96,18 @@ def analyze(
         at_interval(frames, interval), temperatures[0], window_ps
     )
     rows, verdicts = [], {}
-    for path, (ensemble, sidecar) in zip(rollouts, loaded, strict=True):
-        row = measure(
-            Path(path).stem, at_interval(ensemble, interval), prepared, equilibration_ps
-        )
+    for name, (ensemble, sidecar) in zip(names, loaded, strict=True):
+        row = measure(name, ensemble, prepared, equilibration_ps)
         lags = max(sidecar.num_lags * sidecar.num_replicas, 1)
         rows.append(row)
-        verdicts[row.name] = judge(
+        verdicts[name] = judge(
             row.figures, prepared.figures, sidecar.resamples / lags, sidecar.error
         )
     output = make_folder(output)
-    title = f"{loaded[0][1].model_name}, {temperatures[0]:g} K"
+    title = (
+        f"{loaded[0][1].model_name}, {temperatures[0]:g} K, "
+        f"compared each {1000 * interval:g} fs"
+    )
     text = "\n\n".join(
         [
             title,
@@ -116,6 +125,7 @@ def analyze(
             {
                 "reference": str(reference),
                 "equilibration_ps": equilibration_ps,
+                "frame_interval_ps": interval,
                 "floor": to_plain(prepared.figures),
                 "rollouts": {
                     row.name: {
@@ -131,6 +141,20 @@ def analyze(
         + "\n"
     )
     return result
+
+
+def _row_names(paths: list[Path]) -> list[str]:
+    stems = [path.stem for path in paths]
+    names = [
+        stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"found rollouts called {', '.join(names)}, expected that each has a name, "
+            "or a folder's name, of its own; rename one, or analyze them one by one"
+        )
+    return names
 
 
 def check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:

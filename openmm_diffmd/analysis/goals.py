@@ -1,7 +1,9 @@
 """The goals a rollout is judged by."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.rare_events import EventRate
@@ -43,6 +45,10 @@ class Goal:
     passed: bool | None
 
 
+Absent = Callable[[str], Goal]
+"""The goal of a name whose figure is absent."""
+
+
 def judge(
     found: Figures,
     reference: Figures,
@@ -72,7 +78,8 @@ def judge(
         most 1.5 times and divergences at most twice the floor; spectra that overlap by
         0.97; rates of rare events within two standard errors of the reference's; at
         most one lag in 10^5 redrawn. A figure that could not be measured is a goal
-        missed, but for kinetic energies and spectra of a run too short for them. A
+        missed; but what needs velocities is undecided where the rollout has none, and
+        kinetic energies and spectra are where it is too short for them. A
         temperature known to no better than 1 %, or outside by less than two standard
         errors, is undecided: run longer. So is a rate that agrees only because its
         error is above 20 %, or that is two to three errors off. So are errors of h(r),
@@ -93,11 +100,16 @@ def judge(
             found.n_broken == 0 and ended_early is None,
         )
     ]
+    if found.h_r_error is None:
+        absent = partial(Goal, found="not measured", passed=False)
+    elif found.temperatures is None:
+        # The keyword of the verb that writes them.
+        absent = partial(Goal, found="no velocities; --velocities true", passed=None)
+    else:
+        absent = partial(Goal, found="not measured: too short", passed=None)
     for symbol, target in (reference.temperatures or {}).items():
         ours = None if found.temperatures is None else found.temperatures[symbol]
-        goals.append(_temperature_goal(symbol, ours, target))
-    # What is there but too short for these two has missed nothing.
-    absent = None if found.h_r_error is not None else False
+        goals.append(_temperature_goal(symbol, ours, target, absent))
     if reference.temperatures is not None:
         goals.append(_kinetic_energy_goal(found.kinetic_energy, absent))
     goals.append(
@@ -141,15 +153,21 @@ def judge(
 
 
 def _temperature_goal(
-    symbol: str, ours: ElementTemperature | None, target: ElementTemperature
+    symbol: str,
+    ours: ElementTemperature | None,
+    target: ElementTemperature,
+    absent: Absent,
 ) -> Goal:
     name = f"T({symbol}) within 1 % of equipartition"
     if ours is None:
-        return Goal(name, "not measured", passed=False)
+        return absent(name)
     deviation = ours.value / ours.expected - 1
     error = ours.error / ours.expected
     passed: bool | None = None
-    if max(abs(deviation), error) <= MAX_TEMPERATURE_DEVIATION:
+    if math.isnan(error):
+        # One frame.
+        passed = None
+    elif max(abs(deviation), error) <= MAX_TEMPERATURE_DEVIATION:
         passed = True
     elif abs(deviation) - 2 * error > MAX_TEMPERATURE_DEVIATION:
         passed = False
@@ -162,10 +180,10 @@ def _temperature_goal(
     )
 
 
-def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: bool | None) -> Goal:
+def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal:
     name = f"kinetic energies distributed as they should: p >= {MIN_KINETIC_ENERGY_P:g}"
     if ours is None:
-        return Goal(name, "not measured", absent)
+        return absent(name)
     return Goal(name, f"p = {ours.p_value:.2g}", ours.p_value >= MIN_KINETIC_ENERGY_P)
 
 
@@ -187,12 +205,10 @@ def _floor_goal(
     return Goal(name, f"{ours:.2g} beside a floor of {floor:.2g}", passed)
 
 
-def _spectrum_goal(
-    ours: float | None, expected: float | None, absent: bool | None
-) -> Goal:
+def _spectrum_goal(ours: float | None, expected: float | None, absent: Absent) -> Goal:
     name = f"velocity spectra overlap by {MIN_SPECTRUM_OVERLAP:g}"
     if ours is None:
-        return Goal(name, "not measured", absent)
+        return absent(name)
     passed: bool | None = ours >= MIN_SPECTRUM_OVERLAP
     if not passed and expected is not None:
         lacking = SPECTRUM_CHANCE * (1.0 - expected)

@@ -152,7 +152,7 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
         )
     ensemble = Ensemble(
         topology=topology,
-        # Times are stored in float32; the interval is a whole number of 1e-6 ps.
+        # Other programs may store float32; the interval is a whole number of 1e-6 ps.
         frame_interval=round(float(intervals.mean()), 6),
         positions=np.split(data.positions, cuts),
         velocities=None if data.velocities is None else np.split(data.velocities, cuts),

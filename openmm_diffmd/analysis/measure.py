@@ -140,7 +140,8 @@ def measure(
     name : str
         Name of the row.
     ensemble : Ensemble
-        Frames of the rollout.
+        Frames of the rollout, at the reference's interval or a whole part of it. All
+        of them are watched for broken bonds; the rest is measured at the reference's.
     reference : Reference
         From `prepare_reference`.
     equilibration : float
@@ -156,7 +157,8 @@ def measure(
     Raises
     ------
     ValueError
-        If the rollout's molecule or frame interval is not the reference's.
+        If the rollout's molecule is not the reference's, or its frame interval no whole
+        part of it.
     """
     if ensemble.symbols != reference.ensemble.symbols:
         raise ValueError(
@@ -168,13 +170,19 @@ def measure(
             f"found bonds {ensemble.bonds.tolist()}, expected "
             f"{reference.ensemble.bonds.tolist()} as in the reference"
         )
-    if not np.isclose(ensemble.frame_interval, reference.ensemble.frame_interval):
+    stride = round(reference.ensemble.frame_interval / ensemble.frame_interval)
+    if not np.isclose(
+        stride * ensemble.frame_interval, reference.ensemble.frame_interval
+    ):
         raise ValueError(
             f"found {ensemble.frame_interval} ps between frames, expected "
-            f"{reference.ensemble.frame_interval} as in the reference: use strided()"
+            f"{reference.ensemble.frame_interval} as in the reference, or a whole part "
+            "of it"
         )
     temperature = reference.temperature if temperature is None else temperature
     stable = stability(ensemble, reference.mean_bond_lengths)
+    ensemble = ensemble.strided(stride)
+    stable_frames = stable.stable_frames // stride
     skipped = round(equilibration / ensemble.frame_interval)
     figures = Figures(
         n_replicas=ensemble.n_replicas,
@@ -184,9 +192,9 @@ def measure(
         first_break_ps=_first(stable),
         stable_ps=stable.mean_time,
     )
-    if not (stable.stable_frames > skipped).any():
+    if not (stable_frames > skipped).any():
         return Row(name, figures, Curves(stable))
-    part = ensemble.window([skipped] * ensemble.n_replicas, list(stable.stable_frames))
+    part = ensemble.window([skipped] * ensemble.n_replicas, list(stable_frames))
     h, found = pair_distances(part), marginals(part)
     halves = part.halves() if part.n_frames > 1 else None
     own, floor = _halves_error(halves), reference.figures.h_r_halves

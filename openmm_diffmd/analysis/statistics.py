@@ -113,8 +113,10 @@ def mean_and_error(series: Sequence[ArrayLike]) -> tuple[float, float]:
     -------
     mean, error : float
         The error is the standard deviation over the root of the number of
-        independent samples, n / g.
+        independent samples, n / g; nan where there is one sample only.
     """
     values = np.concatenate([np.asarray(s, dtype=np.float64) for s in series])
+    if len(values) < 2:
+        return float(values.mean()), np.nan
     g = statistical_inefficiency(series)
     return float(values.mean()), float(values.std() * np.sqrt(g / len(values)))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tables
@@ -10,6 +11,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.trajectory import Trajectory
 
 POSITION_STEP = 2.0**-14
 """Positions are rounded to this, nm."""
@@ -41,23 +43,28 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     FileExistsError
         If `output` exists.
     ValueError
-        If the sources are of different molecules or temperatures, or have no
-        velocities.
+        If there is no source, one holds bursts or has no velocities, or they differ in
+        molecule, force, temperature, friction or interval between frames.
     """
     output = Path(output)
     if output.exists():
         raise FileExistsError(f"{output} exists; choose another name or remove it")
+    if not sources:
+        raise ValueError("found no source, expected at least one reference")
     trajectories = [read_reference(source) for source in sources]
     first = trajectories[0]
+    expected = _what_must_agree(first)
     for source, trajectory in zip(sources, trajectories, strict=True):
-        same = np.array_equal(trajectory.atomic_numbers, first.atomic_numbers)
-        found = trajectory.provenance.get("temperature_K")
-        expected = first.provenance.get("temperature_K")
-        if not same or found != expected:
+        if trajectory.provenance.get("kind") == "bursts":
             raise ValueError(
-                f"found another molecule or temperature in {source} ({found} K), "
-                f"expected those of {sources[0]} ({expected} K)"
+                f"found frictionless bursts in {source}, expected a thermostatted run"
             )
+        for name, found in _what_must_agree(trajectory).items():
+            if found != expected[name]:
+                raise ValueError(
+                    f"found {name} {found} in {source}, expected {expected[name]} as "
+                    f"in {sources[0]}"
+                )
     velocities = [t.velocities for t in trajectories if t.velocities is not None]
     if len(velocities) < len(trajectories):
         raise ValueError("found a source without velocities, expected them in all")
@@ -74,7 +81,8 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     }
     with HDF5TrajectoryFile(str(sources[0]), "r") as file:
         topology = file.topology
-    with HDF5TrajectoryFile(str(output), "w") as file:
+    part = output.with_name(f"{output.stem}.part.h5")
+    with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
         file.topology = topology
     arrays = {
         "coordinates": (
@@ -90,14 +98,32 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
         "time": (np.concatenate([t.times for t in trajectories]), "picoseconds"),
         "segment": (np.concatenate(segments).astype(np.int32), "dimensionless"),
     }
-    with tables.open_file(str(output), "a") as file:
+    with tables.open_file(str(part), "a") as file:
         file.root._v_attrs.diffmd_provenance = json.dumps(provenance)
         for name, (values, unit) in arrays.items():
             node = file.create_carray(
                 "/", name, obj=values, filters=tables.Filters(complevel=9, shuffle=True)
             )
             node.attrs["units"] = unit
+    part.rename(output)
     return output
+
+
+def _what_must_agree(trajectory: Trajectory) -> dict[str, Any]:
+    provenance = trajectory.provenance
+    return {
+        "atomic numbers": trajectory.atomic_numbers.tolist(),
+        "frame interval, ps": round(float(np.median(np.diff(trajectory.times))), 6),
+        **{
+            key: provenance.get(key) or None
+            for key in (
+                "temperature_K",
+                "friction_per_ps",
+                "potential",
+                "potential_options",
+            )
+        },
+    }
 
 
 def _rounded(values: NDArray[np.floating], step: float) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ IDENTITY = ("molecule", "potential", "temperature_K", "seed", "created")
 """Provenance that is the same in all files of one call of the reference driver."""
 
 TIME_TOLERANCE = 1e-4
-"""Files hold times in single precision, ps."""
+"""ps: other programs than ours may store times in single precision."""
 
 
 def held_out_frames(

@@ -71,10 +71,12 @@ def export_model(
     max_resamples : int
         Redraws of one lag before the run stops.
     calibration_fraction : float
-        Share of the frames, after the training part, to calibrate on.
+        Share of the frames, after the training part, to calibrate on; at most that of
+        the validation, as what comes after belongs to tests.
     refit_pairs : int
-        Pairs of the training part, at `temperature_K`, that the last layer of the mean
-        is refitted to by least squares; 0 leaves it as it was trained.
+        Pairs of the training part, at `temperature_K` if any are, that the last layer
+        of the mean is refitted to by least squares; 0 leaves it as it was trained.
+        Without effect on a model of another prior than the learned one.
 
     Returns
     -------
@@ -88,7 +90,8 @@ def export_model(
     OSError
         If `output` is a folder, or its folder cannot be made or written in.
     ValueError
-        If the checkpoint is damaged, or the data are not those of the training.
+        If the checkpoint is damaged, the data are not those of the training, or a
+        number is out of range.
     """
     checkpoint = Path(training) / "last.ckpt"
     if not checkpoint.is_file():
@@ -99,13 +102,25 @@ def export_model(
     description = json.loads((Path(training) / "training.json").read_text())
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
+    validation = config["data"]["fractions"][1]
+    if not 0 < calibration_fraction <= validation:
+        raise ValueError(
+            f"found calibration_fraction {calibration_fraction:g}, expected more than "
+            f"0 and at most {validation:g}, the validation share of the training: "
+            "what comes after it is left to tests"
+        )
     noise = {
         "sigma_min": config["optimizer"]["sigma_min"],
         "sigma_max": sigma_max,
         "rho": 7.0,
     }
-    pairs = pairs_trained_on(model, data, description, temperature_K)
-    refit_mean(model, pairs, refit_pairs)
+    if refit_pairs < 0:
+        raise ValueError(f"found refit_pairs {refit_pairs}, expected 0 or more")
+    refitted = 0
+    if refit_pairs and model.prior == "learned":
+        pairs = pairs_trained_on(model, data, description, temperature_K)
+        refitted = min(refit_pairs, len(pairs))
+        refit_mean(model, pairs, refitted)
     batch = pairs_left_out(
         model, data, description, temperature_K, calibration_fraction
     )
@@ -143,7 +158,8 @@ def export_model(
             **config,
             "seed": description["seed"],
             "steps": step,
-            "refit_pairs": refit_pairs,
+            "refit_pairs": refitted,
+            "calibration_fraction": calibration_fraction,
             "history": description.get("history", []),
         },
         acceptance={"one_lag": figures},

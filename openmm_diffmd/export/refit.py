@@ -1,4 +1,4 @@
-"""Refit the last layer of the mean, exactly, at the temperature of the runs."""
+"""Refit the last layer of the mean, exactly."""
 
 import torch
 
@@ -26,27 +26,17 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> No
     Parameters
     ----------
     model : TransitionModel
-        The model; weights of ``encoder.kick[-1]`` are changed. Without effect on a
-        model of another prior than the learned one.
+        The model, of the learned prior; weights of ``encoder.kick[-1]`` are changed.
     pairs : LaggedPairs
-        Pairs to fit, of the training part, at the temperature of the runs.
+        Pairs of the training part, best at the temperature of the runs.
     num_pairs : int
-        So many of them, evenly spread; 0 changes nothing.
-
-    Raises
-    ------
-    ValueError
-        If `num_pairs` is negative.
+        So many of them, evenly spread; at least 1.
 
     Notes
     -----
     Errors are weighed by the scales of the elements, as in training; a ridge of 1e-3
     of the mean diagonal keeps what the pairs do not determine where it was.
     """
-    if num_pairs < 0:
-        raise ValueError(f"found {num_pairs} pairs to refit to, expected 0 or more")
-    if num_pairs == 0 or model.prior != "learned":
-        return
     weights = model.encoder.kick[-1].get_parameter("weight")
     size = weights.numel()
     normal = torch.zeros(size, size, dtype=torch.float64)

@@ -121,6 +121,20 @@ def test_another_molecule_or_interval_is_refused(
         measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)
 
 
+def test_all_frames_are_watched_for_broken_bonds(gaussian_ethanol: Maker):
+    reference = prepare_reference(gaussian_ethanol(1, 400, seed=1).strided(4), 500.0)
+    ensemble = gaussian_ethanol(2, 40, seed=3)
+    # Between two frames of the reference's interval, and in one of them.
+    ensemble.positions[0][20] *= 3.0
+    ensemble.positions[1][23] *= 3.0
+    figures = measure("dense", ensemble, reference).figures
+    assert (figures.n_broken, figures.first_break_ps) == (2, pytest.approx(0.21))
+    # Frames 4, 8, 12, 16, 20 of each.
+    assert figures.analyzed_ps == pytest.approx(2 * 5 * 0.04)
+    thinned = measure("thinned", ensemble.strided(4), reference).figures
+    assert thinned.n_broken == 1
+
+
 def test_h_r_error_that_sampling_explains_is_undecided(row: Row, reference: Reference):
     def verdict(error: float, expected: float | None) -> bool | None:
         figures = dataclasses.replace(
@@ -153,6 +167,7 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
     assert verdict(492.0, 1.0) is False
     assert verdict(508.0, 2.0) is None
     assert verdict(501.0, 6.0) is None
+    assert verdict(501.0, float("nan")) is None
 
 
 def test_spectra_divergences_and_kinetic_energies_have_goals(
@@ -194,6 +209,23 @@ def test_a_run_too_short_for_spectra_and_kinetic_energies_leaves_them_undecided(
     verdicts = {g.name: g.passed for g in judge(short, reference.figures)}
     for part in ("spectra", "kinetic"):
         assert next(v for name, v in verdicts.items() if part in name) is None
+
+
+def test_goals_that_need_velocities_are_undecided_where_there_are_none(
+    row: Row, reference: Reference
+):
+    bare = dataclasses.replace(
+        row.figures, temperatures=None, kinetic_energy=None, spectrum_overlap=None
+    )
+    goals = [
+        goal
+        for goal in judge(bare, reference.figures)
+        if any(word in goal.name for word in ("equipartition", "kinetic", "spectra"))
+    ]
+    assert len(goals) == 5
+    assert {(g.passed, g.found) for g in goals} == {
+        (None, "no velocities; --velocities true")
+    }
 
 
 def test_report_and_picture_show_every_row(

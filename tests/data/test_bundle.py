@@ -21,9 +21,9 @@ def write_source(tmp_path):
     ]
     topology.addBond(*atoms)
 
-    def write(name, seed, num_frames=7, temperature=500.0):
+    def write(name, seed, num_frames=7, temperature=500.0, interval=0.01, **made):
         generator = np.random.default_rng(seed)
-        provenance = {"temperature_K": temperature, "seed": seed}
+        provenance = {"temperature_K": temperature, "seed": seed, **made}
         path = tmp_path / f"{name}.h5"
         masses = np.array([15.999, 1.008])
         with ReferenceWriter(path, topology, masses, provenance, num_frames) as file:
@@ -31,7 +31,7 @@ def write_source(tmp_path):
                 file.write(
                     0,
                     ReferenceFrame(
-                        time=0.01 * (index + 1),
+                        time=interval * (index + 1),
                         positions=0.1 * generator.standard_normal((2, 3)),
                         velocities=generator.standard_normal((2, 3)),
                         forces=np.zeros((2, 3)),
@@ -58,10 +58,26 @@ def test_bundle_holds_the_frames_of_its_sources(write_source, tmp_path):
     assert mdtraj.load(str(path)).n_frames == 12
 
 
-def test_another_temperature_is_refused(write_source, tmp_path):
-    sources = [write_source("a", 1), write_source("b", 2, temperature=300.0)]
-    with pytest.raises(ValueError, match="another molecule or temperature"):
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"temperature": 300.0}, r"temperature_K 300\.0 in .*b\.h5, expected 500\.0"),
+        ({"interval": 0.02}, r"frame interval, ps 0\.02 in .*b\.h5, expected 0\.01"),
+        ({"friction_per_ps": 5.0}, r"friction_per_ps 5\.0 in"),
+        ({"potential": "GFN1-xTB"}, r"potential GFN1-xTB in"),
+        ({"kind": "bursts"}, r"frictionless bursts in .*b\.h5"),
+    ],
+)
+def test_runs_that_differ_are_refused(write_source, tmp_path, other, message):
+    sources = [write_source("a", 1), write_source("b", 2, **other)]
+    with pytest.raises(ValueError, match=f"found {message}"):
         bundle_reference(sources, tmp_path / "bundle.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_no_source_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="found no source"):
+        bundle_reference([], tmp_path / "bundle.h5")
 
 
 def test_an_existing_file_is_kept(write_source, tmp_path):

@@ -101,11 +101,3 @@ def test_what_is_left_is_orthogonal_to_what_the_layer_can_say(model, batch):
     refit_mean(model, Pairs(spoilt), N_PAIRS)
     after = response.T @ error_of(model, spoilt).flatten().double()
     assert after.norm() < 0.02 * before.norm()
-
-
-def test_no_pairs_leave_the_model_as_it_was(model, batch):
-    before = model.encoder.kick[-1].weight.clone()
-    refit_mean(model, Pairs(batch), 0)
-    assert torch.equal(model.encoder.kick[-1].weight, before)
-    with pytest.raises(ValueError, match="found -1 pairs to refit to"):
-        refit_mean(model, Pairs(batch), -1)
