@@ -22,7 +22,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     An OpenMM integrator that moves molecules by learned diffusion, a lag at a time.
 
     One step is one lag. Seed, temperature and friction are set as with OpenMM's
-    Langevin integrators. Molecules do not see each other.
+    Langevin integrators. Molecules do not see each other; molecule i has the noise of
+    a single run with seed + i, so that runs of R molecules need seeds at least R apart
+    to be independent.
 
     Forces of the System in the integrator's force groups act on top of what was
     learned: restraints and biases, not the forces that the model has learned. They are

@@ -47,7 +47,8 @@ class Propagator:
     settings : Settings
         How.
     seed : int
-        Molecule i has a generator with seed + i.
+        Molecule i has a generator with seed + i: runs of R molecules are independent
+        if their seeds are at least R apart.
     forces : callable, optional
         Forces that act on top of what was learned, such as restraints: positions of
         shape (n_particles, 3), nm, to forces of the same shape, kJ/mol/nm.

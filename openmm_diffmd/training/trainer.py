@@ -23,6 +23,29 @@ from openmm_diffmd.training.muon import Muon
 LAST_CHECKPOINT = "last.ckpt"
 
 
+class FinalCheckpoint(lightning.Callback):
+    """
+    Writes the last checkpoint when the last step is done.
+
+    `ModelCheckpoint` writes at multiples of its interval only, and Lightning writes
+    nothing at the end where there is one already: the steps since would be lost.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, *args: Any, **kwargs: Any
+    ) -> None:
+        if trainer.global_step == trainer.max_steps:
+            trainer.save_checkpoint(self._path)
+
+
 def fit(
     module: lightning.LightningModule,
     batches: Any,
@@ -110,6 +133,8 @@ def _make_trainer(
         callbacks=[
             # All weights in one call: a tenth of the time of one after the other.
             WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay)),
+            # After the average is taken.
+            FinalCheckpoint(output / LAST_CHECKPOINT),
             ModelCheckpoint(
                 dirpath=output,
                 filename="{step}",

@@ -343,10 +343,29 @@ def test_checkpoint_restarts_bit_for_bit(flow, platform):
     np.testing.assert_array_equal(read_frame(context), expected)
 
 
-def test_a_force_that_is_not_finite_is_named(flow):
+def test_forces_are_evaluated_at_the_time_of_their_positions(flow):
+    seen = []
+
+    def compute(state):
+        positions = state.getPositions(asNumpy=True)
+        seen.append(
+            (state.getTime()._value, state.getStepCount(), positions[0, 0]._value)
+        )
+        return 0.0, np.zeros((9, 3))
+
+    context, integrator = make_context(flow, [openmm.PythonForce(compute)])
+    expected = [(0.0, 0, read_frame(context)[0][0, 0])]
+    for step in (1, 2, 3):
+        integrator.step(1)
+        position = read_frame(context)[0][0, 0]
+        expected.append((step * LAG_TIME, step, position))
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_a_force_that_is_not_finite_is_named(flow, platform):
     force = openmm.CustomExternalForce("sqrt(x-100)")
     force.addParticle(4)
-    context, integrator = make_context(flow, [force])
+    context, integrator = make_context(flow, [force], platform=platform)
     before = read_frame(context)
     with pytest.raises(
         openmm.OpenMMException, match=r"force on particle 4 that is not finite; look"
@@ -365,7 +384,7 @@ def test_potential_energy_is_that_of_the_bias(flow):
     )
 
 
-def test_a_force_that_fails_at_the_end_of_a_lag_is_evaluated_anew(flow):
+def test_a_force_that_fails_at_the_end_of_a_lag_is_evaluated_anew(flow, platform):
     free, integrator = make_context(flow, [], friction=0.0)
     path = [read_frame(free)[0][:, 0]]
     for _ in range(2):
@@ -380,11 +399,14 @@ def test_a_force_that_fails_at_the_end_of_a_lag_is_evaluated_anew(flow):
     force.addGlobalParameter("side", side)
     force.addGlobalParameter("limit", 0.5 * (path[1] + path[2])[atom])
     force.addParticle(atom)
-    context, integrator = make_context(flow, [force], friction=0.0)
+    context, integrator = make_context(flow, [force], friction=0.0, platform=platform)
     integrator.step(1)
     for _ in range(2):
         with pytest.raises(openmm.OpenMMException, match=f"force on particle {atom} "):
             integrator.step(1)
+    # The second lag was taken, but for its last impulse; a third was not begun.
+    assert context.getStepCount() == 2
+    assert context.getTime()._value == pytest.approx(2 * LAG_TIME)
     found = read_frame(context)[0]
     assert found[atom, 0] == pytest.approx(path[2][atom], abs=1e-6)
     context.setParameter("limit", found[atom, 0] + side)

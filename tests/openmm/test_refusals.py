@@ -145,7 +145,6 @@ def test_options_out_of_range_are_refused(flow, option, message):
     [
         ("setTemperature", -1.0),
         ("setFriction", float("nan")),
-        ("setRandomNumberSeed", -1),
         ("setSampler", "magic"),
         ("setNumSamplingSteps", -1),
         ("setMaxResamples", -1),

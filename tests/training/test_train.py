@@ -124,6 +124,19 @@ def test_weights_kept_are_the_running_average(trained):
     assert averaged.keys() == current.keys()
 
 
+def test_no_step_is_lost_after_the_last_interval(bursts, tmp_path):
+    saved = []
+    for interval in (9, 6):
+        options = dataclasses.replace(
+            OPTIMIZER, num_steps=9, checkpoint_interval=interval
+        )
+        run(bursts, tmp_path / str(interval), optimizer=options)
+        saved.append(load(tmp_path / str(interval) / "last.ckpt"))
+    assert [checkpoint["global_step"] for checkpoint in saved] == [9, 9]
+    weights, again = (checkpoint["state_dict"] for checkpoint in saved)
+    assert all(torch.equal(again[key], value) for key, value in weights.items())
+
+
 def test_same_seed_gives_the_same_weights(trained, bursts, tmp_path):
     again = load(run(bursts, tmp_path / "again"))["state_dict"]
     other = load(run(bursts, tmp_path / "other", seed=2))["state_dict"]

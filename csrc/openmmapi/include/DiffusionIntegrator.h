@@ -118,8 +118,9 @@ public:
     /** Get the random number seed. */
     int getRandomNumberSeed() const { return randomNumberSeed; }
     /**
-     * Set the random number seed, before the Context is made. Molecule i has seed + i; 0 stands
-     * for a new seed with each Context.
+     * Set the random number seed, before the Context is made. Molecule i has the noise of a
+     * molecule alone with seed + i: runs of R molecules whose noise is to be independent need
+     * seeds at least R apart. 0 stands for a new seed with each Context.
      */
     void setRandomNumberSeed(int seed);
     /** Refused unless the size, in ps, is the lag time: the model knows no other. */

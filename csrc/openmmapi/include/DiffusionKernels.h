@@ -2,6 +2,7 @@
 #define OPENMM_DIFFUSION_KERNELS_H_
 
 #include "openmm/KernelImpl.h"
+#include "openmm/OpenMMException.h"
 #include "openmm/Platform.h"
 #include "openmm/internal/ContextImpl.h"
 
@@ -39,7 +40,7 @@ public:
                             const diffmd::Molecules &molecules, const diffmd::Options &options) = 0;
     /**
      * Move all particles forward by one lag, with the temperature, friction and rescue that the
-     * integrator has now. Where forces act, each end of the lag is an impulse of half a lag,
+     * integrator has now. Where forces act, it begins with an impulse of half a lag,
      * v += F tau/(2m); the kernel keeps the forces it has evaluated last. Neither time nor step
      * count is changed.
      *
@@ -51,6 +52,16 @@ public:
      */
     virtual void execute(OpenMM::ContextImpl &context, const DiffusionIntegrator &integrator,
                          int forceGroups, bool forcesAreValid) = 0;
+    /**
+     * End a lag on which forces act: evaluate them where and when it ended, keep them, and give
+     * the second impulse. Called when time and step count have been advanced.
+     *
+     * @param context      where
+     * @param forceGroups  force groups that act, as bit flags; not 0
+     * @throws std::exception if the forces cannot be evaluated or are not finite; the velocities
+     *         are then those before the impulse
+     */
+    virtual void addLastImpulse(OpenMM::ContextImpl &context, int forceGroups) = 0;
     /** Forget the acceleration history: the state was set by someone else. */
     virtual void forgetHistory() = 0;
     /** Get the counts of lags, redraws and rescues. */
@@ -67,6 +78,14 @@ public:
      * @throws std::exception if they are of something else; nothing is then changed
      */
     virtual void loadCheckpoint(OpenMM::ContextImpl &context, std::istream &stream) = 0;
+
+protected:
+    /** Refuse forces that are not finite. */
+    [[noreturn]] static void refuseForce(int particle) {
+        throw OpenMM::OpenMMException("found a force on particle " + std::to_string(particle) +
+                                      " that is not finite; look at the forces of the System for "
+                                      "these positions");
+    }
 };
 
 } // namespace OpenMMDiffMD

@@ -108,12 +108,7 @@ void DiffusionIntegrator::setFriction(double coeff) {
     friction = coeff;
 }
 
-void DiffusionIntegrator::setRandomNumberSeed(int seed) {
-    if (seed < 0)
-        throw OpenMMException(
-            join("DiffusionIntegrator: found seed ", seed, ", expected a number of at least 0"));
-    randomNumberSeed = seed;
-}
+void DiffusionIntegrator::setRandomNumberSeed(int seed) { randomNumberSeed = seed; }
 
 void DiffusionIntegrator::setStepSize(double size) {
     if (!(std::abs(size - getStepSize()) <= STEP_TOLERANCE * getStepSize()))

@@ -168,13 +168,17 @@ void DiffusionIntegrator::step(int steps) {
         try {
             const Raised raised(isStepping);
             steppingKernel.execute(*context, *this, forceGroups, reuseForces);
+            // Forces that depend on time act at the end of the lag, and if they fail the lag has
+            // been taken all the same.
+            context->setTime(context->getTime() + getStepSize());
+            stepCountAfterLag = context->getStepCount() + 1;
+            context->setStepCount(stepCountAfterLag);
+            if (forceGroups != 0)
+                steppingKernel.addLastImpulse(*context, forceGroups);
         } catch (const std::exception &error) {
             throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
         }
         forcesAreValid = true;
-        context->setTime(context->getTime() + getStepSize());
-        stepCountAfterLag = context->getStepCount() + 1;
-        context->setStepCount(stepCountAfterLag);
     }
 }
 

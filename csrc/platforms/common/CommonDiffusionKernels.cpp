@@ -74,22 +74,29 @@ KERNEL void scatterState(GLOBAL const double* RESTRICT positions,
     }
 }
 
-KERNEL void addImpulse(GLOBAL const mm_long* RESTRICT forceBuffer, GLOBAL mixed4* RESTRICT velm,
-        GLOBAL const int* RESTRICT atomIndex, GLOBAL double* RESTRICT forces, double impulseTime,
-        int numAtoms, int paddedNumAtoms) {
+KERNEL void keepForces(GLOBAL const mm_long* RESTRICT forceBuffer,
+        GLOBAL const int* RESTRICT atomIndex, GLOBAL double* RESTRICT forces,
+        GLOBAL int* RESTRICT refusedAtom, double largestForce, int numAtoms, int paddedNumAtoms) {
     for (int i = GLOBAL_ID; i < numAtoms; i += GLOBAL_SIZE) {
         int to = 3*atomIndex[i];
         double scale = 1.0/4294967296.0;
-        double fx = scale*forceBuffer[i];
-        double fy = scale*forceBuffer[i+paddedNumAtoms];
-        double fz = scale*forceBuffer[i+2*paddedNumAtoms];
-        forces[to] = fx;
-        forces[to+1] = fy;
-        forces[to+2] = fz;
+        for (int axis = 0; axis < 3; axis++) {
+            double force = scale*forceBuffer[i+axis*paddedNumAtoms];
+            forces[to+axis] = force;
+            if (!(fabs(force) < largestForce))
+                refusedAtom[0] = atomIndex[i];
+        }
+    }
+}
+
+KERNEL void addImpulse(GLOBAL const double* RESTRICT forces, GLOBAL mixed4* RESTRICT velm,
+        GLOBAL const int* RESTRICT atomIndex, double impulseTime, int numAtoms) {
+    for (int i = GLOBAL_ID; i < numAtoms; i += GLOBAL_SIZE) {
+        int from = 3*atomIndex[i];
         mixed4 vel = velm[i];
-        vel.x += (mixed) (impulseTime*vel.w*fx);
-        vel.y += (mixed) (impulseTime*vel.w*fy);
-        vel.z += (mixed) (impulseTime*vel.w*fz);
+        vel.x += (mixed) (impulseTime*vel.w*forces[from]);
+        vel.y += (mixed) (impulseTime*vel.w*forces[from+1]);
+        vel.z += (mixed) (impulseTime*vel.w*forces[from+2]);
         velm[i] = vel;
     }
 }
@@ -97,7 +104,11 @@ KERNEL void addImpulse(GLOBAL const mm_long* RESTRICT forceBuffer, GLOBAL mixed4
 
 // Where the arguments stand that change from call to call.
 constexpr int GATHER_IMPULSE_TIME = 6, GATHER_IS_WRAPPED = 8, GATHER_BOX = 9;
-constexpr int IMPULSE_TIME = 4;
+/**
+ * kJ/mol/nm. Forces are kept in 64 bits, of which 32 stand behind the point: what is not finite
+ * ends near their limit, 2^31.
+ */
+constexpr double LARGEST_FORCE = 1 << 30;
 
 } // namespace
 
@@ -124,6 +135,8 @@ void CommonIntegrateDiffusionStepKernel::initialize(const DiffusionIntegrator &i
     const int numParticles = cc.getNumAtoms();
     exchange->initialize(propagator->get_positions(), propagator->get_velocities(), numParticles);
     forces.initialize<double>(cc, 3 * numParticles, "diffusionForces");
+    refusedAtom.initialize<int>(cc, 1, "diffusionRefusedAtom");
+    refusedAtom.upload(std::vector<int>{-1});
     cellOffsets.initialize<mm_int4>(cc, cc.getPaddedNumAtoms(), "diffusionCellOffsets");
     compileKernels();
 }
@@ -155,14 +168,21 @@ void CommonIntegrateDiffusionStepKernel::compileKernels() {
         scatterKernel->addArg(cc.getPosqCorrection());
     }
 
+    forceKernel = program->createKernel("keepForces");
+    forceKernel->addArg(cc.getLongForceBuffer());
+    forceKernel->addArg(cc.getAtomIndexArray());
+    forceKernel->addArg(forces);
+    forceKernel->addArg(refusedAtom);
+    forceKernel->addArg(LARGEST_FORCE);
+    forceKernel->addArg(numAtoms);
+    forceKernel->addArg(cc.getPaddedNumAtoms());
+
     impulseKernel = program->createKernel("addImpulse");
-    impulseKernel->addArg(cc.getLongForceBuffer());
+    impulseKernel->addArg(forces);
     impulseKernel->addArg(cc.getVelm());
     impulseKernel->addArg(cc.getAtomIndexArray());
-    impulseKernel->addArg(forces);
-    impulseKernel->addArg(0.0);
+    impulseKernel->addArg(halfLag);
     impulseKernel->addArg(numAtoms);
-    impulseKernel->addArg(cc.getPaddedNumAtoms());
 }
 
 void CommonIntegrateDiffusionStepKernel::execute(ContextImpl &context,
@@ -171,21 +191,28 @@ void CommonIntegrateDiffusionStepKernel::execute(ContextImpl &context,
     propagator->set_bath(integrator.getTemperature(), integrator.getFriction());
     // The first impulse is given to the copy: if the guards give up, the Context is unchanged.
     if (forceGroups != 0 && !forcesAreValid)
-        evaluateForces(context, forceGroups, 0.0);
+        evaluateForces(context, forceGroups);
     gather(forceGroups != 0 ? halfLag : 0.0);
     exchange->callTorch([&] { propagator->step_state(integrator.getRescue()); });
     scatter();
-    if (forceGroups != 0)
-        evaluateForces(context, forceGroups, halfLag);
 }
 
-/** Evaluate and keep forces, and add an impulse to the Context's velocities. */
-void CommonIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, int forceGroups,
-                                                        double impulseTime) {
+void CommonIntegrateDiffusionStepKernel::addLastImpulse(ContextImpl &context, int forceGroups) {
+    evaluateForces(context, forceGroups);
+    const ContextSelector selector(cc);
+    impulseKernel->execute(cc.getNumAtoms());
+}
+
+void CommonIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, int forceGroups) {
     context.calcForcesAndEnergy(true, false, forceGroups);
     const ContextSelector selector(cc);
-    impulseKernel->setArg(IMPULSE_TIME, impulseTime);
-    impulseKernel->execute(cc.getNumAtoms());
+    forceKernel->execute(cc.getNumAtoms());
+    std::vector<int> refused(1);
+    refusedAtom.download(refused);
+    if (refused[0] < 0)
+        return;
+    refusedAtom.upload(std::vector<int>{-1});
+    refuseForce(refused[0]);
 }
 
 void CommonIntegrateDiffusionStepKernel::gather(double impulseTime) {

@@ -55,6 +55,7 @@ public:
                     const diffmd::Options &options) override;
     void execute(OpenMM::ContextImpl &context, const DiffusionIntegrator &integrator,
                  int forceGroups, bool forcesAreValid) override;
+    void addLastImpulse(OpenMM::ContextImpl &context, int forceGroups) override;
     void forgetHistory() override { propagator->forget_history(); }
     const diffmd::Tally &getTally() const override { return propagator->get_tally(); }
     long long getNumEvaluations() const override { return propagator->get_num_evaluations(); }
@@ -64,7 +65,7 @@ public:
 
 private:
     void compileKernels();
-    void evaluateForces(OpenMM::ContextImpl &context, int forceGroups, double impulseTime);
+    void evaluateForces(OpenMM::ContextImpl &context, int forceGroups);
     void gather(double impulseTime);
     void scatter();
 
@@ -75,7 +76,9 @@ private:
     double halfLag = 0.0;
     /** (numParticles, 3) kJ/mol/nm in the order of the System; how far each atom was wrapped. */
     OpenMM::ComputeArray forces, cellOffsets;
-    OpenMM::ComputeKernel gatherKernel, scatterKernel, impulseKernel;
+    /** A particle whose force is not finite, -1 if there is none. */
+    OpenMM::ComputeArray refusedAtom;
+    OpenMM::ComputeKernel gatherKernel, scatterKernel, forceKernel, impulseKernel;
 };
 
 } // namespace OpenMMDiffMD

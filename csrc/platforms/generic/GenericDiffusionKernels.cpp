@@ -1,13 +1,11 @@
 #include "GenericDiffusionKernels.h"
 #include "DiffusionIntegrator.h"
 
-#include "openmm/OpenMMException.h"
 #include "openmm/VerletIntegrator.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/kernels.h"
 
 #include <cmath>
-#include <string>
 
 using namespace OpenMM;
 
@@ -46,12 +44,12 @@ void GenericIntegrateDiffusionStepKernel::execute(ContextImpl &context,
     static_assert(sizeof(Vec3) == 3 * sizeof(double));
     propagator->step(&positions[0][0], &velocities[0][0], integrator.getRescue());
     context.setPositions(positions);
-    if (forceGroups != 0) {
-        // If this fails, the Context holds the lag without its last impulse.
-        context.setVelocities(velocities);
-        evaluateForces(context, forceGroups);
-        addImpulse();
-    }
+    context.setVelocities(velocities);
+}
+
+void GenericIntegrateDiffusionStepKernel::addLastImpulse(ContextImpl &context, int forceGroups) {
+    evaluateForces(context, forceGroups);
+    addImpulse();
     context.setVelocities(velocities);
 }
 
@@ -60,9 +58,7 @@ void GenericIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, i
     context.getForces(forces);
     for (size_t i = 0; i < forces.size(); i++)
         if (!std::isfinite(forces[i].dot(forces[i])))
-            throw OpenMMException("found a force on particle " + std::to_string(i) +
-                                  " that is not finite; look at the forces of the System for "
-                                  "these positions");
+            refuseForce(i);
 }
 
 void GenericIntegrateDiffusionStepKernel::addImpulse() {

@@ -24,6 +24,7 @@ public:
                     const diffmd::Options &options) override;
     void execute(OpenMM::ContextImpl &context, const DiffusionIntegrator &integrator,
                  int forceGroups, bool forcesAreValid) override;
+    void addLastImpulse(OpenMM::ContextImpl &context, int forceGroups) override;
     void forgetHistory() override { propagator->forget_history(); }
     const diffmd::Tally &getTally() const override { return propagator->get_tally(); }
     long long getNumEvaluations() const override { return propagator->get_num_evaluations(); }
