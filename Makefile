@@ -18,8 +18,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 FROM_DISK := $(if $(filter file,$(origin TORCH_INDEX)),yes)
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
-# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc
-NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc;
+# what was named last is kept, so that `make test` afterwards builds nothing anew.
+NVCC ?= $(firstword $(wildcard $(shell cat $(STAMPS)/nvcc 2>/dev/null)) $(shell command -v nvcc 2>/dev/null) \
+	$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 export CUDACXX ?= $(NVCC)
 # Linked against where nvcc is; what it needs itself, gigabytes, only where there is a GPU.
 OPENMM_CUDA := openmm-cuda-13==8.6.1
@@ -34,7 +36,7 @@ MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene 
 REFERENCES := $(foreach m,$(MOLECULES),$(foreach t,500 1000 1500,data/md17/$(m)_$(t)K/bursts.h5))
 JOBS ?= 1
 
-.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references
+.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references FORCE
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -58,7 +60,12 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@$(PIP) install -c constraints.txt "$(TORCH)" $(BUILD_TOOLS)
 	@touch $@
 
-$(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
+# Written when another nvcc is to be used than last time, or the first. CMake keeps the compiler
+# that it found, or that it found none, until it forgets all.
+$(STAMPS)/nvcc: FORCE | $(STAMPS)/venv
+	@echo "$(NVCC)" | cmp -s - $@ || { rm -rf build/CMakeCache.txt build/CMakeFiles; echo "$(NVCC)" >$@; }
+
+$(STAMPS)/build: $(STAMPS)/dependencies $(STAMPS)/nvcc $(BUILD_INPUTS)
 	@if test -n "$(NVCC)"; then \
 		echo "== setup: $(OPENMM_CUDA), nvcc is $(NVCC)"; \
 		$(PIP) install -c constraints.txt "$(OPENMM_CUDA)" \
