@@ -122,15 +122,21 @@ pytest: setup
 
 # All that a GPU is needed for: the contract in three precisions, tests on the device, and every
 # kernel under compute-sanitizer, which comes with the toolkit (minutes).
-SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) $(dir $(NVCC))compute-sanitizer)
+SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) \
+	$(wildcard $(dir $(realpath $(NVCC)))compute-sanitizer /usr/local/cuda/bin/compute-sanitizer) compute-sanitizer)
 gpu: setup
-	@$(BIN)/python -c 'import sys, torch, openmm; names = [openmm.Platform.getPlatform(i).getName() \
-		for i in range(openmm.Platform.getNumPlatforms())]; \
-		sys.exit(None if torch.cuda.is_available() and "CUDA" in names else \
-		f"gpu: found torch {torch.__version__} and platforms {names}, expected a CUDA build of " \
-		"torch and the platform CUDA (openmm.Platform.getPluginLoadFailures() says why not)")'
+	@$(BIN)/python -c 'import sys, torch, openmm, openmm_diffmd.integrator; \
+		platforms = map(openmm.Platform.getPlatform, range(openmm.Platform.getNumPlatforms())); \
+		kernels = {p.getName(): p.supportsKernels(["IntegrateDiffusionStep"]) for p in platforms}; \
+		sys.exit(None if torch.cuda.is_available() and kernels.get("CUDA") else \
+		f"gpu: found torch {torch.__version__} and platforms {kernels} (True: with kernels of ours), " \
+		"expected a CUDA build of torch, and CUDA: True (without CUDA among them " \
+		"openmm.Platform.getPluginLoadFailures() says why; False: it was built without nvcc)")'
+	@command -v $(SANITIZER) >/dev/null || { echo "gpu: found no $(SANITIZER);" \
+		"name it: make gpu SANITIZER=/path/to/compute-sanitizer"; exit 1; }
 	@echo "== gpu: ctest"
-	@$(BIN)/ctest --test-dir build --output-on-failure -R '^cuda_'
+	@DIFFMD_REQUIRE_DEVICE=1 $(BIN)/ctest --test-dir build --output-on-failure --no-tests=error \
+		-R '^cuda_(single|mixed|double)$$'
 	@echo "== gpu: pytest"
 	@$(BIN)/python -m pytest tests -m gpu
 	@for tool in memcheck racecheck; do echo "== gpu: compute-sanitizer $$tool"; \
