@@ -18,8 +18,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 FROM_DISK := $(if $(filter file,$(origin TORCH_INDEX)),yes)
 BUILD_TOOLS := scikit-build-core cmake ninja swig openmm
 
-# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc
-NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
+# The toolkit is often installed beside the PATH. Name another: make setup NVCC=/path/to/nvcc;
+# what was named last is kept, so that `make test` afterwards builds nothing anew.
+NVCC ?= $(firstword $(wildcard $(shell cat $(STAMPS)/nvcc 2>/dev/null)) $(shell command -v nvcc 2>/dev/null) \
+	$(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc))
 export CUDACXX ?= $(NVCC)
 # Linked against where nvcc is; what it needs itself, gigabytes, only where there is a GPU.
 OPENMM_CUDA := openmm-cuda-13==8.6.1
@@ -34,7 +36,7 @@ MOLECULES := ethanol malonaldehyde benzene uracil toluene salicylic naphthalene 
 REFERENCES := $(foreach m,$(MOLECULES),$(foreach t,500 1000 1500,data/md17/$(m)_$(t)K/bursts.h5))
 JOBS ?= 1
 
-.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references
+.PHONY: setup rollout test lint ctest pytest sanitize gpu clean references FORCE
 .DELETE_ON_ERROR:
 
 setup: $(STAMPS)/build
@@ -58,7 +60,12 @@ $(STAMPS)/dependencies: $(STAMPS)/venv constraints.txt
 	@$(PIP) install -c constraints.txt "$(TORCH)" $(BUILD_TOOLS)
 	@touch $@
 
-$(STAMPS)/build: $(STAMPS)/dependencies $(BUILD_INPUTS)
+# Written when another nvcc is to be used than last time, or the first. CMake keeps the compiler
+# that it found, or that it found none, until it forgets all.
+$(STAMPS)/nvcc: FORCE | $(STAMPS)/venv
+	@echo "$(NVCC)" | cmp -s - $@ || { rm -rf build/CMakeCache.txt build/CMakeFiles; echo "$(NVCC)" >$@; }
+
+$(STAMPS)/build: $(STAMPS)/dependencies $(STAMPS)/nvcc $(BUILD_INPUTS)
 	@if test -n "$(NVCC)"; then \
 		echo "== setup: $(OPENMM_CUDA), nvcc is $(NVCC)"; \
 		$(PIP) install -c constraints.txt "$(OPENMM_CUDA)" \
@@ -115,15 +122,21 @@ pytest: setup
 
 # All that a GPU is needed for: the contract in three precisions, tests on the device, and every
 # kernel under compute-sanitizer, which comes with the toolkit (minutes).
-SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) $(dir $(NVCC))compute-sanitizer)
+SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) \
+	$(wildcard $(dir $(realpath $(NVCC)))compute-sanitizer /usr/local/cuda/bin/compute-sanitizer) compute-sanitizer)
 gpu: setup
-	@$(BIN)/python -c 'import sys, torch, openmm; names = [openmm.Platform.getPlatform(i).getName() \
-		for i in range(openmm.Platform.getNumPlatforms())]; \
-		sys.exit(None if torch.cuda.is_available() and "CUDA" in names else \
-		f"gpu: found torch {torch.__version__} and platforms {names}, expected a CUDA build of " \
-		"torch and the platform CUDA (openmm.Platform.getPluginLoadFailures() says why not)")'
+	@$(BIN)/python -c 'import sys, torch, openmm, openmm_diffmd.integrator; \
+		platforms = map(openmm.Platform.getPlatform, range(openmm.Platform.getNumPlatforms())); \
+		kernels = {p.getName(): p.supportsKernels(["IntegrateDiffusionStep"]) for p in platforms}; \
+		sys.exit(None if torch.cuda.is_available() and kernels.get("CUDA") else \
+		f"gpu: found torch {torch.__version__} and platforms {kernels} (True: with kernels of ours), " \
+		"expected a CUDA build of torch, and CUDA: True (without CUDA among them " \
+		"openmm.Platform.getPluginLoadFailures() says why; False: it was built without nvcc)")'
+	@command -v $(SANITIZER) >/dev/null || { echo "gpu: found no $(SANITIZER);" \
+		"name it: make gpu SANITIZER=/path/to/compute-sanitizer"; exit 1; }
 	@echo "== gpu: ctest"
-	@$(BIN)/ctest --test-dir build --output-on-failure -R '^cuda_'
+	@DIFFMD_REQUIRE_DEVICE=1 $(BIN)/ctest --test-dir build --output-on-failure --no-tests=error \
+		-R '^cuda_(single|mixed|double)$$'
 	@echo "== gpu: pytest"
 	@$(BIN)/python -m pytest tests -m gpu
 	@for tool in memcheck racecheck; do echo "== gpu: compute-sanitizer $$tool"; \

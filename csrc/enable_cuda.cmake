@@ -3,21 +3,49 @@
 # driver, no CUDA build of torch; the runtime is linked in.
 set(DIFFMD_ENABLE_CUDA AUTO CACHE STRING "Build the CUDA kernels and platform: AUTO, ON or OFF")
 set_property(CACHE DIFFMD_ENABLE_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(DIFFMD_CUDA_ARCHITECTURES 75-virtual 90-real CACHE STRING
-    "As CMAKE_CUDA_ARCHITECTURES; 75-virtual is compiled by the driver for any GPU since 2018. \
-'release' stands for machine code for each; one number is quickest in development")
+
+# Sets `result` to code for the GPUs of this machine, as far as nvcc knows them, and for any other
+# since 2018 as PTX, which the driver compiles; where there is no GPU, for Hopper and as PTX.
+function(diffmd_choose_architectures result)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+        OUTPUT_VARIABLE gpus RESULT_VARIABLE failed ERROR_QUIET)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code
+        OUTPUT_VARIABLE known ERROR_QUIET)
+    set(found)
+    if(failed EQUAL 0)
+        string(REGEX MATCHALL "[0-9]+\\.[0-9]" gpus "${gpus}")
+        foreach(gpu ${gpus})
+            string(REPLACE . "" gpu ${gpu})
+            if(known MATCHES "sm_${gpu}[^0-9]")
+                list(APPEND found ${gpu}-real)
+            endif()
+        endforeach()
+    endif()
+    if(NOT found)
+        set(found 90-real)
+    endif()
+    list(REMOVE_DUPLICATES found)
+    set(${result} 75-virtual ${found} PARENT_SCOPE)
+endfunction()
 
 set(DIFFMD_WITH_CUDA OFF)
 if(DIFFMD_ENABLE_CUDA)
-    if(DIFFMD_CUDA_ARCHITECTURES STREQUAL "release")
-        set(CMAKE_CUDA_ARCHITECTURES
-            75-real 80-real 86-real 89-real 90-real 100-real 103-real 110-real 120)
-    else()
-        set(CMAKE_CUDA_ARCHITECTURES ${DIFFMD_CUDA_ARCHITECTURES})
+    # CMake keeps that it found none; one may have been installed since.
+    if(NOT CMAKE_CUDA_COMPILER)
+        unset(CMAKE_CUDA_COMPILER CACHE)
     endif()
     include(CheckLanguage)
     check_language(CUDA)
     if(CMAKE_CUDA_COMPILER)
+        diffmd_choose_architectures(default)
+        set(DIFFMD_CUDA_ARCHITECTURES ${default} CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; \
+'release' stands for machine code for each; one number is quickest in development")
+        if(DIFFMD_CUDA_ARCHITECTURES STREQUAL "release")
+            set(CMAKE_CUDA_ARCHITECTURES
+                75-real 80-real 86-real 89-real 90-real 100-real 103-real 110-real 120)
+        else()
+            set(CMAKE_CUDA_ARCHITECTURES ${DIFFMD_CUDA_ARCHITECTURES})
+        endif()
         enable_language(CUDA)
         set(CMAKE_CUDA_STANDARD 17)
         set(CMAKE_CUDA_STANDARD_REQUIRED ON)

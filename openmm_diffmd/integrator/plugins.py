@@ -1,10 +1,13 @@
 """The kernels of the integrator for OpenMM's GPU platforms."""
 
+import warnings
 from pathlib import Path
 
-from openmm import Platform
+import torch
+from openmm import OpenMMException, Platform
 
 from openmm_diffmd.integrator import bindings
+from openmm_diffmd.integrator.versions import REBUILD, built_with_cuda_graphs
 
 PLUGINS = {
     "CUDA": "libOpenMMDiffMDCUDA.so",
@@ -21,7 +24,8 @@ def load_plugins() -> list[str]:
     Load the plugins whose platforms OpenMM has here.
 
     A platform without one is served by way of the Context, with copies through main
-    memory and the network on the CPU.
+    memory and the network on the CPU. A plugin that is there and cannot be loaded is
+    warned of; so is a GPU that OpenMM and torch could both use and the package cannot.
 
     Returns
     -------
@@ -32,11 +36,51 @@ def load_plugins() -> list[str]:
         Platform.getPlatform(index).getName()
         for index in range(Platform.getNumPlatforms())
     ]
-    paths = [
-        str(LIBRARIES / library)
-        for platform, library in PLUGINS.items()
-        if platform in platforms and (LIBRARIES / library).is_file()
-    ]
-    for path in paths:
-        Platform.loadPluginLibrary(path)
-    return paths
+    loaded, problems = [], {}
+    for platform, library in PLUGINS.items():
+        path = LIBRARIES / library
+        if platform not in platforms or not path.is_file():
+            continue
+        try:
+            Platform.loadPluginLibrary(str(path))
+            loaded.append(str(path))
+        except OpenMMException as error:
+            problems[platform] = (
+                f"found {path}, which cannot be loaded ({error}): on the platform "
+                f"{platform} the network runs on the CPU. A plugin built for a CUDA "
+                "build of torch does not fit a CPU build"
+            )
+    if "CUDA" in platforms and torch.cuda.is_available() and "CUDA" not in problems:
+        problem = find_problem_of_cuda()
+        if problem:
+            problems["CUDA"] = problem
+    for problem in problems.values():
+        warnings.warn(
+            f"{problem}; rebuild openmm_diffmd from its sources: {REBUILD}",
+            stacklevel=2,
+        )
+    return loaded
+
+
+def find_problem_of_cuda() -> str | None:
+    """
+    Look for why the GPU, which OpenMM and torch can use, is not used in full.
+
+    Returns
+    -------
+    str or None
+        What was found and what follows from it; None if all is well.
+    """
+    cuda = Platform.getPlatformByName("CUDA")
+    if not cuda.supportsKernels(["IntegrateDiffusionStep"]):
+        return (
+            "found OpenMM's platform CUDA and a torch that can use the GPU, but no "
+            f"kernels of openmm_diffmd for them in {LIBRARIES}: on the platform CUDA "
+            "the network runs on the CPU, with copies at each lag. Install nvcc"
+        )
+    if not built_with_cuda_graphs():
+        return (
+            "openmm_diffmd was built for a torch without CUDA, found one with it: on "
+            "the platform CUDA lags are launched kernel by kernel, not as graphs"
+        )
+    return None

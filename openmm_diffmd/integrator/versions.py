@@ -28,12 +28,26 @@ def check_versions() -> None:
     compare_versions("OpenMM", built.OPENMM_VERSION, openmm.version.short_version)
 
 
+def built_with_cuda_graphs() -> bool:
+    """
+    Tell whether the plugin for CUDA can capture lags into graphs.
+
+    Returns
+    -------
+    bool
+        True if it was built, and for a torch with CUDA.
+    """
+    built = importlib.import_module("openmm_diffmd.integrator._build_info")
+    return bool(built.CUDA_GRAPHS)
+
+
 def compare_versions(library: str, built: str, found: str) -> None:
     """
     Refuse a library that the extension was not built for.
 
     The part after a plus sign (torch's ``+cpu``, ``+cu130``) does not count: the
-    extension uses the CPU libraries, which all of them have.
+    extension uses the CPU libraries, which all of them have. (The plugin for CUDA,
+    which is loaded later, may use others.)
 
     Parameters
     ----------

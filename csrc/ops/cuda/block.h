@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 /*
  * A kernel here is a struct with its arguments as members, the number NUM_PHASES, and
@@ -21,7 +23,7 @@ constexpr int NUM_THREADS = 256;
  * Shared memory a tile is cut to, in bytes. Kernels of about 48 registers leave room for five
  * blocks on a multiprocessor, which hide each other's barriers; half of its 256 KiB then stays
  * first-level cache, where the table's coefficients are. Kernels that need more for four rows
- * stay within the 48 KiB that any GPU gives unasked.
+ * stay within the 48 KiB that any GPU gives unasked, with fewer rows if need be.
  */
 constexpr size_t SHARED_GOAL = 24 * 1024, SHARED_LIMIT = 48 * 1024;
 
@@ -60,14 +62,21 @@ struct Grid {
  *
  * @param kernel    has a member tile and get_shared_bytes()
  * @param num_rows  rows in all
+ * @throws std::logic_error if not even one row fits
  */
 template <class Kernel> Grid fit_tile(Kernel &kernel, int64_t num_rows) {
-    // Four rows of anything are a multiple of 16 bytes.
+    // Four rows of anything are a multiple of 16 bytes, and so are two of doubles: a tile can be
+    // moved in packs. Four do not always fit: of the double backward, in doubles, two do at the
+    // largest sizes.
     kernel.tile = NUM_THREADS;
     while (kernel.tile > 4 && kernel.get_shared_bytes() > SHARED_GOAL)
         kernel.tile /= 2;
-    while (kernel.get_shared_bytes() > SHARED_LIMIT)
+    while (kernel.tile > 1 && kernel.get_shared_bytes() > SHARED_LIMIT)
         kernel.tile /= 2;
+    if (kernel.get_shared_bytes() > SHARED_LIMIT)
+        throw std::logic_error("a row needs " + std::to_string(kernel.get_shared_bytes()) +
+                               " bytes of shared memory, expected at most " +
+                               std::to_string(SHARED_LIMIT));
     return {(num_rows + kernel.tile - 1) / kernel.tile, kernel.get_shared_bytes()};
 }
 
