@@ -1,9 +1,8 @@
 """Roll a model out in OpenMM and measure it beside the reference."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import openmm
@@ -11,19 +10,15 @@ from ablation_cells import Cell
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_diffmd.analysis.distributions import (
-    Histogram,
-    h_r_error,
-    pair_distances,
-)
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.measure import Reference, measure
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.analysis.stability import bond_lengths, stability
-from openmm_diffmd.analysis.temperature import element_temperatures, kinetic_energies
+from openmm_diffmd.analysis.temperature import kinetic_energies
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
 
@@ -34,58 +29,6 @@ MIN_TIMED_LAGS = 100
 ENERGY_INTERVAL_PS = 0.25
 EQUILIBRATION_PS = 2.0
 MEV = EV / 1000.0
-
-
-@dataclass(frozen=True)
-class Reference:
-    """
-    The reference, with what cells are compared with.
-
-    Attributes
-    ----------
-    ensemble : Ensemble
-        Its frames, at the interval of the rollouts.
-    temperature : float
-        Temperature of the heat bath, K.
-    mean_bond_lengths : ndarray, shape (n_bonds,), nm
-        Mean of every bond.
-    h_r : Histogram
-        Pair distances.
-    floor : float
-        h(r) error of its first half against its second.
-    """
-
-    ensemble: Ensemble
-    temperature: float
-    mean_bond_lengths: NDArray[np.float64]
-    h_r: Histogram
-    floor: float
-
-    @classmethod
-    def prepare(cls, ensemble: Ensemble, temperature: float) -> Self:
-        """
-        Measure the reference, once for all cells of one interval.
-
-        Parameters
-        ----------
-        ensemble : Ensemble
-            Its frames.
-        temperature : float
-            Temperature of the heat bath, K.
-
-        Returns
-        -------
-        Reference
-            The reference.
-        """
-        first, second = map(pair_distances, ensemble.halves())
-        return cls(
-            ensemble,
-            temperature,
-            np.concatenate(bond_lengths(ensemble)).mean(axis=0),
-            pair_distances(ensemble),
-            h_r_error(first, second),
-        )
 
 
 def run_cell(
@@ -99,7 +42,7 @@ def run_cell(
     folder: Path,
 ) -> dict[str, Any]:
     """
-    Roll out, measure, and throw the trajectory away.
+    Roll out and measure; the next cell's trajectory replaces this one's.
 
     Parameters
     ----------
@@ -119,14 +62,14 @@ def run_cell(
         The reference's potential, for the energy drift where the friction is 0; None
         leaves that out.
     folder : path-like
-        Where to put the trajectory meanwhile.
+        Where to put the trajectory meanwhile; what is called ``rollout`` goes.
 
     Returns
     -------
     dict
         Plain figures.
     """
-    output = folder / "rollout"
+    output = make_folder(folder) / "rollout"
     for old in folder.glob("rollout.*"):
         old.unlink()
     interval_fs = reference.ensemble.frame_interval * FEMTOSECONDS_PER_PICOSECOND
@@ -195,26 +138,21 @@ def figures_of(
     dict
         Plain figures; without those that could not be measured.
     """
-    stable = stability(ensemble, reference.mean_bond_lengths)
-    skipped = round(equilibration / ensemble.frame_interval)
+    measured = measure("", ensemble, reference, equilibration).figures
     found: dict[str, Any] = {
-        "n_broken": stable.n_broken,
-        "stable_ps": stable.mean_time,
+        "n_broken": measured.n_broken,
+        "stable_ps": measured.stable_ps,
     }
-    if not (stable.stable_frames > skipped).any():
+    if measured.h_r_error is None:
         return found
-    part = ensemble.window([skipped] * ensemble.n_replicas, list(stable.stable_frames))
-    temperatures = element_temperatures(part, reference.temperature)
+    temperatures = measured.temperatures or {}
     found |= {
-        "analyzed_ps": part.length,
-        "h_r_error": h_r_error(pair_distances(part), reference.h_r),
+        "analyzed_ps": measured.analyzed_ps,
+        "h_r_error": measured.h_r_error,
         "temperatures": {s: [t.value, t.error] for s, t in temperatures.items()},
     }
-    first, second = part.halves()
-    if first.n_frames and second.n_frames:
-        halves = h_r_error(pair_distances(first), pair_distances(second))
-        # As in `openmm_diffmd.analysis.measure`.
-        found["h_r_by_sampling"] = float(0.5 * np.hypot(halves, reference.floor))
+    if measured.h_r_expected is not None:
+        found["h_r_by_sampling"] = measured.h_r_expected
     return found
 
 

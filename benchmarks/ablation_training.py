@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,13 @@ from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.training.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from openmm_diffmd.training.description import DESCRIPTION_FILE
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
@@ -104,7 +112,7 @@ def train_variant(
     network : ModelConfig
         Options of the network that the variant starts from.
     budget : Budget
-        Steps and batch size.
+        All other options.
     folder : path-like
         Folder of all trainings.
 
@@ -118,46 +126,71 @@ def train_variant(
     Raises
     ------
     ValueError
-        If the folder holds a finished training of another budget.
+        If the folder holds a training, finished or not, of another budget, network or
+        data.
     """
-    name = re.sub(r"\W+", "_", variant.trained_as or variant.name)
-    output = Path(folder) / f"{name}_{seed}"
+    output = Path(folder) / f"{_file_name(variant.trained_as or variant.name)}_{seed}"
     done = output / DONE
+    config = TrainConfig(
+        dataclasses.replace(network, **variant.model),
+        DataConfig(
+            lag_time_fs=variant.lag_time_fs,
+            dynamics=variant.dynamics,
+            fractions=FRACTIONS,
+            time_reversal=variant.dynamics == "flow",
+            perturbed=budget.perturbed,
+        ),
+        budget.optimizer(),
+    )
+    if (output / DESCRIPTION_FILE).is_file():
+        _check_same(output / DESCRIPTION_FILE, config, data)
     if not done.is_file():
         begin = time.process_time()
-        checkpoint = train(
+        train(
             list(data),
             output,
-            dataclasses.replace(network, **variant.model),
-            DataConfig(
-                lag_time_fs=variant.lag_time_fs,
-                dynamics=variant.dynamics,
-                fractions=FRACTIONS,
-                time_reversal=variant.dynamics == "flow",
-                perturbed=budget.perturbed,
-            ),
-            budget.optimizer(),
+            config.model,
+            config.data,
+            config.optimizer,
             seed=seed,
             resume=(output / LAST_CHECKPOINT).is_file(),
             num_threads=torch.get_num_threads(),
             progress=False,
         )
-        weights = torch.load(checkpoint, weights_only=False)["state_dict"]
-        sizes = [w.numel() for k, w in weights.items() if k.startswith("model.")]
-        summary = {"parameters": sum(sizes), "cpu_s": time.process_time() - begin}
-        done.write_text(json.dumps(summary) + "\n")
-    made = json.loads((output / DESCRIPTION_FILE).read_text())["config"]["optimizer"]
-    for name, asked in (
-        ("num_steps", budget.num_steps),
-        ("batch_size", budget.batch_size),
-    ):
-        if made[name] != asked:
-            raise ValueError(
-                f"found a training of {name} {made[name]} in {output}, expected "
-                f"{asked}: choose another --output, or remove that folder"
-            )
+        cpu = time.process_time() - begin
+        elements = json.loads((output / DESCRIPTION_FILE).read_text())["elements"]
+        model = TransitionModel(
+            len(elements),
+            config.data.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+            **dataclasses.asdict(config.model),
+        )
+        sizes = [weight.numel() for weight in model.parameters()]
+        done.write_text(json.dumps({"parameters": sum(sizes), "cpu_s": cpu}) + "\n")
     found: dict[str, Any] = json.loads(done.read_text())
     return output, found
+
+
+def _file_name(variant: str) -> str:
+    return re.sub(r"\W+", "_", variant)
+
+
+def _check_same(path: Path, config: TrainConfig, data: Sequence[Path]) -> None:
+    """Refuse a training of other options or of other files."""
+    made = json.loads(path.read_text())
+    changed = [
+        f"{part}.{key} {made['config'][part].get(key)!r}, not {value!r}"
+        for part, options in json.loads(json.dumps(dataclasses.asdict(config))).items()
+        for key, value in options.items()
+        if made["config"][part].get(key) != value
+    ]
+    hashes = [sha256(Path(file).read_bytes()).hexdigest() for file in data]
+    if [file["sha256"] for file in made["data"]] != hashes:
+        changed.append("other data")
+    if changed:
+        raise ValueError(
+            f"found a training of {'; '.join(changed)} in {path.parent}, expected that "
+            "of this command: choose another --output, or remove that folder"
+        )
 
 
 def export_cell(
@@ -189,10 +222,12 @@ def export_cell(
     DiffusionModel
         The model, loaded from its file.
     """
+    # Variants may share a training.
+    name = _file_name(variant.name)
     path = export_model(
         training,
-        training / f"{cell.sampler}_{cell.num_sampling_steps}.pt",
-        "ethanol",
+        training / f"{name}_{cell.sampler}_{cell.num_sampling_steps}.pt",
+        name,
         list(data),
         temperature_K=temperature,
         friction_per_ps=friction,
@@ -318,6 +353,49 @@ def model_change(
     return change
 
 
+def model_error(
+    model: DiffusionModel,
+    path: Path,
+    symbols: Sequence[str],
+    sampler: str,
+    num_sampling_steps: int,
+    seed: int = 1,
+) -> float:
+    """
+    One-lag error of a model, on the test part of a reference.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        The model.
+    path : path-like
+        Reference file, of whose end nothing is trained on.
+    symbols : sequence of str
+        Elements of its molecule, of which the model may know more.
+    sampler : str
+        Sampler.
+    num_sampling_steps : int
+        K; 0 is the mean.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    float
+        As `one_lag_error`.
+    """
+    batch, scales = left_out_pairs(path, symbols, model.metadata.lag_time_fs)
+    # The model numbers its own elements, and -1 is padding.
+    numbers = [model.metadata.elements.index(symbol) for symbol in symbols]
+    known = torch.tensor([*numbers, -1])
+    change = model_change(model, sampler, num_sampling_steps, seed)
+
+    def renumbered(pairs: PairBatch) -> Tensor:
+        return change(pairs._replace(species=known[pairs.species]))
+
+    return one_lag_error(renumbered, batch, scales)
+
+
 def first_segment(source: Path, output: Path) -> Path:
     """
     Copy the first unbroken piece of a reference into a file of its own.
@@ -341,13 +419,15 @@ def first_segment(source: Path, output: Path) -> Path:
     count = int(np.sum(trajectory.segments == trajectory.segments[0]))
     with HDF5TrajectoryFile(str(source), "r") as file:
         topology = file.topology
-    with HDF5TrajectoryFile(str(output), "w") as file:
+    # At once or not at all: what a kill leaves must not pass for the file.
+    part = output.with_name(f"{output.stem}.{os.getpid()}.part.h5")
+    with HDF5TrajectoryFile(str(part), "w") as file:
         file.topology = topology
         file.write(
             coordinates=trajectory.positions[:count],
             velocities=trajectory.velocities[:count],
             time=trajectory.times[:count],
         )
-    with tables.open_file(str(output), "a") as file:
+    with tables.open_file(str(part), "a") as file:
         file.root._v_attrs.diffmd_provenance = json.dumps(dict(trajectory.provenance))
-    return output
+    return part.replace(output)

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from ablation_cells import GROUPS, LAG_FS, Cell, cells
 from ablation_runs import (
-    Reference,
     burst_energies,
     energy_drift,
     figures_of_control,
@@ -33,20 +32,27 @@ from ablation_training import (
     export_cell,
     first_segment,
     left_out_pairs,
-    model_change,
+    model_error,
     one_lag_error,
     train_variant,
 )
 from ase.data import chemical_symbols
-from command_line import one_line_errors, read_results, require, require_positive
+from command_line import (
+    one_line_errors,
+    read_results,
+    require,
+    require_positive,
+    whole_frames,
+)
 from jsonargparse import auto_cli
 from machine import describe_machine
 from md17_rollout import dashes_to_underscores
 
-from openmm_diffmd.analysis.analyze import at_interval
+from openmm_diffmd.analysis.analyze import at_interval, common_interval
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.analysis.measure import Reference, prepare_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
@@ -61,6 +67,8 @@ from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
+LENGTH_PS = 10.0
+
 
 def ablations(
     data: list[Path],
@@ -73,7 +81,7 @@ def ablations(
     budget: Budget = Budget(),  # noqa: B008
     network: ModelConfig = ModelConfig(),  # noqa: B008
     replicas: int = 16,
-    length_ps: float = 10.0,
+    length_ps: float | None = None,
     friction: float = 1.0,
     threads: int = 1,
 ) -> None:
@@ -105,8 +113,9 @@ def ablations(
         The network that variants change one option of.
     replicas : int
         Replicas of a rollout, from evenly spaced reference frames.
-    length_ps : float
-        Length of each replica, ps.
+    length_ps : float, optional
+        Length of each replica, ps, in whole frames of every cell; 10, to the nearest
+        whole frame, unless given.
     friction : float
         Friction where it is not varied, 1/ps.
     threads : int
@@ -134,6 +143,7 @@ def ablations(
     topology = frames.topology.to_openmm()
     loaded_model = load_model(model)
     describe_molecules(topology, loaded_model.metadata)
+    times = _frame_times(planned, loaded_model.metadata.lag_time_fs, frames, length_ps)
     make_folder(output)
     settings = {
         "model": loaded_model.sha256,
@@ -146,11 +156,11 @@ def ablations(
     results = _open_results(output / "results.json", settings)
 
     @cache
-    def prepared(interval_fs: float) -> Reference:
-        interval = interval_fs / FEMTOSECONDS_PER_PICOSECOND
-        return Reference.prepare(at_interval(frames, interval), temperature)
+    def prepared(interval: float) -> Reference:
+        return prepare_reference(at_interval(frames, interval), temperature)
 
-    base = prepared(LAG_FS)
+    base_interval, base_length = times[LAG_FS]
+    base = prepared(base_interval)
     symbols = sorted(set(frames.symbols))
     results["floor"] = to_plain(
         {
@@ -158,7 +168,7 @@ def ablations(
             "n_replicas": frames.n_replicas,
             "length_ps": frames.length / frames.n_replicas,
             "n_broken": stability(frames, base.mean_bond_lengths).n_broken,
-            "h_r_error": base.floor,
+            "h_r_error": base.figures.h_r_error,
             "temperatures": {
                 symbol: [found.value, found.error]
                 for symbol, found in element_temperatures(frames, temperature).items()
@@ -173,7 +183,7 @@ def ablations(
     positions, velocities = starting_frames(base.ensemble, replicas)
     if "controls" in groups:
         pairs, scales = left_out_pairs(data[0], symbols, LAG_FS)
-        n_frames = round(length_ps / base.ensemble.frame_interval)
+        n_frames = round(base_length / base_interval)
         controls = make_controls(base.ensemble, positions, velocities, n_frames)
         for name, ensemble in controls.items():
             error = one_lag_error(_control_change(name), pairs, scales)
@@ -200,26 +210,31 @@ def ablations(
             )
             loaded = export_cell(cell, variant, folder, own_data, temperature, friction)
         lag_time_fs = loaded.metadata.lag_time_fs
+        interval, length = times[lag_time_fs]
         found = run_cell(
             cell,
             loaded,
             topology,
             positions,
-            prepared(max(LAG_FS, lag_time_fs)),
-            length_ps,
+            prepared(interval),
+            length,
             context,
-            output,
+            # A folder of its own: the user may have a file called rollout.
+            output / "last_cell",
         )
-        pairs, scales = left_out_pairs(
-            own_data[0], loaded.metadata.elements, lag_time_fs
-        )
-        change = model_change(loaded, cell.sampler, cell.num_sampling_steps, cell.seed)
         return {
             "row": cell.row,
             "seed": cell.seed,
             "lag_time_fs": lag_time_fs,
             "training": training,
-            "one_lag_error": one_lag_error(change, pairs, scales),
+            "one_lag_error": model_error(
+                loaded,
+                own_data[0],
+                [s for s in loaded.metadata.elements if s in symbols],
+                cell.sampler,
+                cell.num_sampling_steps,
+                cell.seed,
+            ),
             **found,
         }
 
@@ -233,6 +248,47 @@ def ablations(
         _write(output, results, symbols)
     _write(output, results, symbols)
     print((output / "table.txt").read_text())
+
+
+def _frame_times(
+    planned: Sequence[Cell],
+    own_lag_fs: float,
+    frames: Ensemble,
+    length_ps: float | None,
+) -> dict[float, tuple[float, float]]:
+    """
+    Time between frames of reference and rollouts, and length of these, by the lag.
+
+    Parameters
+    ----------
+    planned : sequence of Cell
+        What is to be run.
+    own_lag_fs : float
+        Lag of the model that cells without a variant run, fs.
+    frames : Ensemble
+        The reference.
+    length_ps : float or None
+        What the command line names.
+
+    Returns
+    -------
+    dict of float to tuple of float
+        Both in ps, by the lag in fs.
+
+    Raises
+    ------
+    ValueError
+        If the length is no whole number of frames of one of the lags.
+    """
+    lags = {
+        cell.variant.lag_time_fs if cell.variant else own_lag_fs for cell in planned
+    }
+    found = {}
+    for lag_fs in sorted({LAG_FS, *lags}):
+        both = (lag / FEMTOSECONDS_PER_PICOSECOND for lag in (LAG_FS, lag_fs))
+        interval = common_interval(frames.frame_interval, *both)
+        found[lag_fs] = interval, whole_frames(length_ps, LENGTH_PS, interval)
+    return found
 
 
 def _check_bursts(

@@ -128,7 +128,8 @@ def whole_frames(length: float | None, default: float, interval: float) -> float
         If the given one is no whole number of frames.
     """
     frames = max(1, round((default if length is None else length) / interval))
-    whole = frames * interval
+    # 667 times 0.03 ps are 20.01.
+    whole = round(frames * interval, 9)
     if length is None:
         return whole
     if abs(whole - length) > 1e-6 * length:

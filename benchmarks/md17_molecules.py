@@ -3,8 +3,8 @@ The molecules of MD17, by one model or each by its own: `md17_rollout.py` and on
 
 References are those of ``make references``; a molecule whose reference is absent is
 left out, and the output says so. Each molecule's results are kept in a folder of its
-own, and a molecule that has been run is not run again; results of another model or of
-other options are refused:
+own, and a molecule that has been run is not run again; results of another model, of
+another reference or of other options are refused:
 
     python benchmarks/md17_molecules.py --length-ps 20
     python benchmarks/md17_molecules.py --length-ps 20 --model '{molecule}'
@@ -17,15 +17,28 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import openmm
-from command_line import one_line_errors, read_results, require, require_positive
+from command_line import (
+    one_line_errors,
+    read_results,
+    require,
+    require_positive,
+    whole_frames,
+)
 from jsonargparse import auto_cli
-from md17_rollout import dashes_to_underscores, md17_rollout
+from md17_rollout import (
+    LENGTH_PS,
+    OURS,
+    REGRESSION,
+    NoFirstFrameError,
+    dashes_to_underscores,
+    md17_rollout,
+)
 from molecules_figure import draw
 from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 MOLECULES = (
     "ethanol",
@@ -45,7 +58,7 @@ def md17_molecules(
     molecules: Sequence[str] = MOLECULES,
     output: Path = Path("rollout/md17"),
     replicas: int = 16,
-    length_ps: float = 20.0,
+    length_ps: float | None = None,
     temperature: float = 500.0,
     friction: float | None = None,
     start_temperature: float | None = None,
@@ -70,8 +83,9 @@ def md17_molecules(
         ``table.png``.
     replicas : int
         Replicas of each molecule.
-    length_ps : float
-        Length of each replica, ps.
+    length_ps : float, optional
+        Length of each replica, ps, in whole frames; 20, to the nearest whole frame,
+        unless given.
     temperature : float
         Temperature of the references and of the heat bath, K.
     friction : float, optional
@@ -91,7 +105,7 @@ def md17_molecules(
         If there is no such model, or no reference of any molecule.
     ValueError
         If a number is out of range, a molecule unknown, or `output` holds results of
-        another model or of other options.
+        another model, of another reference or of other options.
     """
     require(1, replicas=replicas)
     require(0, temperature=temperature, friction=friction, seed=seed)
@@ -130,7 +144,15 @@ def md17_molecules(
     for name, reference in found.items():
         folder = output / name
         if (folder / "results.json").is_file():
-            check_kept(folder / "results.json", {"model": hashes[name], **asked})
+            check_kept(
+                folder / "results.json",
+                {
+                    "model": hashes[name],
+                    "reference": sha256(reference.read_bytes()).hexdigest(),
+                    **asked,
+                },
+                regression,
+            )
         else:
             try:
                 md17_rollout(
@@ -146,7 +168,7 @@ def md17_molecules(
                     seed=seed,
                     threads=threads,
                 )
-            except openmm.OpenMMException as error:
+            except NoFirstFrameError as error:
                 # The others are run all the same.
                 failed[name] = str(error)
                 continue
@@ -155,6 +177,11 @@ def md17_molecules(
         [HEADER, *(line for item in results.items() for line in rows_of(*item))]
     )
     lines += [f"{name} ended before its first frame: {e}" for name, e in failed.items()]
+    lines += [
+        f"{REGRESSION} of {name} ended before its first frame: {e}"
+        for name, result in results.items()
+        if (e := result.get("not_begun", {}).get(REGRESSION)) is not None
+    ]
     events = [line for item in results.items() for line in event_rows(*item)]
     if events:
         lines += ["", *table([EVENT_HEADER, *events])]
@@ -174,12 +201,44 @@ def find_sha256(model: str) -> str:
     return sha256(find_model(model).read_bytes()).hexdigest()
 
 
-def check_kept(path: Path, asked: Mapping[str, Any]) -> None:
-    """Refuse results of another model or of other options than those asked for."""
-    kept = read_results(path, "model", "replicas", "settings", "rows", "rollouts")
-    found = {"model": kept["model"]["sha256"], "replicas": kept["replicas"]}
-    found |= {name: kept["settings"].get(name) for name in asked if name not in found}
+def check_kept(path: Path, asked: Mapping[str, Any], regression: bool) -> None:
+    """
+    Refuse results of other files or of other options than those asked for.
+
+    Parameters
+    ----------
+    path : path-like
+        Results of a molecule.
+    asked : mapping
+        Hashes of ``model`` and ``reference``, ``replicas``, and settings of the
+        rollout; a ``length_ps`` of None is the default.
+    regression : bool
+        Whether the mean alone must have been run too; results that have it without
+        need are kept.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    kept = read_results(
+        path, "model", "reference", "replicas", "settings", "rows", "rollouts"
+    )
+    settings = kept["settings"]
+    if asked["length_ps"] is None:
+        interval = settings["frame_interval_fs"] / FEMTOSECONDS_PER_PICOSECOND
+        asked = {**asked, "length_ps": whole_frames(None, LENGTH_PS, interval)}
+    found = {
+        "model": kept["model"]["sha256"],
+        "reference": kept["reference"]["sha256"],
+        "replicas": kept["replicas"],
+    }
+    found |= {name: settings.get(name) for name in asked if name not in found}
     changed = [f"{k} {found[k]}, not {v}" for k, v in asked.items() if found[k] != v]
+    tried = {*kept["rows"], *kept.get("not_begun", {})}
+    draws = kept["rollouts"][OURS]["num_sampling_steps"] > 0
+    if regression and draws and REGRESSION not in tried:
+        changed.append("regression False, not True")
     if changed:
         raise ValueError(
             f"found {path} of {'; '.join(changed)}: choose another --output, or remove "

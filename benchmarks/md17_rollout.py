@@ -148,7 +148,9 @@ def md17_rollout(
     positions, velocities = starting_frames(prepared.ensemble, replicas)
     topology = frames.topology.to_openmm()
     make_folder(output)
-    runs, not_begun = _run_all(loaded, topology, positions, output, settings, regression)
+    runs, not_begun = _run_all(
+        loaded, topology, positions, output, settings, regression
+    )
 
     same = start_temperature in (None, heat_bath)
     equilibration = min(
@@ -267,17 +269,17 @@ def _run_all(
                 replace(settings, **changes),
             )
         except openmm.OpenMMException as error:
-            if not path.is_file():
-                # It never ran: a platform that there is not, say.
-                raise
-            sidecar = RolloutSidecar.read(path)
-            if sidecar.num_frames:
+            sidecar = RolloutSidecar.read(path) if path.is_file() else None
+            if sidecar is not None and sidecar.num_frames:
                 # The integrator gave up; what it made until then counts.
                 runs[name] = RolloutResult(path, sidecar, None)
-            elif name == OURS:
-                raise NoFirstFrameError(str(error)) from error
-            else:
+            elif name != OURS:
                 not_begun[name] = str(error)
+            elif sidecar is None:
+                # It never ran: a platform that there is not, say.
+                raise
+            else:
+                raise NoFirstFrameError(str(error)) from error
 
     attempt(OURS, len(positions))
     if regression and runs[OURS].sidecar.num_sampling_steps > 0:

@@ -41,8 +41,13 @@ def draw(tables: Tables, path: Path) -> None:
         Results of each molecule by its name, as in ``table.json``, by a label.
     path : path-like
         PNG file to write.
+
+    Raises
+    ------
+    ValueError
+        If there are more tables than markers, or no molecule.
     """
-    molecules = list(next(iter(tables.values())))
+    molecules = _molecules(tables)
     figure = Figure(
         figsize=(11.0, 1.6 + 0.36 * len(molecules) * len(tables)),
         layout="constrained",
@@ -50,9 +55,9 @@ def draw(tables: Tables, path: Path) -> None:
     )
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4, sharey=True, width_ratios=(1.35, 1, 1, 1))
-    for index, (results, marker) in enumerate(
-        zip(tables.values(), MARKERS, strict=False)
-    ):
+    # There may be more markers than tables.
+    marked = list(zip(tables.items(), MARKERS, strict=False))
+    for index, ((_, results), marker) in enumerate(marked):
         for place, name in enumerate(molecules):
             if name not in results:
                 continue
@@ -98,12 +103,25 @@ def draw(tables: Tables, path: Path) -> None:
     if len(tables) > 1:
         handles = [
             _dot(label, ELEMENT_COLORS["H"], marker, filled=index == 0)
-            for index, (label, marker) in enumerate(zip(tables, MARKERS, strict=False))
+            for index, ((label, _), marker) in enumerate(marked)
         ]
         _legend(panels[1], handles)
     partial = path.with_suffix(".partial.png")
     figure.savefig(partial, dpi=160)
     partial.replace(path)
+
+
+def _molecules(tables: Tables) -> list[str]:
+    """List the molecules of all tables; one may have what the first has not."""
+    if len(tables) > len(MARKERS):
+        raise ValueError(
+            f"found {len(tables)} tables, expected at most {len(MARKERS)}: leave some "
+            "out of the picture"
+        )
+    names = dict.fromkeys(name for results in tables.values() for name in results)
+    if not names:
+        raise ValueError("found no molecule in the tables, expected one at least")
+    return list(names)
 
 
 def _temperatures(
@@ -158,7 +176,8 @@ def _has(tables: Tables, symbol: str) -> bool:
 
 
 def _label(name: str, tables: Tables) -> str:
-    length = next(iter(tables.values()))[name]["reference"]["length_ps"]
+    first = next(table[name] for table in tables.values() if name in table)
+    length = first["reference"]["length_ps"]
     return f"{name}\n(reference {length:.0f} ps)"
 
 
@@ -205,6 +224,8 @@ def molecules_figure(tables: dict[str, Path], output: Path) -> None:
     ------
     FileNotFoundError
         If a table is missing.
+    ValueError
+        If there are more than four tables, or no molecule in any.
     """
     draw({label: json.loads(f.read_text()) for label, f in tables.items()}, output)
 

@@ -58,11 +58,12 @@ Array = NDArray[np.float64]
 BATCH = 256
 WINDOW, DISTANCE = 20, 50
 """Lags before a refusal that are looked at; how far off they are ordinary."""
+HOT_K = (1000.0, 1500.0, 2000.0)
 
 
 def predict(
     model: DiffusionModel, trajectories: Sequence[Trajectory], pairs: int, draws: int
-) -> tuple[Array, Array, list[str]]:
+) -> tuple[Array, Array, list[str], int]:
     """
     Predict spreads of pairs that were left out, and find the true errors.
 
@@ -74,6 +75,8 @@ def predict(
         True error of it.
     symbols : list of str
         Element of each atom.
+    n_pairs : int
+        Pairs that were drawn.
     """
     metadata = model.metadata
     lag_time = metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
@@ -116,7 +119,8 @@ def predict(
         errors.append(error[real])
         species.append(batch.species[real])
     symbols = [metadata.elements[int(index)] for index in torch.cat(species)]
-    return torch.cat(spreads).numpy(), torch.cat(errors).numpy(), symbols
+    values = torch.cat(spreads).numpy(), torch.cat(errors).numpy()
+    return *values, symbols, len(chosen)
 
 
 def measure_elements(
@@ -144,6 +148,30 @@ def largest_spread(
     return result
 
 
+def ways_to_provoke(
+    model: DiffusionModel, arguments: argparse.Namespace
+) -> dict[str, tuple[float, float]]:
+    """
+    List temperature (K) and friction (1/ps) of each provoked run by its name.
+
+    Raises
+    ------
+    ValueError
+        If two would have one name.
+    """
+    own = model.metadata.temperature_K
+    ways = [(f"{own:g} K", (own, model.metadata.friction_per_ps))]
+    ways += [(f"{t:g} K", (t, 1.0)) for t in arguments.temperatures]
+    ways += [(f"{t:g} K, no bath", (t, 0.0)) for t in arguments.free_temperatures]
+    names = [name for name, _ in ways]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"found the runs {'; '.join(twice)} twice, expected each once: name no "
+            f"temperature twice, nor {own:g} K, which is always run"
+        )
+    return dict(ways)
+
+
 def provoke(
     model: DiffusionModel,
     reference: Path,
@@ -153,12 +181,9 @@ def provoke(
     """Drive replicas to refusals in several ways, and see whether the spread warns."""
     ensemble, _ = load_reference(reference)
     starts, _ = starting_frames(ensemble, arguments.replicas)
-    own = model.metadata.temperature_K
-    ways = {f"{own:g} K": (own, model.metadata.friction_per_ps)}
-    ways |= {f"{t:g} K": (t, 1.0) for t in arguments.temperatures}
-    ways |= {f"{t:g} K, no bath": (t, 0.0) for t in arguments.free_temperatures}
     results = {}
-    for name, (temperature, friction) in ways.items():
+    for name, way in ways_to_provoke(model, arguments).items():
+        temperature, friction = way
         run = Provocation(
             model,
             ensemble.topology.to_openmm(),
@@ -204,7 +229,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--lags", type=int, default=500, help="0: no provoked runs")
     parser.add_argument("--run-draws", type=int, default=8, help="of a lag of a run")
     parser.add_argument(
-        "--temperatures", type=float, nargs="*", default=[1000.0, 1500.0, 2000.0]
+        "--temperatures",
+        type=float,
+        nargs="*",
+        help="K, of baths of 1/ps; 1000, 1500, 2000 but the model's own unless given",
     )
     parser.add_argument(
         "--free-temperatures", type=float, nargs="*", default=[1000.0], help="no bath"
@@ -235,6 +263,7 @@ def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
         require(2, run_draws=arguments.run_draws)
         for temperature in (*arguments.temperatures, *arguments.free_temperatures):
             require(0, temperature=temperature)
+        ways_to_provoke(model, arguments)
     if arguments.lags or not arguments.data:
         reference, _ = load_reference(arguments.reference)
         describe_molecules(reference.topology.to_openmm(), model.metadata)
@@ -244,7 +273,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure what the command line says."""
     set_threads(arguments.threads)
     model = load_model(arguments.model)
-    arguments.reference = reference_of(model, arguments.reference)
+    if arguments.temperatures is None:
+        own = model.metadata.temperature_K
+        arguments.temperatures = [t for t in HOT_K if t != own]
+    if arguments.lags or not arguments.data:
+        arguments.reference = reference_of(model, arguments.reference)
     check(arguments, model)
     make_folder(arguments.output)
     if arguments.data:
@@ -254,7 +287,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.reference, model.metadata, arguments.bursts, arguments.output
         )
         data = [bursts]
-    spreads, errors, symbols = predict(model, data, arguments.pairs, arguments.draws)
+    spreads, errors, symbols, n_pairs = predict(
+        model, data, arguments.pairs, arguments.draws
+    )
     rows = measure_elements(spreads, errors, symbols)
     found = np.array(symbols)
     ordinary = {
@@ -274,7 +309,7 @@ def run(arguments: argparse.Namespace) -> None:
         "machine": describe_machine(),
         "model": {"name": model.metadata.name, "sha256": model.sha256},
         "data": [dict(t.provenance) for t in data],
-        "pairs": len(spreads) // max(1, data[0].n_atoms),
+        "pairs": n_pairs,
         "draws": arguments.draws,
         "reliability": {
             symbol: {name: asdict(r) for name, r in quantities.items()}

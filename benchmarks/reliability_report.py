@@ -1,5 +1,6 @@
 """What `reliability.py` prints, draws and writes."""
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from openmm_diffmd.analysis.report import format_columns
 QUANTITIES = ("position", "velocity")
 UNITS = ("nm", "nm/ps")
 COLORS = ("#3c3c3c", "#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e")
+STYLES = [(color, dashes) for dashes in ("-", "--", "-.") for color in COLORS]
 
 
 def print_tables(
@@ -75,13 +77,15 @@ def draw(
     panels = figure.subplots(2, 2)
     for index, name in enumerate(QUANTITIES):
         panel = panels[0, index]
-        for (symbol, quantities), color in zip(rows.items(), COLORS, strict=False):
+        styled = zip(rows.items(), cycle(STYLES), strict=False)
+        for (symbol, quantities), (color, dashes) in styled:
             r = quantities[name]
             panel.errorbar(
                 r.predicted,
                 r.found,
                 r.found_error,
                 color=color,
+                ls=dashes,
                 marker="o",
                 ms=3,
                 lw=1.2,
@@ -99,7 +103,8 @@ def draw(
         _label_decades(panel.xaxis)
         _label_decades(panel.yaxis)
     traces, curves = panels[1]
-    for (name, run), color in zip(runs.items(), COLORS, strict=False):
+    styled = zip(runs.items(), cycle(STYLES), strict=False)
+    for (name, run), (color, dashes) in styled:
         w = run["warning"]
         calm = run["calm"]
         traces.axhline(np.median(calm), color=color, lw=0.8, ls=":")
@@ -107,7 +112,8 @@ def draw(
             continue
         times = -np.arange(run["before"].shape[1])
         low, middle, high = np.quantile(run["before"], [0.25, 0.5, 0.75], axis=0)
-        traces.plot(times, middle, color=color, lw=1.6, label=f"{name}, before refusal")
+        style = {"color": color, "ls": dashes, "lw": 1.6}
+        traces.plot(times, middle, **style, label=f"{name}, before refusal")
         traces.fill_between(times, low, high, color=color, alpha=0.2, lw=0)
         levels = np.sort(np.concatenate([calm, run["before"][:, 0]]))[::-1]
         false = 1 - np.searchsorted(np.sort(calm), levels) / len(calm)
@@ -115,7 +121,7 @@ def draw(
             run["before"]
         )
         label = f"{name}: area {w.area[0]:.2f} ({w.n_events} refusals)"
-        curves.plot(false, hits, color=color, lw=1.6, label=label)
+        curves.plot(false, hits, **style, label=label)
     traces.set(title="Largest spread of a molecule (dotted: median far from refusals)")
     traces.set(xlabel="lags before the refused one", ylabel="ordinary spreads")
     traces.set_yscale("log")

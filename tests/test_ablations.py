@@ -1,17 +1,21 @@
 import importlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import openmm
 import pytest
 from openmm import unit
 
-from openmm_diffmd.analysis.loading import load_rollout
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.analysis.measure import prepare_reference
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.export.torchscript import load_model, replace_metadata
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
@@ -151,13 +155,22 @@ def test_trained_variants_are_kept_and_gone_on_with(
     benchmark, files, tmp_path, monkeypatch, capsys
 ):
     options = ('--groups=["training"]', '--variants=["no velocity features"]')
+    own = [tmp_path / "rollout.md", tmp_path / "rollout" / "rollout.png"]
+    own[1].parent.mkdir()
+    for file in own:
+        file.touch()
     first = run(benchmark, files, tmp_path, *options)
+    assert all(file.is_file() for file in own)
     assert list(first["cells"]) == [
         f"training/no velocity features/{k}/1/seed 1"
         for k in ("mean/0", "exponential/2")
     ]
+    training = tmp_path / "trainings" / "no_velocity_features_1"
+    config = json.loads((training / "training.json").read_text())["config"]
+    model = TransitionModel(3, 0.01, **config["model"])
+    n_parameters = sum(weight.numel() for weight in model.parameters())
     for cell in first["cells"].values():
-        assert cell["training"]["parameters"] > 100
+        assert cell["training"]["parameters"] == n_parameters
         assert cell["one_lag_error"] > 0.01
     # A second call trains and runs nothing of this again, only what is new.
     killed = {**first, "cells": dict(list(first["cells"].items())[:1])}
@@ -173,6 +186,89 @@ def test_trained_variants_are_kept_and_gone_on_with(
     assert "no velocity features" in (tmp_path / "table.txt").read_text()
     with pytest.raises(SystemExit, match="found results of another budget"):
         run(benchmark, files, tmp_path, *options, "--budget.num_steps=5")
+    # Trainings without results, as a kill leaves them, say of what they are.
+    (tmp_path / "results.json").unlink()
+    for option, message in (
+        ("--budget.learning_rate=1e-5", r"optimizer\.learning_rate 0\.002, not 1e-05"),
+        ("--budget.perturbed=0.9", r"data\.perturbed 0\.1, not 0\.9"),
+        ("--network.channels=16", r"model\.channels 8, not 16"),
+        (f"--data=[{files['bursts']},{files['reference']}]", "other data"),
+    ):
+        with pytest.raises(SystemExit, match=f"found a training of {message} in"):
+            run(benchmark, files, tmp_path, *options, option)
+
+
+def test_variants_of_one_training_are_models_of_their_own(
+    on_path, tmp_path, monkeypatch
+):
+    training = importlib.import_module("ablation_training")
+    cells = importlib.import_module("ablation_cells")
+    made = []
+    monkeypatch.setattr(training, "export_model", lambda *args, **_: made.append(args))
+    monkeypatch.setattr(training, "load_model", lambda path: None)
+    variants = [variant for variant, _ in cells.TRAINED[:2]]
+    for variant in variants:
+        cell = cells.Cell("training", variant)
+        training.export_cell(cell, variant, tmp_path, [], 300.0, 1.0)
+    names = [name for _, _, name, *_ in made]
+    assert names == ["learned_prior", "last_layer_refitted"]
+    files = [path.name for _, path, *_ in made]
+    assert files == [f"{name}_exponential_4.pt" for name in names]
+
+
+def test_first_segment_is_whole_or_not_there(files, on_path, tmp_path, monkeypatch):
+    training = importlib.import_module("ablation_training")
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    output = tmp_path / "segment.h5"
+    with monkeypatch.context() as patch:
+        # At the last thing that is written.
+        patch.setattr(training, "json", SimpleNamespace(dumps=kill))
+        with pytest.raises(KeyboardInterrupt):
+            training.first_segment(files["bursts"], output)
+    assert not output.exists()
+    found = read_reference(training.first_segment(files["bursts"], output))
+    assert found.n_frames == BURST_FRAMES
+    assert found.provenance["temperature_K"] == TEMPERATURE
+
+
+def test_one_frame_has_figures_without_halves(files, on_path):
+    runs = importlib.import_module("ablation_runs")
+    frames, _ = load_reference(files["reference"])
+    reference = prepare_reference(frames, TEMPERATURE)
+    found = runs.figures_of(frames.window([0], [1]), reference, 0.0)
+    assert found["n_broken"] == 0
+    assert found["h_r_error"] > reference.figures.h_r_error
+    assert "h_r_by_sampling" not in found
+    found = runs.figures_of(frames.window([0], [2]), reference, 0.0)
+    assert found["h_r_by_sampling"] > 0
+    # All of it is equilibration.
+    found = runs.figures_of(frames.window([0], [2]), reference, 1.0)
+    assert sorted(found) == ["n_broken", "stable_ps"]
+
+
+def test_model_of_more_elements_and_another_lag_is_run(
+    benchmark, files, tmp_path, monkeypatch
+):
+    # 15 fs beside frames each 10: every 30 fs.
+    harmonic = HarmonicModel(FREQUENCY, temperature=TEMPERATURE, lag_time=0.015)
+    model = load_model(save_stub_model(tmp_path / "many.pt", harmonic))
+    more = replace(model.metadata, elements=["H", "He", "C", "O"])
+    stub = replace_metadata(model, more)
+    cell = benchmark.Cell("friction", None)
+    monkeypatch.setattr(benchmark, "cells", lambda *_: [cell])
+    words = ('--groups=["sampler"]', f"--model={stub}")
+    with pytest.raises(SystemExit, match=r"found length_ps 2, .* such as 2\.01"):
+        run(benchmark, files, tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+    found = run(benchmark, files, tmp_path / "out", *words, "--length-ps=2.01")
+    (result,) = found["cells"].values()
+    assert result["lag_time_fs"] == 15.0
+    assert result["n_broken"] == 0
+    assert result["ended_ps"] == pytest.approx(2.01)
+    assert result["one_lag_error"] < 1e-4
 
 
 def test_thermostatted_variant_learns_from_the_reference(benchmark, files, tmp_path):

@@ -1,5 +1,6 @@
 import importlib
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -91,6 +92,7 @@ def test_benchmark_writes_trajectory_picture_and_results(results: tuple[dict, Pa
     assert (ensemble.n_replicas, ensemble.n_frames) == (4, 3200)
     assert found["rollouts"]["diffmd"]["seed"] == sidecar.seed == 1
     assert found["machine"]["openmm"] == openmm.__version__
+    assert found["machine"]["load"] >= 0
     assert len(found["reference"]["sha256"]) == 64
     assert [c["name"] for c in found["cost"]] == ["diffmd", "regression", "single"]
     assert all(c["ns_per_day"] > 0 for c in found["cost"])
@@ -135,6 +137,21 @@ def test_analyze_repeats_the_benchmarks_figures(
     assert again["floor"] == found["floor"]
     assert "goals met" in (path.parent / "report.txt").read_text()
     assert (path.parent / "report.png").is_file()
+
+
+def test_rollouts_of_one_name_are_told_by_their_folders(
+    results: tuple[dict, Path], harmonic: tuple[Path, Path], tmp_path: Path
+):
+    twin = shutil.copytree(results[1], tmp_path / "twin")
+    path = analyze(
+        [results[1] / "diffmd.json", twin / "diffmd.json"], harmonic[1], tmp_path / "a"
+    )
+    names = [f"{results[1].name}/diffmd", "twin/diffmd"]
+    assert list(json.loads(path.read_text())["rollouts"]) == names
+    assert path.with_suffix(".txt").read_text().count("goals met") == 2
+    with pytest.raises(ValueError, match="found rollouts called twin/diffmd, twin/"):
+        analyze([twin / "diffmd.json"] * 2, harmonic[1], tmp_path / "b")
+    assert not (tmp_path / "b").exists()
 
 
 def test_unlike_intervals_are_compared_at_a_common_one(
@@ -194,6 +211,84 @@ def test_run_that_the_guards_end_is_reported_all_the_same(
     sidecar = found["rollouts"]["diffmd"]
     assert 0 < sidecar["num_frames"] < 2000
     assert sidecar["error"].startswith("OpenMMException")
+
+
+def test_control_that_cannot_begin_costs_its_own_row_only(
+    benchmark: ModuleType,
+    harmonic: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def only_ours(model, topology, positions, output, settings):
+        if output.name != "diffmd":
+            raise openmm.OpenMMException(f"{output.name} was refused")
+        return roll_out(model, topology, positions, output, settings)
+
+    monkeypatch.setattr(benchmark, "roll_out", only_ours)
+    stub, reference = harmonic
+    benchmark.main(
+        [
+            f"--model={stub}",
+            f"--reference={reference}",
+            f"--output={tmp_path}",
+            "--length-ps=2",
+            "--replicas=2",
+            "--friction=5",
+            "--progress=false",
+        ]
+    )
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert list(found["rows"]) == ["diffmd", "last frame", "constant velocity"]
+    controls = ("regression", "single")
+    assert found["not_begun"] == {name: f"{name} was refused" for name in controls}
+    printed = capsys.readouterr().out
+    for name in controls:
+        note = f"{name} ended before its first frame: {name} was refused"
+        assert note in found["notes"]
+        assert note in printed
+
+
+def test_run_without_a_first_frame_is_told_from_one_that_cannot_be_set_up(
+    benchmark: ModuleType, harmonic: tuple[Path, Path], tmp_path: Path
+):
+    spoilt = FaultyModel(
+        "bond", 2.0, angular_frequency=FREQUENCY, temperature=TEMPERATURE
+    )
+    stub = str(save_stub_model(tmp_path / "spoilt.pt", spoilt))
+    options = {"length_ps": 1.0, "replicas": 1, "progress": False}
+    with pytest.raises(benchmark.NoFirstFrameError, match="bond"):
+        benchmark.md17_rollout(stub, harmonic[1], tmp_path, **options)
+    with pytest.raises(openmm.OpenMMException, match="no registered Platform") as stop:
+        benchmark.md17_rollout(
+            stub, harmonic[1], tmp_path, platform="Abacus", **options
+        )
+    assert not isinstance(stop.value, benchmark.NoFirstFrameError)
+
+
+def test_default_length_is_of_whole_frames(
+    benchmark: ModuleType,
+    harmonic: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    # A lag of 15 fs beside frames each 10: every 30 fs, of which 20 ps are no multiple.
+    model = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.015)
+    stub = str(save_stub_model(tmp_path / "long.pt", model))
+    asked = []
+
+    def stop(model, topology, positions, output, settings):
+        asked.append(settings.length_ps)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(benchmark, "roll_out", stop)
+    with pytest.raises(ValueError, match="far enough"):
+        benchmark.md17_rollout(stub, harmonic[1], tmp_path)
+    assert asked == [pytest.approx(20.01)]
+    # An explicit one is refused before the reference is measured.
+    monkeypatch.setattr(benchmark, "prepare_reference", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=r"found length_ps 20, expected a whole"):
+        benchmark.md17_rollout(stub, harmonic[1], tmp_path, length_ps=20.0)
 
 
 def test_reference_of_another_temperature_is_refused(

@@ -8,8 +8,8 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-import openmm
 import pytest
+from matplotlib.figure import Figure
 from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.loading import load_reference
@@ -68,6 +68,7 @@ CASES = [
     ("reliability", ["--lags", "-1"], "found lags -1, expected at least 0"),
     ("reliability", ["--threads", "0"], "found 0 threads, expected 1 or more"),
     ("reliability", ["--temperatures", "nan"], "found temperature nan, expected"),
+    ("reliability", ["--temperatures", "9", "300"], "found the runs 300 K twice, exp"),
     ("umbrella", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("umbrella", ["--length-ps", "15"], "expected a multiple of 10 ps"),
     ("umbrella", ["--length-ps", "-10"], "expected a multiple of 10 ps"),
@@ -93,6 +94,7 @@ CASES = [
     ("short_horizon", ["--samples", "0"], "found samples 0, expected at least 1"),
     ("md17_rollout", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("md17_rollout", ["--length-ps", "-1"], "found length_ps -1, expected more than 0"),
+    ("md17_rollout", ["--length-ps", "0.105"], "found length_ps 0.105, expected a who"),
     ("md17_rollout", ["--reference", "{bursts}"], "found the frictionless bursts"),
     ("md17_molecules", ["--molecules", "[ethanl]"], "found molecules ..ethanl.., exp"),
     ("md17_molecules", ["--replicas", "0"], "found replicas 0, expected at least 1"),
@@ -269,7 +271,7 @@ def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, c
         (tmp_path / f"{name}_300K" / "thermostatted.h5").touch()
 
     def refuse(**options: Any) -> None:
-        raise openmm.OpenMMException(f"{options['output'].name} refused")
+        raise molecules.NoFirstFrameError(f"{options['output'].name} refused")
 
     monkeypatch.setattr(molecules, "md17_rollout", refuse)
     molecules.main(
@@ -284,6 +286,68 @@ def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, c
     for name in ("ethanol", "uracil"):
         assert f"{name} ended before its first frame: {name} refused" in printed
     assert (tmp_path / "out" / "table.txt").read_text() in printed
+
+
+def test_length_is_of_whole_frames(on_path):
+    whole_frames = importlib.import_module("command_line").whole_frames
+    assert whole_frames(None, 20.0, 0.01) == 20.0
+    assert whole_frames(None, 20.0, 0.03) == pytest.approx(20.01)
+    assert whole_frames(None, 0.01, 0.03) == 0.03
+    assert whole_frames(0.3, 20.0, 0.03) == 0.3
+    with pytest.raises(ValueError, match=r"length_ps 20, .* 0\.03 ps, such as 20\.01"):
+        whole_frames(20.0, 20.0, 0.03)
+
+
+def test_kept_molecule_has_the_files_and_options_asked_for(on_path, tmp_path):
+    check_kept = importlib.import_module("md17_molecules").check_kept
+    path = tmp_path / "results.json"
+
+    def keep(rows: dict[str, Any], steps: int, **more: Any) -> None:
+        kept = {
+            "model": {"sha256": "m"},
+            "reference": {"sha256": "r"},
+            "replicas": 2,
+            "settings": {"length_ps": 20.01, "frame_interval_fs": 30.0},
+            "rows": rows,
+            "rollouts": {"diffmd": {"num_sampling_steps": steps}},
+        }
+        path.write_text(json.dumps(kept | more))
+
+    asked = {"model": "m", "reference": "r", "replicas": 2, "length_ps": None}
+    keep({"diffmd": {}, "regression": {}}, 4)
+    check_kept(path, asked, regression=True)
+    with pytest.raises(ValueError, match=r"length_ps 20\.01, not 20\.0: choose"):
+        check_kept(path, asked | {"length_ps": 20.0}, regression=True)
+    with pytest.raises(ValueError, match="of reference r, not another: choose"):
+        check_kept(path, asked | {"reference": "another"}, regression=True)
+    keep({"diffmd": {}}, 4)
+    check_kept(path, asked, regression=False)
+    with pytest.raises(ValueError, match="of regression False, not True: choose"):
+        check_kept(path, asked, regression=True)
+    # A mean that ended at once was run, and a model without draws has no other.
+    keep({"diffmd": {}}, 4, not_begun={"regression": "refused"})
+    check_kept(path, asked, regression=True)
+    keep({"diffmd": {}}, 0)
+    check_kept(path, asked, regression=True)
+
+
+def test_picture_shows_the_molecules_of_all_tables(tmp_path, monkeypatch):
+    draw = importlib.import_module("molecules_figure").draw
+    drawn = []
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, path, **_: (drawn.append(figure), path.touch()),
+    )
+    one = {"rows": {}, "reference": {"length_ps": 5.0}}
+    tables = {"a": {"ethanol": one}, "b": {"aspirin": one, "ethanol": one}}
+    draw(tables, tmp_path / "table.png")
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert [label.split()[0] for label in labels] == ["ethanol", "aspirin"]
+    with pytest.raises(ValueError, match="found 5 tables, expected at most 4"):
+        draw(dict.fromkeys("abcde", tables["a"]), tmp_path / "table.png")
+    with pytest.raises(ValueError, match="found no molecule"):
+        draw({"a": {}}, tmp_path / "table.png")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import mdtraj
 import numpy as np
 import openmm
 import pytest
+from matplotlib.figure import Figure
 from openmm import app, unit
 
 from openmm_diffmd.analysis.ensemble import Ensemble
@@ -72,7 +73,9 @@ def write(path: Path, model: DiffusionModel, frames, provenance) -> Path:
 
 
 @pytest.mark.statistical
-def test_exact_model_is_found_calibrated(command, tmp_path: Path):
+def test_exact_model_is_found_calibrated(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     # stochastic; 600 pairs of 9 atoms.
     harmonic = HarmonicModel(
         FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
@@ -92,6 +95,8 @@ def test_exact_model_is_found_calibrated(command, tmp_path: Path):
     ]
     data = write(tmp_path / "bursts.h5", model, frames, {"temperature_K": TEMPERATURE})
     reliability = command("reliability")
+    # With data and no provoked runs no reference is needed, as of another molecule.
+    monkeypatch.setattr(reliability, "reference_of", lambda *_: 1 / 0)
     reliability.main(
         [
             f"--model={tmp_path / 'exact.pt'}",
@@ -110,6 +115,54 @@ def test_exact_model_is_found_calibrated(command, tmp_path: Path):
             assert r["ratio"] == pytest.approx(1.0, abs=0.08)
     assert found["warning"] == {}
     assert matplotlib.image.imread(tmp_path / "reliability.png").ndim == 3
+
+
+def test_pairs_are_counted_in_files_of_several_molecules(command, tmp_path: Path):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(9), 20)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(20)]
+    whole = read_reference(write(tmp_path / "whole.h5", model, frames, {}))
+    few = replace(
+        whole,
+        positions=whole.positions[:, :3],
+        velocities=whole.velocities[:, :3],
+        forces=None,
+        atomic_numbers=whole.atomic_numbers[:3],
+        masses=whole.masses[:3],
+        bonds=whole.bonds[:0],
+    )
+    *_, symbols, n_pairs = command("reliability").predict(model, [whole, few], 99, 2)
+    assert n_pairs == 2 * 19
+    assert len(symbols) == 19 * (9 + 3)
+
+
+def test_all_elements_and_runs_are_drawn(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    generator = np.random.default_rng(10)
+    measured = command("reliability").measure_reliability(
+        np.exp(generator.normal(size=200)), generator.normal(size=(200, 3))
+    )
+    rows = {
+        f"E{n}": dict.fromkeys(("position", "velocity"), measured) for n in "123456"
+    }
+    calm, before = generator.random(500), 1 + generator.random((30, 21))
+    warning = command("reliability").measure_warning(calm, before, 0.01)
+    run = {"calm": calm, "before": before, "warning": warning}
+    drawn = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)
+    )
+    command("reliability_report").draw(
+        rows, {f"run {n}": run for n in "123456"}, tmp_path / "a.png", "title"
+    )
+    for axes, name in zip(drawn[0].axes, ("E", "E", "run ", "run "), strict=True):
+        labels = axes.get_legend_handles_labels()[1]
+        assert sum(label.startswith(name) for label in labels) == 6
+    curves = [
+        line for line in drawn[0].axes[3].get_lines() if "area" in line.get_label()
+    ]
+    assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 6
 
 
 def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
@@ -422,6 +475,35 @@ def test_real_md17_runs_the_model(
     assert found["share"] == 0.0
     assert read_reference(reference).n_frames == found["frames"] == 300
     assert "rollout, half - half" in capsys.readouterr().out
+
+
+def test_real_md17_rounds_its_default_length(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    harmonic = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.015)
+    model = stub(tmp_path / "long.pt", harmonic)
+    x, v = equilibrium(np.random.default_rng(11), 300)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(300)]
+    reference = write(
+        tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
+    )
+    real_md17 = command("real_md17")
+    asked = []
+
+    def stop(model, topology, starts, output, settings):
+        asked.append(settings.length_ps)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(real_md17, "roll_out", stop)
+    words = [f"--data={reference}", f"--reference={reference}"]
+    words += [f"--model={tmp_path / 'long.pt'}", f"--output={tmp_path}"]
+    with pytest.raises(SystemExit, match="far enough"):
+        real_md17.main(words)
+    assert asked == [pytest.approx(24.99)]
+    with pytest.raises(
+        SystemExit, match=r"found length_ps 25, expected a whole number"
+    ):
+        real_md17.main([*words, "--length-ps=25"])
 
 
 def test_modules_import_without_a_side_effect(command):

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import openmm
 import pytest
 from ase import Atoms
 from ase.io import write
@@ -251,20 +252,52 @@ def test_table_says_what_survived_and_sums_up(on_path):
     assert "H +4(2)" in lines["all"]
 
 
+def test_control_that_could_not_begin_is_counted_and_ours_is_kept(on_path):
+    table = importlib.import_module("transfer_table")
+    found = result(0, 0.06, 1.02, None) | {
+        "not_begun": {"regression": "refused", "single": "refused"},
+        "replicas": 4,
+    }
+    cell = table.summarize(found, 0.03)
+    assert list(cell["rows"]) == ["diffmd", "regression"]
+    assert cell["rows"]["diffmd"]["n_broken"] == 0
+    assert cell["rows"]["regression"]["n_broken"] == 4
+    ours, control = table.make_table({"x": {"01": cell}}).splitlines()[3:]
+    assert ours.split()[2:5] == ["4", "0.030", "0/4"]
+    assert control.split()[2:6] == ["-", "0.030", "4/4", "0.00"]
+
+
+def test_only_a_run_without_a_frame_is_a_result(benchmark, tmp_path, monkeypatch):
+    reference = tmp_path / "thermostatted.h5"
+    reference.touch()
+    model = load_model("ethanol")
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(benchmark, "md17_rollout", fail)
+    error = openmm.OpenMMException("no such platform")
+    with pytest.raises(openmm.OpenMMException, match="no such platform"):
+        benchmark._rolled_out(model, reference, tmp_path / "out", replicas=4)
+    error = benchmark.NoFirstFrameError("the first lag")
+    found = benchmark._rolled_out(model, reference, tmp_path / "out", replicas=4)
+    assert found == {"error": "the first lag", "replicas": 4}
+
+
 def test_references_too_short_to_test_on_are_refused(benchmark, geometries, tmp_path):
     with pytest.raises(SystemExit, match=r"found train_ps of 0\.2 ps, expected"):
         run(benchmark, geometries, tmp_path, "--references.train-ps=0.2")
 
 
 def test_one_lag_error_does_not_depend_on_the_order_of_elements(on_path, tmp_path):
-    models = importlib.import_module("transfer_models")
-    reference = importlib.import_module("ablation_training").first_segment(
+    training = importlib.import_module("ablation_training")
+    reference = training.first_segment(
         PRETRAINED / "ethanol_reference.h5", tmp_path / "reference.h5"
     )
     for name in ("ethanol", "md17"):
         model = load_model(name)
         first, second = (
-            models.mean_error(model, reference, symbols)
+            training.model_error(model, reference, symbols, "exponential", 0)
             for symbols in (("C", "H", "O"), ("O", "H", "C"))
         )
         assert first == pytest.approx(second, rel=1e-4)

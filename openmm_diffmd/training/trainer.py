@@ -42,6 +42,16 @@ class FinalCheckpoint(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, *args: Any, **kwargs: Any
     ) -> None:
+        """
+        Write after the last step.
+
+        Parameters
+        ----------
+        trainer : Trainer
+            Knows the step.
+        *args, **kwargs
+            What else Lightning gives.
+        """
         if trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(self._path)
 
