@@ -78,7 +78,8 @@ def run_cell(
         frame_interval_fs=round(interval_fs, 6),
         temperature_K=reference.temperature,
         friction_per_ps=cell.friction,
-        seed=cell.seed,
+        # Replica i has the noise of a run with seed + i: seeds must not share any.
+        seed=1 + (cell.seed - 1) * len(positions),
         sampler=cell.sampler,
         num_sampling_steps=cell.num_sampling_steps,
         keep_velocities=True,
