@@ -94,13 +94,13 @@ def run_cell(
             raise
     seconds = time.process_time() - begin
     sidecar = RolloutSidecar.read(output.with_suffix(".json"))
-    lags = max(1, round(sidecar.num_frames * interval_fs / sidecar.lag_time_fs))
+    lags = sidecar.num_lags
     found: dict[str, Any] = {
         "n_replicas": sidecar.num_replicas,
         "length_ps": length_ps,
         "ended_ps": sidecar.num_frames * reference.ensemble.frame_interval,
         "error": sidecar.error,
-        "redrawn": sidecar.resamples / (lags * sidecar.num_replicas),
+        "redrawn": sidecar.redrawn,
     }
     if lags >= MIN_TIMED_LAGS:
         found["cpu_ms_per_lag"] = 1000 * seconds / lags

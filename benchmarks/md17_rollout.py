@@ -181,8 +181,7 @@ def md17_rollout(
         *([left_out] if left_out else []),
     ]
     ours = runs[OURS].sidecar
-    redrawn = ours.resamples / max(ours.num_lags * ours.num_replicas, 1)
-    goals = judge(rows[0].figures, prepared.figures, redrawn, ours.error)
+    goals = judge(rows[0].figures, prepared.figures, ours.redrawn, ours.error)
 
     title = (
         f"{ours.model_name}, {heat_bath:g} K, friction {ours.friction_per_ps:g}/ps, "
@@ -223,7 +222,7 @@ def md17_rollout(
         "break_times_ps": {
             row.name: to_plain(row.curves.stability.break_times) for row in rows
         },
-        "redrawn": redrawn,
+        "redrawn": ours.redrawn,
         "rollouts": {name: to_plain(run.sidecar) for name, run in runs.items()},
         "not_begun": not_begun,
         "cost": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],

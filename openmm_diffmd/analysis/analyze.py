@@ -98,10 +98,9 @@ def analyze(
     rows, verdicts = [], {}
     for name, (ensemble, sidecar) in zip(names, loaded, strict=True):
         row = measure(name, ensemble, prepared, equilibration_ps)
-        lags = max(sidecar.num_lags * sidecar.num_replicas, 1)
         rows.append(row)
         verdicts[name] = judge(
-            row.figures, prepared.figures, sidecar.resamples / lags, sidecar.error
+            row.figures, prepared.figures, sidecar.redrawn, sidecar.error
         )
     output = make_folder(output)
     title = (

@@ -111,6 +111,11 @@ class RolloutSidecar:
         """Lags that one replica made up to the last good frame."""
         return round(self.num_frames * self.frame_interval_fs / self.lag_time_fs)
 
+    @property
+    def redrawn(self) -> float:
+        """Draws that the guards refused, of one lag of one replica."""
+        return self.resamples / max(self.num_lags * self.num_replicas, 1)
+
     def dcd_files(self, path: str | Path) -> list[Path]:
         """
         Name the DCD files of a rollout.

@@ -1,7 +1,7 @@
 """Pairs of frames one lag apart, of one or many molecules, as padded tensors."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class PairBatch(NamedTuple):
     following: Tensor
 
 
+class NoPairError(ValueError):
+    """No two frames are one lag apart."""
+
+
 class LaggedPairs:
     """
     All pairs (t, t + lag) within unbroken segments of some trajectories.
@@ -62,8 +66,10 @@ class LaggedPairs:
     Raises
     ------
     ValueError
-        If velocities are missing, an element is unknown, the lag is no whole number
-        of frames, or no pair is left.
+        If velocities are missing, an element is unknown, or the lag is no whole number
+        of frames.
+    NoPairError
+        If no pair is left.
     """
 
     def __init__(
@@ -118,7 +124,7 @@ class LaggedPairs:
         is_start[self._starts] = True
         self._has_later = is_start[self._starts + self._lags]
         if len(self._starts) == 0:
-            raise ValueError(
+            raise NoPairError(
                 f"found no pair of frames {1000 * lag_time:g} fs apart in an unbroken "
                 "segment; bring longer segments or a shorter lag"
             )
@@ -210,6 +216,28 @@ class LaggedPairs:
         self._masses[index, : len(order)] = torch.tensor(
             trajectory.masses, dtype=torch.float32
         )
+
+
+def encode_pairs(model: Any, batch: PairBatch) -> dict[str, Tensor]:
+    """
+    Encode the first states of some pairs, which are clean.
+
+    Parameters
+    ----------
+    model : TransitionModel or torch.jit.ScriptModule
+        The network, or what a model file holds.
+    batch : PairBatch
+        The pairs.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The condition, as `TransitionModel.encode` gives it.
+    """
+    level = batch.positions.new_zeros(len(batch.species))
+    # All but what follows, in the order of `encode`.
+    condition: dict[str, Tensor] = model.encode(*batch[:-1], level)
+    return condition
 
 
 def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:

@@ -10,10 +10,9 @@ from typing import Any
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
-    pairs_left_out,
-    pairs_trained_on,
 )
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.export.pairs import pairs_left_out, pairs_trained_on
 from openmm_diffmd.export.refit import refit_mean
 from openmm_diffmd.export.torchscript import (
     load_model,
@@ -119,8 +118,7 @@ def export_model(
     refitted = 0
     if refit_pairs and model.prior == "learned":
         pairs = pairs_trained_on(model, data, description, temperature_K)
-        refitted = min(refit_pairs, len(pairs))
-        refit_mean(model, pairs, refitted)
+        refitted = refit_mean(model, pairs, refit_pairs)
     batch = pairs_left_out(
         model, data, description, temperature_K, calibration_fraction
     )

@@ -2,8 +2,7 @@
 
 import torch
 
-from openmm_diffmd.data.pairs import LaggedPairs
-from openmm_diffmd.export.calibration import encode_pairs
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
 from openmm_diffmd.models import TransitionModel
 
 BATCH = 256
@@ -12,7 +11,7 @@ RIDGE = 1e-3
 
 
 @torch.no_grad()
-def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> None:
+def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> int:
     """
     Fit the weights of the last kick to pairs, by least squares.
 
@@ -30,7 +29,12 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> No
     pairs : LaggedPairs
         Pairs of the training part, best at the temperature of the runs.
     num_pairs : int
-        So many of them, evenly spread; at least 1.
+        So many of them, evenly spread, or all where they are fewer; at least 1.
+
+    Returns
+    -------
+    int
+        Pairs that it was fitted to.
 
     Notes
     -----
@@ -56,3 +60,4 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> No
     normal += RIDGE * normal.diagonal().mean() * torch.eye(size, dtype=torch.float64)
     change = torch.linalg.solve(normal, target)
     weights.add_(change.view_as(weights).to(weights.dtype))
+    return len(chosen)

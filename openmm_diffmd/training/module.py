@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import PairBatch
+from openmm_diffmd.data.pairs import PairBatch, encode_pairs
 from openmm_diffmd.diffusion.noise_schedule import log_uniform_noise_levels
 from openmm_diffmd.diffusion.preconditioning import denoising_loss_weight
 from openmm_diffmd.diffusion.residuals import (
@@ -139,15 +139,7 @@ class TransitionTraining(lightning.LightningModule):
             self._validate(batch)
 
     def _validate(self, batch: PairBatch) -> None:
-        condition = self.model.encode(
-            batch.positions,
-            batch.velocities,
-            batch.acceleration,
-            batch.has_acceleration,
-            batch.species,
-            batch.masses,
-            batch.positions.new_zeros(len(batch.species)),
-        )
+        condition = encode_pairs(self.model, batch)
         square = self.model.error(batch.following, condition).square().mean(-1)
         values: dict[str, Any] = {}
         for index, symbol in enumerate(self.elements):

@@ -277,7 +277,7 @@ def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) ->
             return
         # A learned mean's errors are whitened as they shrink; about a fixed prior the
         # residual's size is known, and only the ballistic one's is about 1.
-        condition = model.encode(*batch[:6], torch.zeros(count))
+        condition = encode_pairs(model, batch)
         scaled = model.error(batch.following, condition)
         known_scale = condition["scale"] / condition["spread"]
         scaled = scaled / known_scale[:, :, None, None]

@@ -32,6 +32,8 @@ def test_sidecar_read_back_is_equal(tmp_path: Path):
 
 def test_sidecar_counts_lags_of_one_replica():
     assert SIDECAR.num_lags == 35
+    assert SIDECAR.redrawn == 5 / (35 * 3)
+    assert dataclasses.replace(SIDECAR, num_frames=0, resamples=0).redrawn == 0.0
 
 
 def test_sidecar_of_another_schema_is_refused(tmp_path: Path):
