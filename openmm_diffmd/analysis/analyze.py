@@ -95,12 +95,12 @@ def analyze(
     prepared = prepare_reference(
         at_interval(frames, interval), temperatures[0], window_ps
     )
-    rows, verdicts = [], {}
+    rows, verdicts = [], []
     for name, (ensemble, sidecar) in zip(names, loaded, strict=True):
         row = measure(name, ensemble, prepared, equilibration_ps)
         rows.append(row)
-        verdicts[name] = judge(
-            row.figures, prepared.figures, sidecar.redrawn, sidecar.error
+        verdicts.append(
+            judge(row.figures, prepared.figures, sidecar.redrawn, sidecar.error)
         )
     output = make_folder(output)
     title = (
@@ -113,7 +113,10 @@ def analyze(
             structure_table(prepared, rows),
             temperature_table(prepared, rows),
             *filter(None, [event_table(prepared, rows)]),
-            *(f"{name}\n{goal_lines(goals)}" for name, goals in verdicts.items()),
+            *(
+                f"{name}\n{goal_lines(goals)}"
+                for name, goals in zip(names, verdicts, strict=True)
+            ),
         ]
     )
     (output / "report.txt").write_text(text + "\n")
@@ -130,9 +133,11 @@ def analyze(
                     row.name: {
                         "figures": to_plain(row.figures),
                         "sidecar": to_plain(sidecar),
-                        "goals": to_plain(verdicts[row.name]),
+                        "goals": to_plain(goals),
                     }
-                    for row, (_, sidecar) in zip(rows, loaded, strict=True)
+                    for row, (_, sidecar), goals in zip(
+                        rows, loaded, verdicts, strict=True
+                    )
                 },
             },
             indent=1,

@@ -23,6 +23,8 @@ MIN_KINETIC_ENERGY_P = 0.01
 MAX_REDRAWN = 1e-5
 MAX_RATE_DEVIATION = 2.0
 MAX_RATE_ERROR = 0.2
+NO_VELOCITIES = "no velocities: run with --velocities true"
+"""What is said where a rollout kept none; the option is that of the verb ``run``."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,7 @@ def judge(
     if found.h_r_error is None:
         absent = partial(Goal, found="not measured", passed=False)
     elif found.temperatures is None:
-        # The keyword of the verb that writes them.
-        absent = partial(Goal, found="no velocities; --velocities true", passed=None)
+        absent = partial(Goal, found=NO_VELOCITIES, passed=None)
     else:
         absent = partial(Goal, found="not measured: too short", passed=None)
     for symbol, target in (reference.temperatures or {}).items():
@@ -172,9 +173,10 @@ def _temperature_goal(
     elif abs(deviation) - 2 * error > MAX_TEMPERATURE_DEVIATION:
         passed = False
     theirs = target.value / target.expected - 1
+    known = "-" if math.isnan(error) else f"{100 * error:.1f}"
     return Goal(
         name,
-        f"{100 * deviation:+.1f} +- {100 * error:.1f} % (the reference "
+        f"{100 * deviation:+.1f} +- {known} % (the reference "
         f"{100 * theirs:+.1f} +- {100 * target.error / target.expected:.1f} %)",
         passed,
     )

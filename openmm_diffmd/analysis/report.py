@@ -115,7 +115,7 @@ def temperature_table(reference: Reference, rows: Sequence[Row]) -> str:
         cells = ["-"] * len(symbols)
         if temperatures is not None:
             found = [temperatures[s] for s in symbols]
-            cells = [f"{t.value:.0f} +- {t.error:.0f}" for t in found]
+            cells = [f"{t.value:.0f} +- {_number(t.error, '.0f')}" for t in found]
         lines.append([name, *cells])
     lines.append(["equipartition", *(f"{own[s].expected:.0f}" for s in symbols)])
     return format_columns(["K, centre-of-mass frame", *symbols], lines)
@@ -161,7 +161,8 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
                 cells.append(
                     "-"
                     if found is None or found.share is None or found.share_error is None
-                    else f"{100 * found.share:.2f} +- {100 * found.share_error:.2f}"
+                    else f"{100 * found.share:.2f} +- "
+                    f"{_number(100 * found.share_error, '.2f')}"
                 )
         lines.append([name, *cells])
     return format_columns(header, lines)
@@ -251,4 +252,4 @@ def _beside(value: float | None, expected: float | None, form: str) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)

@@ -113,6 +113,7 @@ def _what_must_agree(trajectory: Trajectory) -> dict[str, Any]:
     provenance = trajectory.provenance
     return {
         "atomic numbers": trajectory.atomic_numbers.tolist(),
+        "bonds": sorted(sorted(pair) for pair in trajectory.bonds.tolist()),
         "frame interval, ps": round(float(np.median(np.diff(trajectory.times))), 6),
         **{
             key: provenance.get(key) or None

@@ -86,6 +86,10 @@ def _after(
     used = file["train_frames"] * (fractions[0] + fractions[1]) / fractions[0]
     if source.get("kind") == file["provenance"].get("kind"):
         segment = file["n_frames"] / file["n_segments"]
+        if file["n_segments"] > 1:
+            # Calibration leaves out the longest and ends as much later.
+            lengths = np.unique(trajectory.segments[own], return_counts=True)[1]
+            segment = max(segment, int(lengths.max()))
         # Counted from the run's own first frame: it may stand anywhere in a bundle.
         return np.asarray(np.cumsum(own) - 1 >= used + segment)
     interval = file["provenance"].get("frame_interval_fs", 0.0)

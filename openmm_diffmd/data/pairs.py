@@ -224,8 +224,8 @@ def encode_pairs(model: Any, batch: PairBatch) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    model : TransitionModel or torch.jit.ScriptModule
-        The network, or what a model file holds.
+    model : TransitionModel, or the module of a `DiffusionModel`
+        The network, or the scripted one of a model file.
     batch : PairBatch
         The pairs.
 

@@ -10,7 +10,7 @@ import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
-from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, lag_in_frames
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split

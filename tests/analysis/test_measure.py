@@ -224,8 +224,22 @@ def test_goals_that_need_velocities_are_undecided_where_there_are_none(
     ]
     assert len(goals) == 5
     assert {(g.passed, g.found) for g in goals} == {
-        (None, "no velocities; --velocities true")
+        (None, "no velocities: run with --velocities true")
     }
+
+
+def test_error_that_one_frame_cannot_tell_is_a_dash(
+    gaussian_ethanol: Maker, reference: Reference, tmp_path: Path
+):
+    one = measure("one", gaussian_ethanol(1, 1, seed=7), reference)
+    goals = judge(one.figures, reference.figures)
+    temperatures = [goal for goal in goals if "equipartition" in goal.name]
+    assert len(temperatures) == 3
+    assert all(g.passed is None and "+- - % (the" in g.found for g in temperatures)
+    table = temperature_table(reference, [one])
+    assert table.splitlines()[2].split()[2:4] == ["+-", "-"]
+    assert "nan" not in table + structure_table(reference, [one]) + goal_lines(goals)
+    plot_rows(reference, [one], tmp_path / "a.png", "title")
 
 
 def test_report_and_picture_show_every_row(

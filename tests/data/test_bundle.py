@@ -1,10 +1,13 @@
 """A bundle holds the frames of its sources, rounded, and says where they are from."""
 
+import copy
+
 import mdtraj
 import numpy as np
 import pytest
 from openmm import app
 
+from openmm_diffmd.data import bundle
 from openmm_diffmd.data.bundle import POSITION_STEP, VELOCITY_STEP, bundle_reference
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.reference.dynamics import ReferenceFrame
@@ -19,14 +22,24 @@ def write_source(tmp_path):
         topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
         for symbol in ("O", "H")
     ]
+    loose = copy.deepcopy(topology)
     topology.addBond(*atoms)
 
-    def write(name, seed, num_frames=7, temperature=500.0, interval=0.01, **made):
+    def write(
+        name,
+        seed,
+        num_frames=7,
+        temperature=500.0,
+        interval=0.01,
+        bonded=True,
+        **made,
+    ):
         generator = np.random.default_rng(seed)
         provenance = {"temperature_K": temperature, "seed": seed, **made}
         path = tmp_path / f"{name}.h5"
         masses = np.array([15.999, 1.008])
-        with ReferenceWriter(path, topology, masses, provenance, num_frames) as file:
+        drawn = topology if bonded else loose
+        with ReferenceWriter(path, drawn, masses, provenance, num_frames) as file:
             for index in range(num_frames):
                 file.write(
                     0,
@@ -65,6 +78,10 @@ def test_bundle_holds_the_frames_of_its_sources(write_source, tmp_path):
         ({"interval": 0.02}, r"frame interval, ps 0\.02 in .*b\.h5, expected 0\.01"),
         ({"friction_per_ps": 5.0}, r"friction_per_ps 5\.0 in"),
         ({"potential": "GFN1-xTB"}, r"potential GFN1-xTB in"),
+        (
+            {"bonded": False},
+            r"bonds \[\] in .*b\.h5, expected \[\[0, 1\]\] as",
+        ),
         ({"kind": "bursts"}, r"frictionless bursts in .*b\.h5"),
     ],
 )
@@ -78,6 +95,22 @@ def test_runs_that_differ_are_refused(write_source, tmp_path, other, message):
 def test_no_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="found no source"):
         bundle_reference([], tmp_path / "bundle.h5")
+
+
+def test_half_a_file_is_not_left_under_its_name(write_source, tmp_path, monkeypatch):
+    source = write_source("a", 1)
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(bundle, "_rounded", full)
+    with pytest.raises(OSError, match="no space left"):
+        bundle_reference([source], tmp_path / "bundle.h5")
+    monkeypatch.undo()
+    # What is left of it is written anew.
+    assert not (tmp_path / "bundle.h5").exists()
+    bundle_reference([source], tmp_path / "bundle.h5")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "bundle.h5"]
 
 
 def test_an_existing_file_is_kept(write_source, tmp_path):

@@ -50,6 +50,16 @@ def test_training_file_is_unseen_after_its_validation_part():
     assert contiguous_ranges(kept) == [range(1000, 1500)]
 
 
+def test_longest_segment_is_left_out_after_the_validation_part():
+    # As calibration does, which ends as much later: 500 training, 100 validation.
+    sizes = [300] * 2 + [50] * 18
+    uneven = make(1500, 0.001, BURSTS)
+    uneven.segments[:] = np.repeat(np.arange(20), sizes)
+    training = [TRAINING[0] | {"n_frames": 1500, "n_segments": 20, "train_frames": 500}]
+    kept = held_out_frames(uneven, training, (5 / 15, 1 / 15, 9 / 15))
+    assert contiguous_ranges(kept) == [range(900, 1500)]
+
+
 def test_run_of_chained_bursts_is_unseen_after_their_time():
     # 900 frames of bursts are 0.9 ps; of a run that is twice as long now, the share of
     # starts would be 0.9 of its 2 ps: the later of both. The last burst that was used

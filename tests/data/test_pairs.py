@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from openmm_diffmd.data.pairs import LaggedPairs, lag_in_frames
+from openmm_diffmd.data.pairs import (
+    LaggedPairs,
+    NoPairError,
+    PairBatch,
+    encode_pairs,
+    lag_in_frames,
+)
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.testing import HarmonicModel, save_stub_model
 
 STEP, LAG = 0.002, 0.01
 """Frames every 2 fs, lags of five of them, ps."""
@@ -219,7 +227,7 @@ def test_unknown_elements_are_refused():
 
 @pytest.mark.parametrize("frames", [range(5), range(4), range(2), range(0)])
 def test_too_few_frames_for_a_pair_are_refused(frames):
-    with pytest.raises(ValueError, match="found no pair of frames 10 fs apart"):
+    with pytest.raises(NoPairError, match="found no pair of frames 10 fs apart"):
         pairs_of(harmonic([12]), frames)
 
 
@@ -240,3 +248,22 @@ def test_trajectories_with_another_spacing_keep_the_lag():
     assert len(pairs) == 4 + 16
     x, _ = carried(batch.positions, batch.velocities, LAG)
     torch.testing.assert_close(batch.following[:, :, 0], x, rtol=0, atol=1e-6)
+
+
+def test_states_of_pairs_are_encoded_clean(tmp_path):
+    batch = everything(pairs_of(harmonic([12])))
+    given = []
+
+    class Network:
+        def encode(self, *state):
+            given.extend(state)
+            return {"level": state[-1]}
+
+    assert torch.equal(encode_pairs(Network(), batch)["level"], torch.zeros(7))
+    for name, value in zip(PairBatch._fields[:-1], given, strict=False):
+        assert value is getattr(batch, name)
+    assert len(given) == 7
+    # The scripted network of a model file takes them too.
+    model = load_model(save_stub_model(tmp_path / "harmonic.pt", HarmonicModel(OMEGA)))
+    found = encode_pairs(model.module, batch)
+    assert torch.equal(found["state"][:, :, 1], batch.velocities)

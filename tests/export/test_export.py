@@ -1,0 +1,106 @@
+"""What an export says of itself is what it did."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from openmm import app
+
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.splits import contiguous_split
+from openmm_diffmd.export import export
+from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.training.config import DataConfig, ModelConfig, TrainConfig
+from openmm_diffmd.training.description import describe
+from openmm_diffmd.training.module import build_model
+
+FRACTIONS = (0.6, 0.2, 0.2)
+
+
+@pytest.fixture(scope="module")
+def bursts(tmp_path_factory):
+    """Ten bursts of six frames 10 fs apart of a molecule of two atoms."""
+    topology = app.Topology()
+    residue = topology.addResidue("OH", topology.addChain())
+    atoms = [
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+        for symbol in ("O", "H")
+    ]
+    topology.addBond(*atoms)
+    path = tmp_path_factory.mktemp("data") / "bursts.h5"
+    generator = np.random.default_rng(1)
+    made = {"kind": "bursts", "temperature_K": 500.0}
+    with ReferenceWriter(path, topology, np.array([16.0, 1.0]), made, 60) as writer:
+        for frame in range(60):
+            x = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]])
+            x += 0.003 * generator.standard_normal((2, 3))
+            v = generator.standard_normal((2, 3))
+            now = ReferenceFrame(0.01 * (frame % 6 + 1), x, v, x, 0.0)
+            writer.write(frame // 6, now)
+    return path
+
+
+@pytest.fixture
+def exported(bursts, tmp_path, monkeypatch):
+    """Export weights that were never trained; the metadata are returned."""
+
+    def keep(model, metadata, path):
+        return metadata
+
+    monkeypatch.setattr(export, "save_model", keep)
+
+    def call(prior="learned", **options):
+        config = TrainConfig(
+            data=DataConfig(fractions=FRACTIONS),
+            model=ModelConfig(
+                prior=prior,
+                channels=8,
+                n_heads=2,
+                edge_channels=8,
+                n_layers=1,
+                head_channels=8,
+            ),
+        )
+        trajectory = read_reference(bursts)
+        split = contiguous_split(trajectory.segments, 1, FRACTIONS)
+        description = describe(config, 1, [bursts], [trajectory], [split], ["H", "O"])
+        (tmp_path / "training.json").write_text(json.dumps(description))
+        weights = build_model(config, 2).state_dict()
+        torch.save(
+            {
+                "state_dict": {f"model.{name}": w for name, w in weights.items()},
+                "global_step": 7,
+            },
+            tmp_path / "last.ckpt",
+        )
+        options.setdefault("calibration_fraction", 0.2)
+        return export.export_model(
+            tmp_path, tmp_path / "model.pt", "tiny", [bursts], **options
+        )
+
+    return call
+
+
+def test_metadata_count_the_pairs_of_the_refit(exported):
+    # Six bursts of five pairs in the training part.
+    assert exported().config["refit_pairs"] == 30
+    assert exported(refit_pairs=10).config["refit_pairs"] == 10
+    assert exported(prior="ballistic").config["refit_pairs"] == 0
+
+
+def test_without_a_refit_no_pairs_of_the_training_are_gathered(exported, monkeypatch):
+    monkeypatch.delattr(export, "pairs_trained_on")
+    assert exported(refit_pairs=0).config["refit_pairs"] == 0
+
+
+def test_calibration_stays_in_the_validation_part(exported, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"calibration_fraction 0\.25, expected .* at most 0\.2, the"
+    ):
+        exported(calibration_fraction=0.25)
+    with pytest.raises(ValueError, match="calibration_fraction 0, expected more than"):
+        exported(calibration_fraction=0.0)
+    with pytest.raises(ValueError, match=r"found no pair .* raise calibration_fr"):
+        exported(calibration_fraction=0.02)
