@@ -18,7 +18,7 @@ from ablation_cells import Cell, Variant
 from mdtraj.formats import HDF5TrajectoryFile
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, lag_in_frames
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.scales import residual_scales
 from openmm_diffmd.data.splits import contiguous_split
@@ -331,7 +331,7 @@ def model_change(
 
     def change(batch: PairBatch) -> Tensor:
         count = len(batch.species)
-        condition = model.module.encode(*batch[:6], torch.zeros(count))
+        condition = encode_pairs(model.module, batch)
         residual = torch.zeros((*batch.species.shape, 2, 3))
         if num_sampling_steps:
             draws = 1 + num_extra_draws(sampler, num_sampling_steps)

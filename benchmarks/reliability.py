@@ -44,7 +44,7 @@ from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.data.held_out import contiguous_ranges
-from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -100,15 +100,7 @@ def predict(
     for indices in chosen.split(BATCH):
         batch = found.batch(indices)
         with torch.inference_mode():
-            condition = model.module.encode(
-                batch.positions,
-                batch.velocities,
-                batch.acceleration,
-                batch.has_acceleration,
-                batch.species,
-                batch.masses,
-                torch.zeros(len(indices)),
-            )
+            condition = encode_pairs(model.module, batch)
         prediction = predictor.predict(condition, batch.species)
         state = torch.stack([batch.positions, batch.velocities], dim=2)
         error = (batch.following - state).double() - prediction.mean
