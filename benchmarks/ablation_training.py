@@ -5,7 +5,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,14 +16,12 @@ import tables
 import torch
 from ablation_cells import Cell, Variant
 from mdtraj.formats import HDF5TrajectoryFile
+from one_lag_errors import model_change, relative_errors, sample_pairs
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, lag_in_frames
+from openmm_diffmd.data.pairs import PairBatch, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.data.scales import residual_scales
 from openmm_diffmd.data.splits import contiguous_split
-from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
-from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.models import TransitionModel
@@ -255,102 +253,13 @@ def left_out_pairs(
 
     Returns
     -------
-    batch : PairBatch
-        At most 512 pairs, evenly spread.
-    scales : Tensor, shape (n_elements, 2)
-        Root mean square of x' - x - tau v (nm) and of v' - v (nm/ps), a component.
+    PairBatch, Tensor
+        As `sample_pairs`.
     """
-    from ase.data import atomic_numbers
-
-    lag_time = lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
     trajectory = read_reference(path)
-    test = contiguous_split(
-        trajectory.segments, lag_in_frames(trajectory, lag_time), FRACTIONS
-    ).test
-    pairs = LaggedPairs(
-        [trajectory], [test], [*map(atomic_numbers.get, symbols)], lag_time
-    )
-    scales = residual_scales(pairs, len(symbols))
-    indices = torch.linspace(0, len(pairs) - 1, min(ONE_LAG_PAIRS, len(pairs))).long()
-    return pairs.batch(indices), torch.stack([scales.position, scales.velocity], dim=1)
-
-
-@torch.inference_mode()
-def one_lag_error(
-    change: Callable[[PairBatch], Tensor], batch: PairBatch, scales: Tensor
-) -> float:
-    """
-    Root mean square error of what stands after one lag.
-
-    Parameters
-    ----------
-    change : callable
-        Pairs to displacements (nm) and changes of velocity (nm/ps), shape
-        (B, A, 2, 3).
-    batch : PairBatch
-        Pairs.
-    scales : Tensor, shape (n_elements, 2), nm and nm/ps
-        What the errors are relative to.
-
-    Returns
-    -------
-    float
-        Averaged over elements, positions and velocities.
-    """
-    before = torch.stack([batch.positions, batch.velocities], dim=2)
-    error = before + change(batch) - batch.following
-    relative = [
-        error[batch.species == index].square().mean((0, 2)).sqrt() / scales[index]
-        for index in range(len(scales))
-    ]
-    return float(torch.stack(relative).mean())
-
-
-def model_change(
-    model: DiffusionModel, sampler: str, num_sampling_steps: int, seed: int
-) -> Callable[[PairBatch], Tensor]:
-    """
-    One lag of a model without heat bath and guards.
-
-    Parameters
-    ----------
-    model : DiffusionModel
-        The model.
-    sampler : str
-        Sampler.
-    num_sampling_steps : int
-        K.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    callable
-        For `one_lag_error`.
-    """
-
-    def change(batch: PairBatch) -> Tensor:
-        count = len(batch.species)
-        condition = encode_pairs(model.module, batch)
-        residual = torch.zeros((*batch.species.shape, 2, 3))
-        if num_sampling_steps:
-            draws = 1 + num_extra_draws(sampler, num_sampling_steps)
-            noise = torch.randn(
-                (draws, *residual.shape),
-                generator=torch.Generator().manual_seed(seed),
-            )
-            residual = sample(
-                sampler,
-                lambda u, s: model.module.denoise(
-                    u, torch.full((count,), s), condition
-                ),
-                noise * (batch.species >= 0)[None, :, :, None, None],
-                karras_noise_levels(num_sampling_steps, **model.metadata.noise),
-            )
-        drawn: Tensor = model.module.decode(residual, condition, False)
-        return drawn
-
-    return change
+    lag = lag_in_frames(trajectory, lag_time_fs / FEMTOSECONDS_PER_PICOSECOND)
+    test = contiguous_split(trajectory.segments, lag, FRACTIONS).test
+    return sample_pairs([(trajectory, test)], symbols, lag_time_fs, ONE_LAG_PAIRS)
 
 
 def model_error(
@@ -382,18 +291,11 @@ def model_error(
     Returns
     -------
     float
-        As `one_lag_error`.
+        Averaged over elements, positions and velocities.
     """
     batch, scales = left_out_pairs(path, symbols, model.metadata.lag_time_fs)
-    # The model numbers its own elements, and -1 is padding.
-    numbers = [model.metadata.elements.index(symbol) for symbol in symbols]
-    known = torch.tensor([*numbers, -1])
-    change = model_change(model, sampler, num_sampling_steps, seed)
-
-    def renumbered(pairs: PairBatch) -> Tensor:
-        return change(pairs._replace(species=known[pairs.species]))
-
-    return one_lag_error(renumbered, batch, scales)
+    change = model_change(model, symbols, sampler, num_sampling_steps, seed)
+    return float(relative_errors(change, batch, scales).mean())
 
 
 def first_segment(source: Path, output: Path) -> Path:

@@ -33,7 +33,6 @@ from ablation_training import (
     first_segment,
     left_out_pairs,
     model_error,
-    one_lag_error,
     train_variant,
 )
 from ase.data import chemical_symbols
@@ -47,6 +46,7 @@ from command_line import (
 from jsonargparse import auto_cli
 from machine import describe_machine
 from md17_rollout import dashes_to_underscores
+from one_lag_errors import relative_errors
 
 from openmm_diffmd.analysis.analyze import at_interval, common_interval
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
@@ -186,11 +186,11 @@ def ablations(
         n_frames = round(base_length / base_interval)
         controls = make_controls(base.ensemble, positions, velocities, n_frames)
         for name, ensemble in controls.items():
-            error = one_lag_error(_control_change(name), pairs, scales)
+            errors = relative_errors(_control_change(name), pairs, scales)
             results["cells"][f"controls/{name}"] = {
                 "row": ["controls", name, "", "", ""],
                 "lag_time_fs": LAG_FS,
-                **figures_of_control(ensemble, base, error),
+                **figures_of_control(ensemble, base, float(errors.mean())),
             }
     context = None
     if "friction" in groups:

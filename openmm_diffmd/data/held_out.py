@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
-IDENTITY = ("molecule", "potential", "temperature_K", "seed", "created")
-"""Provenance that is the same in all files of one call of the reference driver."""
+IDENTITY = ("molecule", "potential", "sha256", "temperature_K", "seed")
+"""
+Provenance of one run of the reference driver; when is left out, since a seed makes the
+same run again.
+"""
 
 TIME_TOLERANCE = 1e-4
 """ps: other programs than ours may store times in single precision."""

@@ -7,9 +7,9 @@ FRACTIONS = (0.8, 0.1, 0.1)
 RUN = {
     "molecule": "a",
     "potential": "p",
+    "sha256": {},
     "temperature_K": 500.0,
     "seed": 3,
-    "created": "today",
 }
 BURSTS = {**RUN, "kind": "bursts", "frame_interval_fs": 1.0}
 THERMOSTATTED = {**RUN, "kind": "thermostatted"}
@@ -38,6 +38,11 @@ def test_another_run_is_unseen():
         kept = held_out_frames(make(1000, 0.001, other, 100), TRAINING, FRACTIONS)
         assert kept.all()
     assert held_out_frames(make(10, 0.01, BURSTS), [], FRACTIONS).all()
+
+
+def test_run_made_again_is_not_another_one():
+    again = {**BURSTS, "created": "tomorrow"}
+    assert not held_out_frames(make(800, 0.001, again, 100), TRAINING, FRACTIONS).any()
 
 
 def test_training_file_is_unseen_after_its_validation_part():

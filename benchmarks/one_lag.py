@@ -1,0 +1,176 @@
+"""
+One-lag errors of models on frames that they were not trained on.
+
+Each model moves frames of each file by one lag, without heat bath and guards, and is
+compared with what the reference's force did. ``{molecule}`` in the name of a model
+stands for the molecule of the file. Writes ``one_lag.json``:
+
+    openmm-diffmd reference --config reference_md17 --molecule aspirin --length_ps 5
+    python benchmarks/one_lag.py --data data/reference/bursts.h5
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from command_line import one_line_errors, require
+from held_out_bursts import unseen
+from machine import describe_machine
+from one_lag_errors import model_change, relative_errors, sample_pairs
+
+from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.data.held_out import contiguous_ranges
+from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.rollout import set_threads
+from openmm_diffmd.outputs import make_folder
+
+
+def measure(
+    model: DiffusionModel, trajectory: Trajectory, count: int
+) -> dict[str, Any]:
+    """
+    Measure the one-lag errors of a model on what it has not seen of a file.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        The model.
+    trajectory : Trajectory
+        Frames of a run without friction, or of chained bursts.
+    count : int
+        Pairs.
+
+    Returns
+    -------
+    dict
+        ``pairs``; ``mean`` and, where the model draws, ``draw``: errors relative to
+        what the lag changes, by element, of positions and velocities, and
+        ``average``, of all.
+
+    Raises
+    ------
+    ValueError
+        If the model does not know an element, or has seen all of the file.
+    """
+    metadata = model.metadata
+    symbols = [chemical_symbols[z] for z in np.unique(trajectory.atomic_numbers)]
+    unknown = set(symbols) - set(metadata.elements)
+    if unknown:
+        raise ValueError(
+            f"found elements {sorted(unknown)}, expected some of {metadata.elements}"
+        )
+    ranges = contiguous_ranges(unseen(trajectory, metadata))
+    if not ranges:
+        raise ValueError(
+            "found no frame that the model was not trained on, expected some: give "
+            "--data of another seed"
+        )
+    pieces = [(trajectory, frames) for frames in ranges]
+    batch, scales = sample_pairs(pieces, symbols, metadata.lag_time_fs, count)
+    found: dict[str, Any] = {"pairs": len(batch.species)}
+    steps = int(metadata.sampler["num_steps"])
+    for name, k in {"mean": 0, "draw": steps}.items():
+        if name == "draw" and not steps:
+            continue
+        change = model_change(model, symbols, metadata.sampler["name"], k)
+        errors = relative_errors(change, batch, scales)
+        by_element = dict(zip(symbols, errors.tolist(), strict=True))
+        found[name] = {"average": float(errors.mean()), **by_element}
+    return found
+
+
+def rows_of(
+    models: Sequence[str], files: Sequence[Path], count: int
+) -> Iterator[dict[str, Any]]:
+    """Measure each model on each file."""
+    for path in files:
+        trajectory = read_reference(path)
+        molecule = Path(str(trajectory.provenance.get("molecule", path.parent))).stem
+        for pattern in models:
+            name = pattern.replace("{molecule}", molecule)
+            model = load_model(name)
+            try:
+                errors = measure(model, trajectory, count)
+            except ValueError as error:
+                raise ValueError(f"{name}, {path}: {error}") from error
+            yield {
+                "molecule": molecule,
+                "provenance": dict(trajectory.provenance),
+                "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "lag_time_fs": model.metadata.lag_time_fs,
+                **errors,
+            }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Format errors in per cent of what the lag changes."""
+    header = [
+        "%",
+        "model",
+        "lag, fs",
+        "pairs",
+        "mean",
+        "one draw",
+        "of the mean: positions / velocities",
+    ]
+    lines = []
+    for row in rows:
+        mean = {k: v for k, v in row["mean"].items() if k != "average"}
+        lines.append(
+            [
+                f"{row['molecule']}, {row['provenance'].get('temperature_K', '-')} K",
+                row["model"]["name"],
+                f"{row['lag_time_fs']:g}",
+                str(row["pairs"]),
+                f"{100 * row['mean']['average']:.2f}",
+                f"{100 * row['draw']['average']:.2f}" if "draw" in row else "-",
+                ", ".join(
+                    f"{symbol} {100 * x:.2f} / {100 * v:.2f}"
+                    for symbol, (x, v) in mean.items()
+                ),
+            ]
+        )
+    return str(format_columns(header, lines))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["{molecule}", "md17"])
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="bursts.h5 of references"
+    )
+    parser.add_argument("--pairs", type=int, default=2048, help="of each file")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("rollout"))
+    arguments = parser.parse_args(words)
+    # TorchScript is deprecated upstream; one module of ours names it.
+    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+    with one_line_errors("one_lag"):
+        require(1, pairs=arguments.pairs)
+        set_threads(arguments.threads)
+        make_folder(arguments.output)
+        rows = list(rows_of(arguments.models, arguments.data, arguments.pairs))
+        print(table(rows))
+        written = {
+            "command": " ".join(["python", "benchmarks/one_lag.py", *sys.argv[1:]]),
+            "machine": describe_machine(),
+            "rows": rows,
+        }
+        path = arguments.output / "one_lag.json"
+        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        print(f"\nIn {arguments.output}: one_lag.json")
+
+
+if __name__ == "__main__":
+    main()
