@@ -14,6 +14,8 @@ from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
+BATCH = 256
+
 
 def sample_pairs(
     pieces: Sequence[tuple[Trajectory, range]],
@@ -124,21 +126,26 @@ def model_change(
     numbers = [model.metadata.elements.index(symbol) for symbol in symbols]
     known = torch.tensor([*numbers, -1])
 
+    generator = torch.Generator().manual_seed(seed)
+
     def change(pairs: PairBatch) -> Tensor:
+        parts = [
+            PairBatch(*(values[own] for values in pairs))
+            for own in torch.arange(len(pairs.species)).split(BATCH)
+        ]
+        return torch.cat([change_part(part) for part in parts])
+
+    def change_part(pairs: PairBatch) -> Tensor:
         batch = pairs._replace(species=known[pairs.species])
-        count = len(batch.species)
         condition = encode_pairs(model.module, batch)
         residual = torch.zeros((*batch.species.shape, 2, 3))
         if num_sampling_steps:
             draws = 1 + num_extra_draws(sampler, num_sampling_steps)
-            noise = torch.randn(
-                (draws, *residual.shape),
-                generator=torch.Generator().manual_seed(seed),
-            )
+            noise = torch.randn((draws, *residual.shape), generator=generator)
             residual = sample(
                 sampler,
                 lambda u, s: model.module.denoise(
-                    u, torch.full((count,), s), condition
+                    u, torch.full((len(u),), s), condition
                 ),
                 noise * (batch.species >= 0)[None, :, :, None, None],
                 karras_noise_levels(num_sampling_steps, **model.metadata.noise),

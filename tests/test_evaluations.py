@@ -72,15 +72,8 @@ def write(path: Path, model: DiffusionModel, frames, provenance) -> Path:
     return path
 
 
-@pytest.mark.statistical
-def test_exact_model_is_found_calibrated(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    # stochastic; 600 pairs of 9 atoms.
-    harmonic = HarmonicModel(
-        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
-    )
-    model = stub(tmp_path / "exact.pt", harmonic)
+def exact_pairs(path: Path, harmonic: HarmonicModel, model: DiffusionModel) -> Path:
+    """Write 600 pairs of its equilibrium, one lag apart, the heat bath's noise in."""
     transition, factor = harmonic.exact_transition()
     generator = np.random.default_rng(1)
     x, v = equilibrium(generator, 600)
@@ -93,7 +86,62 @@ def test_exact_model_is_found_calibrated(
         for k in range(600)
         for frame in ((k, 0.01, x[k], v[k]), (k, 0.02, after[0, k], after[1, k]))
     ]
-    data = write(tmp_path / "bursts.h5", model, frames, {"temperature_K": TEMPERATURE})
+    return write(
+        path, model, frames, {"temperature_K": TEMPERATURE, "molecule": "exact"}
+    )
+
+
+@pytest.mark.statistical
+def test_one_lag_errors_of_an_exact_model_are_the_noise(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    harmonic = HarmonicModel(
+        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
+    )
+    model = stub(tmp_path / "exact.pt", harmonic)
+    data = exact_pairs(tmp_path / "bursts.h5", harmonic, model)
+    command("one_lag").main(
+        [
+            f"--models={tmp_path}/{{molecule}}.pt",
+            f"--data={data}",
+            "--pairs=600",
+            f"--output={tmp_path}",
+        ]
+    )
+    (row,) = json.loads((tmp_path / "one_lag.json").read_text())["rows"]
+    assert (row["molecule"], row["pairs"]) == ("exact", 600)
+    transition, factor = harmonic.exact_transition()
+    # x' - x - tau v and v' - v of unit mass in equilibrium.
+    ballistic = np.array([[1.0, harmonic.lag_time], [0.0, 1.0]])
+    spread = np.sqrt(BOLTZMANN * TEMPERATURE) * np.array([1 / FREQUENCY, 1.0])
+    noise = np.square(factor).sum(1)
+    changed = np.square((transition - ballistic) * spread).sum(1) + noise
+    # The mean misses the noise, a draw misses it and has its own: 1800 numbers at
+    # least of an element, 1.7 % of a root mean square.
+    expected = np.sqrt(noise / changed)
+    for name, factor_of_draws in (("mean", 1.0), ("draw", np.sqrt(2.0))):
+        found = row[name]
+        for errors in found["elements"].values():
+            assert errors == pytest.approx(factor_of_draws * expected, rel=0.08)
+        values = list(found["elements"].values())
+        assert found["average"] == pytest.approx(np.mean(values))
+        assert 0 < found["error"] < 0.03 * found["average"]
+    one_lag = command("one_lag")
+    monkeypatch.setattr(one_lag, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
+    with pytest.raises(SystemExit, match=r"exact\.pt.*found no frame.*another seed"):
+        one_lag.main([f"--models={tmp_path / 'exact.pt'}", f"--data={data}"])
+
+
+@pytest.mark.statistical
+def test_exact_model_is_found_calibrated(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # stochastic; 600 pairs of 9 atoms.
+    harmonic = HarmonicModel(
+        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
+    )
+    model = stub(tmp_path / "exact.pt", harmonic)
+    data = exact_pairs(tmp_path / "bursts.h5", harmonic, model)
     reliability = command("reliability")
     # With data and no provoked runs no reference is needed, as of another molecule.
     monkeypatch.setattr(reliability, "reference_of", lambda *_: 1 / 0)
@@ -509,3 +557,52 @@ def test_real_md17_rounds_its_default_length(
 def test_modules_import_without_a_side_effect(command):
     for name in ("reliability", "short_horizon", "real_md17", "held_out_bursts"):
         assert isinstance(command(name), ModuleType)
+
+
+def test_pieces_and_rest_are_the_whole_reference(command):
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("H2", topology.add_chain())
+    hydrogen = mdtraj.element.hydrogen
+    atoms = [topology.add_atom(f"H{n}", hydrogen, residue) for n in "12"]
+    topology.add_bond(*atoms)
+    # Each number tells the frame.
+    frames = [np.arange(n * 6).reshape(n, 2, 3) / 7 for n in (47, 30)]
+    reference = Ensemble(topology, 0.5, frames, [2 * f for f in frames])
+    perfect_runs = command("perfect_runs")
+    generator = np.random.default_rng(3)
+    pieces, rest = perfect_runs.take_pieces(reference, 3, 5.0, generator)
+    assert [len(p) for p in pieces.positions] == [10, 10, 10]
+    for name in ("positions", "velocities"):
+        both = [*getattr(pieces, name), *getattr(rest, name)]
+        found = np.sort(np.concatenate(both), axis=None)
+        np.testing.assert_array_equal(
+            found, np.sort(np.concatenate(getattr(reference, name)), axis=None)
+        )
+    for part in (*pieces.positions, *rest.positions):
+        # Unbroken.
+        np.testing.assert_allclose(np.diff(part[:, 0, 0]), 6 / 7)
+    with pytest.raises(ValueError, match="fewer or shorter"):
+        perfect_runs.take_pieces(reference, 4, 5.0, generator)
+
+
+def test_perfect_runs_miss_no_goal(command, tmp_path: Path):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(11), 4000)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(4000)]
+    provenance = {"temperature_K": TEMPERATURE, "kind": "thermostatted"}
+    reference = write(tmp_path / "reference.h5", model, frames, provenance)
+    command("perfect_runs").main(
+        [
+            f"--reference={reference}",
+            "--draws=3",
+            "--pieces=5",
+            "--length-ps=4",
+            f"--output={tmp_path}",
+        ]
+    )
+    found = json.loads((tmp_path / "perfect_runs.json").read_text())
+    assert found["verdicts"]["no broken bond"] == {"met": 3}
+    # Frames are independent: what sampling explains is well known.
+    missed = {name: n for name, n in found["verdicts"].items() if n.get("missed")}
+    assert not missed
+    assert found["ratios"]["h(r) error"] == pytest.approx([1.0] * 3, abs=0.5)
