@@ -6,10 +6,10 @@ Two parts:
 - *Reliability.* For frames that the model was not trained on, a lag is drawn many times
   from each state. The standard deviation of the draws stands beside the distance of
   their mean from the reference's next frame, atom by atom, in bins of the former.
-- *Warning.* Replicas are driven out of what the model knows (hot baths, none at all),
-  until the guards refuse draws. The spread of the lags before a refusal, of the atom
-  for which it is largest beside its element's ordinary one, stands beside that of all
-  lags far from any refusal in the same run.
+- *Warning.* Replicas are driven out of what the model knows (hot baths, too little
+  friction, none at all), until the guards refuse draws. The spread of the lags before
+  a refusal, of the atom for which it is largest beside its element's ordinary one,
+  stands beside that of all lags far from any refusal in the same run.
 
 Without ``--data`` the reference's force makes the frames, in seconds to minutes: 150 fs
 without friction from frames of the reference's last fifth. Writes ``reliability.json``
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
-from command_line import one_line_errors, require
+from command_line import one_line_errors, require, require_positive
 from held_out_bursts import make_bursts, unseen
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -152,7 +152,9 @@ def ways_to_provoke(
         If two would have one name.
     """
     own = model.metadata.temperature_K
-    ways = [(f"{own:g} K", (own, model.metadata.friction_per_ps))]
+    usual = model.metadata.friction_per_ps
+    ways = [(f"{own:g} K", (own, usual))]
+    ways += [(f"{own:g} K, {f:g}/ps", (own, f)) for f in arguments.frictions]
     ways += [(f"{t:g} K", (t, 1.0)) for t in arguments.temperatures]
     ways += [(f"{t:g} K, no bath", (t, 0.0)) for t in arguments.free_temperatures]
     names = [name for name, _ in ways]
@@ -229,6 +231,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--free-temperatures", type=float, nargs="*", default=[1000.0], help="no bath"
     )
+    parser.add_argument(
+        "--frictions",
+        type=float,
+        nargs="*",
+        default=[],
+        help="1/ps, of baths at the model's own temperature",
+    )
     parser.add_argument("--false-alarms", type=float, default=1e-2, help="of a lag")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -255,6 +264,8 @@ def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
         require(2, run_draws=arguments.run_draws)
         for temperature in (*arguments.temperatures, *arguments.free_temperatures):
             require(0, temperature=temperature)
+        for friction in arguments.frictions:
+            require_positive(friction=friction)
         ways_to_provoke(model, arguments)
     if arguments.lags or not arguments.data:
         reference, _ = load_reference(arguments.reference)

@@ -1,5 +1,6 @@
 """The commands that measure spread, short horizon and real frames, on known stubs."""
 
+import argparse
 import importlib
 import json
 from collections.abc import Iterator
@@ -211,6 +212,23 @@ def test_all_elements_and_runs_are_drawn(
         line for line in drawn[0].axes[3].get_lines() if "area" in line.get_label()
     ]
     assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 6
+
+
+def test_ways_to_provoke_are_told_apart(command, tmp_path: Path):
+    model = stub(tmp_path / "a.pt", HarmonicModel(temperature=TEMPERATURE))
+    reliability = command("reliability")
+    asked = argparse.Namespace(
+        frictions=[0.5], temperatures=[900.0], free_temperatures=[TEMPERATURE]
+    )
+    assert reliability.ways_to_provoke(model, asked) == {
+        "300 K": (300.0, 1.0),
+        "300 K, 0.5/ps": (300.0, 0.5),
+        "900 K": (900.0, 1.0),
+        "300 K, no bath": (300.0, 0.0),
+    }
+    asked.temperatures = [TEMPERATURE]
+    with pytest.raises(ValueError, match="found the runs 300 K twice"):
+        reliability.ways_to_provoke(model, asked)
 
 
 def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
