@@ -141,6 +141,7 @@ MOLECULES = (
     [
         *((molecule, molecule, 10) for molecule in MOLECULES),
         *(("md17", molecule, 10) for molecule in MOLECULES),
+        ("ethanol_5fs", "ethanol", 5),
         ("ethanol_15fs", "ethanol", 15),
         ("ethanol_20fs", "ethanol", 20),
         ("salicylic_8fs", "salicylic", 8),
