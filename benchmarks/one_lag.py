@@ -1,12 +1,13 @@
-"""
+r"""
 One-lag errors of models on frames that they were not trained on.
 
 Each model moves frames of each file by one lag, without heat bath and guards, and is
 compared with what the reference's force did. ``{molecule}`` in the name of a model
 stands for the molecule of the file. Writes ``one_lag.json``:
 
-    openmm-diffmd reference --config reference_md17 --molecule aspirin --length_ps 5
-    python benchmarks/one_lag.py --data data/reference/bursts.h5
+    openmm-diffmd reference --config reference_md17 --molecule aspirin --length_ps 5 \
+        --seed 777 --output data/aspirin
+    python benchmarks/one_lag.py --data data/aspirin/bursts.h5
 """
 
 import argparse
@@ -62,7 +63,7 @@ def measure(
     Raises
     ------
     ValueError
-        If the model does not know an element, or has seen all of the file.
+        If the model does not know an element, or has seen all but a few pairs.
     """
     metadata = model.metadata
     symbols = [chemical_symbols[z] for z in np.unique(trajectory.atomic_numbers)]
@@ -79,6 +80,11 @@ def measure(
         )
     pieces = [(trajectory, frames) for frames in ranges]
     batch, scales = sample_pairs(pieces, symbols, metadata.lag_time_fs, count)
+    if len(batch.species) < GROUPS:
+        raise ValueError(
+            f"found {len(batch.species)} pairs of frames that the model was not "
+            f"trained on, expected at least {GROUPS}: give a longer run"
+        )
     found: dict[str, Any] = {"pairs": len(batch.species)}
     steps = int(metadata.sampler["num_steps"])
     for name, k in {"mean": 0, "draw": steps}.items():
