@@ -86,16 +86,16 @@ def measure(
             f"trained on, expected at least {GROUPS}: give a longer run"
         )
     found: dict[str, Any] = {"pairs": len(batch.species)}
+    # Errors of neighbours in time are alike: groups are in the order of time.
+    groups = [
+        PairBatch(*(values[own] for values in batch))
+        for own in torch.arange(len(batch.species)).tensor_split(GROUPS)
+    ]
     steps = int(metadata.sampler["num_steps"])
     for name, k in {"mean": 0, "draw": steps}.items():
         if name == "draw" and not steps:
             continue
         change = model_change(model, symbols, metadata.sampler["name"], k)
-        # Errors of neighbours in time are alike: groups are in the order of time.
-        groups = [
-            PairBatch(*(values[own] for values in batch))
-            for own in torch.arange(len(batch.species)).tensor_split(GROUPS)
-        ]
         errors = torch.stack([relative_errors(change, own, scales) for own in groups])
         whole = errors.square().mean(0).sqrt()
         found[name] = {

@@ -14,12 +14,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors, require, require_positive, whole_frames
 from machine import describe_machine
 from tqdm import tqdm
 
@@ -91,10 +92,9 @@ def take_pieces(
 def _parts(ensemble: Ensemble, parts: Sequence[tuple[int, int, int]]) -> Ensemble:
     """Make each part (replica, start, stop) a replica."""
     velocities = ensemble.velocities
-    return Ensemble(
-        topology=ensemble.topology,
+    return replace(
+        ensemble,
         positions=[ensemble.positions[r][a:b] for r, a, b in parts],
-        frame_interval=ensemble.frame_interval,
         velocities=None
         if velocities is None
         else [velocities[r][a:b] for r, a, b in parts],
@@ -200,13 +200,16 @@ def main(words: Sequence[str] | None = None) -> None:
                 f"found {arguments.reference} without the temperature of its heat "
                 "bath, expected a file of openmm-diffmd reference"
             )
+        length_ps = whole_frames(
+            arguments.length_ps, arguments.length_ps, reference.frame_interval
+        )
         make_folder(arguments.output)
         verdicts, ratios = judge_pieces(
             reference,
             float(provenance["temperature_K"]),
             arguments.draws,
             arguments.pieces,
-            arguments.length_ps,
+            length_ps,
             arguments.seed,
         )
         print(

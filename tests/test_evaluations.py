@@ -73,8 +73,12 @@ def write(path: Path, model: DiffusionModel, frames, provenance) -> Path:
     return path
 
 
-def exact_pairs(path: Path, harmonic: HarmonicModel, model: DiffusionModel) -> Path:
-    """Write 600 pairs of its equilibrium, one lag apart, the heat bath's noise in."""
+def exact_pairs(folder: Path) -> tuple[HarmonicModel, Path]:
+    """Write exact.pt, and 600 pairs one lag apart that it draws from."""
+    harmonic = HarmonicModel(
+        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
+    )
+    model = stub(folder / "exact.pt", harmonic)
     transition, factor = harmonic.exact_transition()
     generator = np.random.default_rng(1)
     x, v = equilibrium(generator, 600)
@@ -87,20 +91,15 @@ def exact_pairs(path: Path, harmonic: HarmonicModel, model: DiffusionModel) -> P
         for k in range(600)
         for frame in ((k, 0.01, x[k], v[k]), (k, 0.02, after[0, k], after[1, k]))
     ]
-    return write(
-        path, model, frames, {"temperature_K": TEMPERATURE, "molecule": "exact"}
-    )
+    provenance = {"temperature_K": TEMPERATURE, "molecule": "exact"}
+    return harmonic, write(folder / "bursts.h5", model, frames, provenance)
 
 
 @pytest.mark.statistical
 def test_one_lag_errors_of_an_exact_model_are_the_noise(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    harmonic = HarmonicModel(
-        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
-    )
-    model = stub(tmp_path / "exact.pt", harmonic)
-    data = exact_pairs(tmp_path / "bursts.h5", harmonic, model)
+    harmonic, data = exact_pairs(tmp_path)
     command("one_lag").main(
         [
             f"--models={tmp_path}/{{molecule}}.pt",
@@ -138,11 +137,7 @@ def test_exact_model_is_found_calibrated(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # stochastic; 600 pairs of 9 atoms.
-    harmonic = HarmonicModel(
-        FREQUENCY, friction=20.0, temperature=TEMPERATURE, lag_time=0.01
-    )
-    model = stub(tmp_path / "exact.pt", harmonic)
-    data = exact_pairs(tmp_path / "bursts.h5", harmonic, model)
+    _, data = exact_pairs(tmp_path)
     reliability = command("reliability")
     # With data and no provoked runs no reference is needed, as of another molecule.
     monkeypatch.setattr(reliability, "reference_of", lambda *_: 1 / 0)
@@ -601,6 +596,8 @@ def test_pieces_and_rest_are_the_whole_reference(command):
         np.testing.assert_allclose(np.diff(part[:, 0, 0]), 6 / 7)
     with pytest.raises(ValueError, match="fewer or shorter"):
         perfect_runs.take_pieces(reference, 4, 5.0, generator)
+    with pytest.raises(SystemExit, match=r"length_ps 0\.001, expected a whole number"):
+        perfect_runs.main(["--length-ps=0.001"])
 
 
 def test_perfect_runs_miss_no_goal(command, tmp_path: Path):

@@ -76,7 +76,8 @@ def contiguous_ranges(mask: NDArray[np.bool_]) -> list[range]:
 
 
 def _identity(provenance: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(provenance.get(name) for name in IDENTITY)
+    # Early files have no hashes, later ones an empty mapping where no file was read.
+    return tuple(provenance.get(name) or None for name in IDENTITY)
 
 
 def _after(

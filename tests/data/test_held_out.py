@@ -7,7 +7,7 @@ FRACTIONS = (0.8, 0.1, 0.1)
 RUN = {
     "molecule": "a",
     "potential": "p",
-    "sha256": {},
+    "sha256": {"a.xyz": "1"},
     "temperature_K": 500.0,
     "seed": 3,
 }
@@ -43,6 +43,13 @@ def test_another_run_is_unseen():
 def test_run_made_again_is_not_another_one():
     again = {**BURSTS, "created": "tomorrow"}
     assert not held_out_frames(make(800, 0.001, again, 100), TRAINING, FRACTIONS).any()
+
+
+def test_files_from_before_hashes_are_known_again():
+    without = {name: value for name, value in BURSTS.items() if name != "sha256"}
+    training = [TRAINING[0] | {"provenance": without}]
+    again = make(800, 0.001, {**without, "sha256": {}}, 100)
+    assert not held_out_frames(again, training, FRACTIONS).any()
 
 
 def test_training_file_is_unseen_after_its_validation_part():
