@@ -1,9 +1,10 @@
 """Frictionless pieces of reference dynamics that a model has never seen."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -16,6 +17,7 @@ from openmm_diffmd.data.held_out import held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.reference.dynamics import (
     ReferenceFrame,
     baoab_integrator,
@@ -30,6 +32,12 @@ FRAME_FS = 5.0
 NUM_FRAMES = 30
 """GeoTDM's 10 frames in and 20 out."""
 TEST_SHARE = 0.2
+BEGAN_FROM = {"ethanol": (), "md17": ("ethanol",)}
+BEGAN_FROM |= {f"ethanol_{lag}fs": ("ethanol",) for lag in (5, 15, 20)}
+"""
+Bundled models that bundled models began from, whose histories do not list files yet;
+others began from both.
+"""
 
 
 def unseen(trajectory: Trajectory, metadata: ModelMetadata) -> NDArray[np.bool_]:
@@ -46,11 +54,27 @@ def unseen(trajectory: Trajectory, metadata: ModelMetadata) -> NDArray[np.bool_]
     Returns
     -------
     ndarray of bool, shape (n_frames,)
-        Frames left out of training, validation and calibration.
+        Frames left out of training, validation and calibration, also of the models
+        that it began from.
     """
-    training = metadata.reference.get("data", [])
-    fractions = metadata.config.get("data", {}).get("fractions", (1.0, 0.0, 0.0))
-    return held_out_frames(trajectory, training, fractions)
+    kept = np.ones(trajectory.n_frames, dtype=bool)
+    for files, config in _trainings(metadata):
+        fractions = config.get("data", {}).get("fractions", (1.0, 0.0, 0.0))
+        kept &= held_out_frames(trajectory, files, fractions)
+    return kept
+
+
+def _trainings(
+    metadata: ModelMetadata,
+) -> Iterator[tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]]:
+    """Files and configurations of a model and of those before it."""
+    history = metadata.config.get("history", [])
+    yield metadata.reference.get("data", []), metadata.config
+    yield from ((entry["files"], entry) for entry in history if "files" in entry)
+    if any("files" not in entry for entry in history):
+        for name in BEGAN_FROM.get(metadata.name, ("ethanol", "md17")):
+            parent = load_model(name).metadata
+            yield parent.reference["data"], parent.config
 
 
 def pick_frames(

@@ -63,15 +63,10 @@ def measure(
     Raises
     ------
     ValueError
-        If the model does not know an element, or has seen all but a few pairs.
+        If the model has seen all but a few pairs.
     """
     metadata = model.metadata
-    symbols = [chemical_symbols[z] for z in np.unique(trajectory.atomic_numbers)]
-    unknown = set(symbols) - set(metadata.elements)
-    if unknown:
-        raise ValueError(
-            f"found elements {sorted(unknown)}, expected some of {metadata.elements}"
-        )
+    symbols = symbols_of(trajectory)
     ranges = contiguous_ranges(unseen(trajectory, metadata))
     if not ranges:
         raise ValueError(
@@ -106,27 +101,58 @@ def measure(
     return found
 
 
+def symbols_of(trajectory: Trajectory) -> list[str]:
+    """List the elements of a trajectory."""
+    return [chemical_symbols[z] for z in np.unique(trajectory.atomic_numbers)]
+
+
+def check(model: DiffusionModel, trajectory: Trajectory) -> None:
+    """Refuse a file that a model cannot be compared with."""
+    metadata, provenance = model.metadata, trajectory.provenance
+    unknown = set(symbols_of(trajectory)) - set(metadata.elements)
+    if unknown:
+        raise ValueError(
+            f"found elements {sorted(unknown)}, expected some of {metadata.elements}"
+        )
+    with_bath = (
+        provenance.get("kind") == "thermostatted"
+        or provenance.get("friction_per_ps", 0.0) > 0
+    )
+    if metadata.dynamics == "flow" and with_bath:
+        raise ValueError(
+            "found frames of a run in a heat bath, whose noise would pass for an error "
+            "of the model, expected frictionless ones: give the bursts.h5 beside it"
+        )
+
+
 def rows_of(
     models: Sequence[str], files: Sequence[Path], count: int
 ) -> Iterator[dict[str, Any]]:
-    """Measure each model on each file."""
+    """Measure each model on each file, once all are known to fit."""
+    pairs = []
     for path in files:
         trajectory = read_reference(path)
         molecule = Path(str(trajectory.provenance.get("molecule", path.parent))).stem
         for pattern in models:
             name = pattern.replace("{molecule}", molecule)
-            model = load_model(name)
             try:
-                errors = measure(model, trajectory, count)
-            except ValueError as error:
+                model = load_model(name)
+                check(model, trajectory)
+            except (FileNotFoundError, ValueError) as error:
                 raise ValueError(f"{name}, {path}: {error}") from error
-            yield {
-                "molecule": molecule,
-                "provenance": dict(trajectory.provenance),
-                "model": {"name": model.metadata.name, "sha256": model.sha256},
-                "lag_time_fs": model.metadata.lag_time_fs,
-                **errors,
-            }
+            pairs.append((name, model, path, trajectory, molecule))
+    for name, model, path, trajectory, molecule in pairs:
+        try:
+            errors = measure(model, trajectory, count)
+        except ValueError as error:
+            raise ValueError(f"{name}, {path}: {error}") from error
+        yield {
+            "molecule": molecule,
+            "provenance": dict(trajectory.provenance),
+            "model": {"name": model.metadata.name, "sha256": model.sha256},
+            "lag_time_fs": model.metadata.lag_time_fs,
+            **errors,
+        }
 
 
 def percent(errors: dict[str, Any] | None) -> str:

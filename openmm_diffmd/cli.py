@@ -102,11 +102,17 @@ def _with_bundled_configs(words: Sequence[str]) -> list[str]:
         if item.name.endswith(".yaml")
         for name in (item.name, item.name.removesuffix(".yaml"))
     }
+    # Both spellings: --config NAME and --config=NAME.
+    split = [
+        part
+        for word in words
+        for part in (word.split("=", 1) if word.startswith("--config=") else [word])
+    ]
     return [
         bundled[word]
         if previous == "--config" and word in bundled and not Path(word).is_file()
         else word
-        for previous, word in pairwise(["", *words])
+        for previous, word in pairwise(["", *split])
     ]
 
 

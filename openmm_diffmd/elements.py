@@ -1,6 +1,7 @@
 """What follows from the elements of a molecule: masses, and bonds by distance."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from openmm_diffmd.units import ANGSTROM
 
 BOND_TOLERANCE = 1.15
 """Atoms closer than this times the sum of their covalent radii are bonded."""
+
+MASS_TOLERANCE = 5e-3
+"""Of an element's mass; the integrator's is the same."""
 
 
 def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:
@@ -38,6 +42,40 @@ def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:
         if not 1 <= number < len(covalent_radii):
             raise ValueError(f"found atomic number {number}, expected an element's")
     return np.array([Element.getByAtomicNumber(number).mass for number in numbers])
+
+
+def check_element_masses(
+    source: str | Path,
+    atomic_numbers: NDArray[np.integer[Any]],
+    masses: NDArray[np.floating[Any]],
+) -> None:
+    """
+    Refuse masses that are not the elements'.
+
+    Parameters
+    ----------
+    source : str or path-like
+        Where they are from, for the message.
+    atomic_numbers : ndarray of int, shape (n_atoms,)
+        Atomic numbers.
+    masses : ndarray, shape (n_atoms,), Da
+        Masses.
+
+    Raises
+    ------
+    ValueError
+        If one is off by more than `MASS_TOLERANCE` of it.
+    """
+    expected = element_masses(atomic_numbers)
+    wrong = np.flatnonzero(np.abs(masses - expected) > MASS_TOLERANCE * expected)
+    if len(wrong):
+        first = wrong[0]
+        raise ValueError(
+            f"found mass {masses[first]:g} Da of atom {first} in {source}, expected "
+            f"{expected[first]:g} Da as its element has, which models are run and "
+            "rollouts are measured with: make the System without hydrogen mass "
+            "repartitioning or isotopes"
+        )
 
 
 def bonds_from_radii(

@@ -133,6 +133,14 @@ def merged(values, changes):
     return values | {key: merged(values[key], changes[key]) for key in changes}
 
 
+def test_both_spellings_find_a_bundled_config(capsys):
+    for words in (["--config", "train_ethanol"], ["--config=train_ethanol"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", *words, "--print_config"])
+        assert stop.value.code == 0
+        assert yaml.safe_load(capsys.readouterr().out)["output"] == "runs/ethanol"
+
+
 @pytest.mark.parametrize(
     "name", [item.name for item in files("openmm_diffmd.configs").iterdir()]
 )

@@ -314,6 +314,51 @@ def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
     assert len(list(tmp_path.glob("bursts_molecule_*.h5"))) == 2
 
 
+def test_frames_that_an_earlier_training_saw_are_not_unseen(command, tmp_path: Path):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(3), 50)
+    said = {"molecule": "a", "temperature_K": TEMPERATURE, "seed": 1, "kind": "bursts"}
+    frames = [(k // 10, 0.01 * (k % 10 + 1), x[k], v[k]) for k in range(50)]
+    trajectory = read_reference(write(tmp_path / "run.h5", model, frames, said))
+    file = {
+        "n_frames": 50,
+        "n_segments": 5,
+        "train_frames": 20,
+        "provenance": trajectory.provenance,
+    }
+    earlier = {"data": {"fractions": (0.4, 0.2, 0.4)}, "files": [file]}
+    bursts = command("held_out_bursts")
+    for history, expected in (([], 50), ([earlier], 10)):
+        metadata = replace(model.metadata, config={"history": history})
+        assert bursts.unseen(trajectory, metadata).sum() == expected
+
+
+def test_bundled_models_have_seen_what_those_they_began_from_saw(command):
+    bursts = command("held_out_bursts")
+    for name in ("ethanol", "ethanol_20fs", "md17", "aspirin"):
+        metadata = load_model(name).metadata
+        files = [file for files, _ in bursts._trainings(metadata) for file in files]
+        seeds = {
+            file["provenance"].get("seed")
+            for file in files
+            if file["provenance"].get("molecule") == "ethanol"
+        }
+        assert {1, 2} <= seeds, name
+
+
+def test_one_lag_errors_are_not_of_a_heat_bath(command, tmp_path: Path):
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(3), 50)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(50)]
+    for said in ({"kind": "thermostatted"}, {"friction_per_ps": 1.0}):
+        data = write(tmp_path / "run.h5", model, frames, said)
+        with pytest.raises(SystemExit, match="frames of a run in a heat bath"):
+            command("one_lag").main(
+                [f"--models={tmp_path / 'flow.pt'}", f"--data={data}"]
+            )
+        data.unlink()
+
+
 def test_short_horizon_of_the_exact_flow_is_exact(
     command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -18,6 +18,7 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.outputs import check_output_folder, make_folder
 
 ATTOSECONDS_PER_PICOSECOND = 1_000_000
@@ -40,12 +41,13 @@ def analyze(
         of one temperature. Rows are called by the file's name, with its folder's where
         two have one name.
     reference : path-like
-        Reference trajectory at that temperature, MDTraj HDF5: ``thermostatted.h5``,
-        not the bursts.
+        Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
+        another MDTraj HDF5 file, or original MD17 (npz).
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float
-        Time at the start of each replica that the distributions leave out, ps.
+        Time at the start of each replica that the distributions leave out, ps; more
+        than 0 for a run that started at another temperature than its heat bath's.
     window_ps : float
         Window of the velocity spectra, ps.
 
@@ -87,6 +89,8 @@ def analyze(
             f"found rollouts at {temperatures} K, expected one temperature; analyze "
             "them one by one"
         )
+    for name, (_, sidecar) in zip(names, loaded, strict=True):
+        _check_equilibrated(name, sidecar, equilibration_ps)
     frames, provenance = load_reference(reference)
     check_temperature(provenance, temperatures[0])
     interval = common_interval(
@@ -145,6 +149,21 @@ def analyze(
         + "\n"
     )
     return result
+
+
+def _check_equilibrated(
+    name: str, sidecar: RolloutSidecar, equilibration_ps: float
+) -> None:
+    # Without a heat bath there is no other temperature to come to.
+    if equilibration_ps > 0 or sidecar.friction_per_ps == 0:
+        return
+    start = sidecar.start_temperature_K
+    if start is not None and start != sidecar.temperature_K:
+        raise ValueError(
+            f"found equilibration_ps 0 for {name}, which started at {start:g} K in a "
+            f"heat bath of {sidecar.temperature_K:g} K, expected time to come to it: "
+            "some multiples of 1/friction, 8 ps at 1/ps"
+        )
 
 
 def _row_names(paths: list[Path]) -> list[str]:

@@ -50,6 +50,8 @@ class RolloutSidecar:
     dcd_per_replica : bool
         Whether there is one DCD for each replica, ``NAME_0.dcd`` and so on, and the
         ``.pdb`` is of one replica; else both are of all.
+    start_temperature_K : float or None
+        Temperature of the first velocities, K; None in files from before it was kept.
     error : str or None
         Why the run ended early; None where it did not.
     versions : mapping
@@ -79,6 +81,7 @@ class RolloutSidecar:
     num_sampling_steps: int
     resamples: int
     dcd_per_replica: bool = False
+    start_temperature_K: float | None = None
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
-IDENTITY = ("molecule", "potential", "sha256", "temperature_K", "seed")
+IDENTITY = ("molecule", "potential", "temperature_K", "seed")
 """
 Provenance of one run of the reference driver; when is left out, since a seed makes the
-same run again.
+same run again. Hashes of files that were read tell runs apart too, where both have any.
 """
 
 TIME_TOLERANCE = 1e-4
@@ -52,7 +52,7 @@ def held_out_frames(
         if len(sources) == len(segments):
             own = trajectory.segments == segments[index]
         for file in training:
-            if _identity(source) == _identity(file["provenance"]):
+            if _same_run(source, file["provenance"]):
                 kept &= ~own | _after(trajectory, own, source, file, fractions)
     return kept
 
@@ -75,9 +75,12 @@ def contiguous_ranges(mask: NDArray[np.bool_]) -> list[range]:
     return [range(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _identity(provenance: Mapping[str, Any]) -> tuple[Any, ...]:
+def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     # Early files have no hashes, later ones an empty mapping where no file was read.
-    return tuple(provenance.get(name) or None for name in IDENTITY)
+    hashes = one.get("sha256"), other.get("sha256")
+    return (not all(hashes) or hashes[0] == hashes[1]) and all(
+        one.get(name) == other.get(name) for name in IDENTITY
+    )
 
 
 def _after(
@@ -90,6 +93,10 @@ def _after(
     used = file["train_frames"] * (fractions[0] + fractions[1]) / fractions[0]
     if source.get("kind") == file["provenance"].get("kind"):
         segment = file["n_frames"] / file["n_segments"]
+        # A run made again may have its frames at other intervals.
+        intervals = [p.get("frame_interval_fs") for p in (file["provenance"], source)]
+        if all(intervals):
+            used, segment = (n * intervals[0] / intervals[1] for n in (used, segment))
         if file["n_segments"] > 1:
             # Calibration leaves out the longest and ends as much later.
             lengths = np.unique(trajectory.segments[own], return_counts=True)[1]

@@ -1,6 +1,5 @@
 """Write a trained model as one file that the integrator can load."""
 
-import json
 import subprocess
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -21,8 +20,9 @@ from openmm_diffmd.export.torchscript import (
 )
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
-from openmm_diffmd.training.description import read_checkpoint
+from openmm_diffmd.training.description import read_checkpoint, read_description
 
+TEMPERATURE = "temperature_K"
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
 
 
@@ -31,8 +31,8 @@ def export_model(
     output: Path,
     name: str,
     data: list[Path],
-    temperature_K: float = 500.0,
-    friction_per_ps: float = 1.0,
+    temperature_K: float | None = None,
+    friction_per_ps: float | None = None,
     sampler: str = "exponential",
     num_sampling_steps: int = 2,
     sigma_max: float = 2.0,
@@ -54,11 +54,13 @@ def export_model(
         Name of the model.
     data : list of path-like
         The reference files it was trained on; what comes after their training part,
-        at `temperature_K` where there is such a file, calibrates the spread.
-    temperature_K : float
-        Temperature of runs that ask for none, K.
-    friction_per_ps : float
-        Friction of runs that ask for none, 1/ps.
+        at `temperature_K` where they say theirs, calibrates the spread.
+    temperature_K : float, optional
+        Temperature of runs that ask for none, K; one of the data, the first file's
+        unless given.
+    friction_per_ps : float, optional
+        Friction of runs that ask for none, 1/ps; 1 unless given, and the data's where
+        the dynamics is thermostatted.
     sampler : str
         Sampler of runs that ask for none.
     num_sampling_steps : int
@@ -89,8 +91,8 @@ def export_model(
     OSError
         If `output` is a folder, or its folder cannot be made or written in.
     ValueError
-        If the checkpoint is damaged, the data are not those of the training, or a
-        number is out of range.
+        If the checkpoint is damaged, the data are not those of the training, no file
+        is of the temperature, or a number is out of range.
     """
     checkpoint = Path(training) / "last.ckpt"
     if not checkpoint.is_file():
@@ -98,9 +100,11 @@ def export_model(
             f"found no {checkpoint}, expected a training; run openmm-diffmd train first"
         )
     check_output_file(output)
-    description = json.loads((Path(training) / "training.json").read_text())
+    description = read_description(Path(training))
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
+    temperature_K = _temperature(description["data"], temperature_K)
+    friction_per_ps = _friction(description, friction_per_ps)
     validation = config["data"]["fractions"][1]
     if not 0 < calibration_fraction <= validation:
         raise ValueError(
@@ -132,11 +136,7 @@ def export_model(
         friction_per_ps=friction_per_ps,
         elements=description["elements"],
         max_temperature_K=max(
-            [temperature_K]
-            + [
-                file["provenance"].get("temperature_K", 0.0)
-                for file in description["data"]
-            ]
+            [temperature_K, *_known(description["data"], TEMPERATURE)]
         ),
         cutoff_nm=config["model"]["cutoff"],
         prior=config["model"]["prior"],
@@ -187,6 +187,42 @@ def add_acceptance(path: Path, figures: dict[str, Any]) -> Path:
         model.metadata, acceptance={**model.metadata.acceptance, **figures}
     )
     return replace_metadata(model, metadata)
+
+
+def _known(files: list[dict[str, Any]], name: str) -> list[float]:
+    """List what files say about themselves, without those that do not say it."""
+    values = (file["provenance"].get(name) for file in files)
+    return [float(value) for value in values if value is not None]
+
+
+def _temperature(files: list[dict[str, Any]], asked: float | None) -> float:
+    known = _known(files, TEMPERATURE)
+    if asked is None:
+        if not known:
+            raise ValueError(
+                "found no temperature in the training's data, expected the one they "
+                "were made at: give --temperature_K"
+            )
+        return known[0]
+    if known and asked not in known:
+        raise ValueError(
+            f"found temperature_K {asked:g}, expected one of the training's data, "
+            f"{sorted(set(known))}: runs may have others, a model is calibrated at one "
+            "that it knows"
+        )
+    return asked
+
+
+def _friction(description: dict[str, Any], asked: float | None) -> float:
+    known = _known(description["data"], "friction_per_ps")
+    if description["config"]["data"]["dynamics"] == "flow" or not known:
+        return 1.0 if asked is None else asked
+    if asked not in (None, known[0]):
+        raise ValueError(
+            f"found friction_per_ps {asked:g} for thermostatted dynamics, expected "
+            f"{known[0]:g}, the data's: the bath was learned with them; leave it out"
+        )
+    return known[0]
 
 
 def _load_weights(

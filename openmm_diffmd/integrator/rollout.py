@@ -145,6 +145,7 @@ def roll_out(
         "length_ps", settings.length_ps * FEMTOSECONDS_PER_PICOSECOND, interval
     )
     temperature = _given(settings.temperature_K, metadata.temperature_K)
+    start_temperature = _given(settings.start_temperature_K, temperature)
     seed = settings.seed or 1 + secrets.randbelow(MAX_SEED - n_replicas)
     replicas = replicate(
         topology, create_system(topology), positions[0] * unit.nanometer, n_replicas
@@ -171,9 +172,7 @@ def roll_out(
     )
     start = positions.reshape(-1, 3).astype(np.float64)
     simulation.context.setPositions(start * unit.nanometer)
-    simulation.context.setVelocitiesToTemperature(
-        _given(settings.start_temperature_K, temperature) * unit.kelvin, seed
-    )
+    simulation.context.setVelocitiesToTemperature(start_temperature * unit.kelvin, seed)
     sidecar = RolloutSidecar(
         lag_time_fs=lag,
         frame_interval_fs=interval,
@@ -183,6 +182,7 @@ def roll_out(
         model_name=metadata.name,
         model_sha256=model.sha256,
         temperature_K=temperature,
+        start_temperature_K=start_temperature,
         friction_per_ps=integrator.getFriction().value_in_unit(unit.picosecond**-1),
         seed=seed,
         sampler=integrator.getSampler(),
@@ -255,6 +255,8 @@ def run(
         Temperature of the first velocities, K; the heat bath's unless given.
     seed : int
         Seed of first velocities and noise; 0 picks one, and the sidecar says which.
+        Runs are independent if their seeds are at least `replicas` apart: replica i has
+        the noise of seed + i.
     sampler : str, optional
         ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``; the model's
         unless given.
@@ -282,7 +284,8 @@ def run(
     Raises
     ------
     FileExistsError
-        If there is a run called `output` and `overwrite` is off.
+        If there is a run called `output` and `overwrite` is off, or another file that
+        would be replaced.
     FileNotFoundError
         If there is no such model or molecule.
     OSError
@@ -301,11 +304,7 @@ def run(
             f"found start_temperature_K {start_temperature_K:g}, expected 0 or more"
         )
     output = Path(output)
-    sidecar = output.with_name(output.name + ".json")
-    if sidecar.exists() and not overwrite:
-        raise FileExistsError(
-            f"found a run in {sidecar}; choose another output, or set overwrite"
-        )
+    _check_free(output, replicas if dcd_per_replica else None, overwrite)
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
@@ -335,6 +334,24 @@ def run(
             progress=progress,
         ),
     ).path
+
+
+def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
+    """Leave alone what is no earlier run's: another file of this name, an input."""
+    numbers = [""] if n_files is None else [f"_{index}" for index in range(n_files)]
+    suffixes = [".json", ".pdb", ".h5", *(f"{number}.dcd" for number in numbers)]
+    files = [output.with_name(output.name + suffix) for suffix in suffixes]
+    there = [file for file in files if file.exists()]
+    if files[0] in there:
+        if not overwrite:
+            raise FileExistsError(
+                f"found a run in {files[0]}; choose another output, or set overwrite"
+            )
+    elif there:
+        raise FileExistsError(
+            f"found {there[0]}, which is of no run (there is no {files[0]} beside it), "
+            "expected a name that is free; choose another output"
+        )
 
 
 def set_threads(threads: int | None) -> None:

@@ -45,7 +45,7 @@ def make_reference(
     platform: str = "Reference",
     progress: bool = True,
     potential_options: dict[str, Any] | None = None,
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """
     Run thermostatted Langevin dynamics, then frictionless bursts from its frames.
 
@@ -94,8 +94,9 @@ def make_reference(
 
     Returns
     -------
-    thermostatted, bursts : Path
-        The files written, MDTraj HDF5.
+    tuple of Path
+        The files written, MDTraj HDF5: ``thermostatted.h5`` and, unless there are none,
+        ``bursts.h5``.
 
     Raises
     ------
@@ -170,8 +171,10 @@ def make_reference(
     ) as run_writer:
         if not chained:
             starts = run_thermostatted(context, run, run_writer, num_bursts, progress)
+            # Bursts may take hours: the run is whole before them.
+            run_writer.flush()
             if not starts:
-                return paths
+                return paths[:1]
         num_frames = num_bursts * burst.num_frames
         with ReferenceWriter(
             paths[1], topology, masses, burst_recorded, num_frames

@@ -6,10 +6,13 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openmm
 from ase.calculators.calculator import Calculator, FileIOCalculator
 from openmm import app, unit
 from openmmml import MLPotential
+
+from openmm_diffmd.elements import check_element_masses
 
 TBLITE_METHODS = ("GFN2-xTB", "GFN1-xTB")
 """Methods of tblite's ASE calculator that are known by name."""
@@ -55,8 +58,8 @@ def create_reference_system(
     ValueError
         If `potential` is none of these, the calculator does not know an option, an
         odd number of electrons has neither charge nor multiplicity given, or the
-        System does not fit: another number of particles, constraints, massless
-        particles, a thermostat or a barostat.
+        System does not fit: another number of particles, other masses than the
+        elements', constraints, a thermostat or a barostat.
     """
     name = str(potential)
     if name.endswith(".xml"):
@@ -175,6 +178,16 @@ def _load_system(path: Path, topology: app.Topology) -> openmm.System:
             raise ValueError(
                 f"{path} has particle {index} without a mass, expected atoms only"
             )
+    check_element_masses(
+        path,
+        np.array([atom.element.atomic_number for atom in topology.atoms()]),
+        np.array(
+            [
+                system.getParticleMass(index).value_in_unit(unit.dalton)
+                for index in range(system.getNumParticles())
+            ]
+        ),
+    )
     if system.getNumConstraints():
         raise ValueError(
             f"{path} has {system.getNumConstraints()} constraints, expected none: make "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import math
 import pickle
 from collections.abc import Sequence
@@ -76,6 +77,59 @@ def describe(
     }
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """
+    Read what a training says about itself.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder of the training.
+
+    Returns
+    -------
+    dict
+        What `describe` made, and the history of the training.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"found no {path}, expected the folder of a training with it: copy the "
+            "whole folder, or train anew"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}), expected JSON: train anew in another folder"
+        ) from error
+    return found
+
+
+def write_description(description: dict[str, Any], folder: Path) -> None:
+    """
+    Write what a training says about itself, whole or not at all.
+
+    Parameters
+    ----------
+    description : dict
+        What `describe` made, and the history of the training.
+    folder : path-like
+        Folder of the training.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(description, indent=1))
+    partial.replace(path)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     Read a checkpoint of a training.
@@ -117,7 +171,8 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises
     ------
     ValueError
-        If elements, network, lag or dynamics differ.
+        If elements, network, lag, dynamics, or what of the weights is optimized and
+        how, differ.
     """
     for name, found, expected in (
         ("elements", now["elements"], before["elements"]),
@@ -126,8 +181,11 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
             for part, keys in (
                 ("model", before["config"]["model"]),
                 ("data", ("lag_time_fs", "dynamics")),
+                ("optimizer", ("algorithm", "freeze_encoder")),
             )
             for key in keys
+            # Options that the training did not know yet are left to it.
+            if key in before["config"][part]
         ),
     ):
         if found != expected:

@@ -1,7 +1,6 @@
 """Start a training from the weights of another, or of a model file."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 
 from openmm_diffmd.model_files import find_model, read_weights
 from openmm_diffmd.training.config import ModelConfig
-from openmm_diffmd.training.description import DESCRIPTION_FILE, read_checkpoint
+from openmm_diffmd.training.description import read_checkpoint, read_description
 from openmm_diffmd.training.module import TransitionTraining
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 
@@ -41,7 +40,8 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     Returns
     -------
     list of dict
-        Configurations of the trainings before this one, the first one first.
+        Configurations of the trainings before this one, the first one first, with the
+        files of each as ``files``.
 
     Raises
     ------
@@ -53,10 +53,11 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     """
     if source.is_dir():
         description, weights = _read_training(source)
-        history = description.get("history", [])
+        history, files = description.get("history", []), description["data"]
     else:
         description, weights = read_weights(find_model(source))
         history = description["config"].pop("history", [])
+        files = description["reference"].get("data", [])
         weights = {f"model.{name}": value for name, value in weights.items()}
     known = description["elements"]
     # Options that the other training did not know have their defaults.
@@ -87,7 +88,7 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
         nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
         embedding[index] = embedding[nearest].mean(0)
     module.load_state_dict(weights)
-    return [*history, description["config"]]
+    return [*history, {**description["config"], "files": files}]
 
 
 def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -95,7 +96,7 @@ def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor
     if not checkpoint.is_file():
         raise FileNotFoundError(f"found no {checkpoint} to start from")
     saved = read_checkpoint(checkpoint)
-    return json.loads((folder / DESCRIPTION_FILE).read_text()), saved["state_dict"]
+    return read_description(folder), saved["state_dict"]
 
 
 def _rearranged(

@@ -15,6 +15,7 @@ from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.training.config import (
     DataConfig,
@@ -24,11 +25,12 @@ from openmm_diffmd.training.config import (
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.description import (
-    DESCRIPTION_FILE,
     check_same_training,
     describe,
     read_checkpoint,
+    read_description,
     stochastic_floor,
+    write_description,
 )
 from openmm_diffmd.training.initialize import initialize
 from openmm_diffmd.training.module import TransitionTraining
@@ -139,7 +141,7 @@ def train(
         first_step = read_checkpoint(checkpoint)["global_step"]
         description["history"] = _history(output, description, first_step)
     make_folder(output)
-    (output / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1))
+    write_description(description, output)
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
     )
@@ -190,11 +192,12 @@ def _history(
             f"found num_steps {asked}, but the training to resume has made "
             f"{first_step}; give more, or choose another folder"
         )
-    before = json.loads((output / DESCRIPTION_FILE).read_text())
+    before = read_description(output)
     check_same_training(before, description)
     history: list[dict[str, Any]] = before.get("history", [])
-    if before["config"] != json.loads(json.dumps(description["config"])):
-        history.append(before["config"])
+    now = json.loads(json.dumps(description))
+    if any(before[name] != now[name] for name in ("config", "data")):
+        history.append({**before["config"], "files": before["data"]})
     return history
 
 
@@ -207,6 +210,7 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
             "reference of openmm-diffmd reference or original MD17, and "
             "--pairs.frame_interval_fs if its frames are not 0.5 fs apart"
         )
+    check_element_masses(path, trajectory.atomic_numbers, trajectory.masses)
     kind = trajectory.provenance.get("kind")
     friction = trajectory.provenance.get("friction_per_ps")
     if friction is not None and (friction > 0) != (pairs.dynamics == "thermostatted"):

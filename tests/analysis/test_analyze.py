@@ -91,3 +91,16 @@ def test_intervals_that_hardly_differ_have_a_long_one_in_common(
     result = analyze(rollout, reference, tmp_path / "out")
     assert json.loads(result.read_text())["frame_interval_ps"] == 0.99
     assert "compared each 990 fs" in result.with_suffix(".txt").read_text()
+
+
+def test_a_hot_start_needs_time_to_equilibrate(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "hot.json", 10.0)
+    sidecar = RolloutSidecar.read(path)
+    dataclasses.replace(sidecar, start_temperature_K=1000.0).write(path)
+    with pytest.raises(
+        ValueError, match=r"found equilibration_ps 0 for hot, .* 1000 K in a heat bath"
+    ):
+        analyze(path, reference, tmp_path / "out")
+    assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()

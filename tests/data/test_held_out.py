@@ -52,6 +52,20 @@ def test_files_from_before_hashes_are_known_again():
     assert not held_out_frames(again, training, FRACTIONS).any()
 
 
+def test_files_from_before_hashes_that_were_read_are_known_again():
+    # Early files name what they read and do not hash it.
+    without = {name: value for name, value in BURSTS.items() if name != "sha256"}
+    training = [TRAINING[0] | {"provenance": without}]
+    assert not held_out_frames(make(800, 0.001, BURSTS, 100), training, FRACTIONS).any()
+
+
+def test_run_made_again_with_frames_at_another_interval_is_the_same_run():
+    # 900 frames of 1 fs and a segment of 100 are 2000 frames of 0.5 fs.
+    finer = {**BURSTS, "frame_interval_fs": 0.5}
+    kept = held_out_frames(make(2200, 0.0005, finer, 200), TRAINING, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(2000, 2200)]
+
+
 def test_training_file_is_unseen_after_its_validation_part():
     # 800 training, 100 validation, one segment of 100 left out: a file of 1000 frames
     # has none left, one that has grown to 1500 since has 500.

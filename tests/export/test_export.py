@@ -90,6 +90,36 @@ def test_metadata_count_the_pairs_of_the_refit(exported):
     assert exported(prior="ballistic").config["refit_pairs"] == 0
 
 
+def test_temperature_is_one_of_the_data(exported):
+    metadata = exported()
+    assert (metadata.temperature_K, metadata.max_temperature_K) == (500.0, 500.0)
+    with pytest.raises(
+        ValueError, match=r"found temperature_K 300, expected one .* \[500.0\]"
+    ):
+        exported(temperature_K=300.0)
+
+
+def test_data_without_a_temperature_need_one(exported, monkeypatch):
+    monkeypatch.setattr(export, "TEMPERATURE", "none_K")
+    assert exported(temperature_K=300.0).max_temperature_K == 300.0
+    with pytest.raises(ValueError, match=r"found no temperature .* --temperature_K"):
+        exported()
+
+
+def test_thermostatted_dynamics_keeps_the_friction_it_was_learned_with():
+    files = [{"provenance": {"friction_per_ps": 5.0}}]
+    thermostatted = {"data": files, "config": {"data": {"dynamics": "thermostatted"}}}
+    assert export._friction(thermostatted, None) == 5.0
+    with pytest.raises(ValueError, match=r"found friction_per_ps 1 .* expected 5"):
+        export._friction(thermostatted, 1.0)
+    # Bursts have a friction of 0; the bath of a run is its own.
+    flow = {
+        "data": [{"provenance": {"friction_per_ps": 0.0}}],
+        "config": {"data": {"dynamics": "flow"}},
+    }
+    assert [export._friction(flow, asked) for asked in (None, 2.0)] == [1.0, 2.0]
+
+
 def test_without_a_refit_no_pairs_of_the_training_are_gathered(exported, monkeypatch):
     monkeypatch.delattr(export, "pairs_trained_on")
     assert exported(refit_pairs=0).config["refit_pairs"] == 0

@@ -239,3 +239,30 @@ def test_an_earlier_runs_velocities_are_not_left_beside_new_frames(
     assert load_rollout(tmp_path / "a.json")[0].velocities is not None
     path = run(str(stub), tmp_path / "a", overwrite=True, **arguments)
     assert load_rollout(path)[0].velocities is None
+
+
+@pytest.mark.parametrize("suffix", [".pdb", ".h5", ".dcd", "_1.dcd"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_is_of_no_run_is_left_alone(
+    stub: Path, tmp_path: Path, suffix: str, overwrite: bool
+):
+    other = tmp_path / f"a{suffix}"
+    other.write_text("mine")
+    with pytest.raises(FileExistsError, match=f"found .*a{suffix}, which is of no run"):
+        run(
+            str(stub),
+            tmp_path / "a",
+            replicas=2,
+            length_ps=0.1,
+            dcd_per_replica=suffix == "_1.dcd",
+            overwrite=overwrite,
+            progress=False,
+        )
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_sidecar_tells_the_temperature_of_the_start(stub: Path, tmp_path: Path):
+    arguments = {"length_ps": 0.1, "temperature_K": 250.0, "progress": False}
+    for name, given, expected in (("a", None, 250.0), ("b", 400.0, 400.0)):
+        path = run(str(stub), tmp_path / name, start_temperature_K=given, **arguments)
+        assert load_rollout(path)[1].start_temperature_K == expected

@@ -92,10 +92,17 @@ def test_chain_of_parts_of_a_burst_is_refused(tmp_path, harmonic):
         chain(tmp_path, harmonic, length_ps=0.21)
 
 
+def test_without_bursts_only_the_run_is_named(tmp_path, harmonic):
+    options = SHORT | {"num_bursts": 0}
+    assert make_reference(**harmonic, output=tmp_path, **options) == (
+        tmp_path / "thermostatted.h5",
+    )
+
+
 @pytest.mark.statistical
 def test_harmonic_molecule_has_its_temperature(tmp_path, harmonic):
     temperature, spring = 400.0, 2.0e4
-    path, _ = make_reference(
+    (path,) = make_reference(
         **harmonic,
         output=tmp_path,
         temperature_K=temperature,

@@ -10,7 +10,7 @@ TOPOLOGY, POSITIONS = load_molecule("water")
 
 def water(n_particles=3):
     system = openmm.System()
-    for mass in (16.0, 1.0, 1.0)[:n_particles]:
+    for mass in (16.0, 1.008, 1.008)[:n_particles]:
         system.addParticle(mass)
     bond = openmm.HarmonicBondForce()
     bond.addBond(0, 1, 0.1, 1000.0)
@@ -37,6 +37,16 @@ def test_system_xml_keeps_its_masses_and_forces(tmp_path):
     system = create_reference_system(TOPOLOGY, save(tmp_path, water()))
     assert system.getParticleMass(0) == 16.0 * unit.dalton
     assert system.getNumForces() == 1
+
+
+def test_repartitioned_masses_are_refused(tmp_path):
+    heavy = water()
+    for index, mass in enumerate((12.0, 3.0, 3.0)):
+        heavy.setParticleMass(index, mass)
+    with pytest.raises(
+        ValueError, match=r"found mass 12 Da of atom 0 in .*system.xml, expected 15.99"
+    ):
+        create_reference_system(TOPOLOGY, save(tmp_path, heavy))
 
 
 def test_centre_of_mass_motion_is_left_alone(tmp_path):

@@ -230,6 +230,37 @@ def test_existing_training_is_refused(trained, bursts):
         run(bursts, trained)
 
 
+def test_resuming_with_another_optimizer_is_refused_and_changes_nothing(
+    trained, bursts
+):
+    described = (trained / "training.json").read_text()
+    other = dataclasses.replace(OPTIMIZER, algorithm="adamw")
+    with pytest.raises(
+        ValueError, match=r"found optimizer.algorithm 'adamw', .* resume has 'muon'"
+    ):
+        run(bursts, trained, optimizer=other, resume=True)
+    assert (trained / "training.json").read_text() == described
+
+
+def test_resuming_on_other_files_remembers_the_first(bursts, write_bursts, tmp_path):
+    half = dataclasses.replace(OPTIMIZER, num_steps=6)
+    output = tmp_path / "run"
+    run(bursts, output, optimizer=half)
+    first = json.loads((output / "training.json").read_text())["data"]
+    run(write_bursts(tmp_path / "more.h5", seed=5), output, resume=True)
+    described = json.loads((output / "training.json").read_text())
+    assert [entry["files"] for entry in described["history"]] == [first]
+    assert described["data"][0]["file"] == "more.h5"
+
+
+def test_resuming_with_a_damaged_description_is_refused(bursts, tmp_path):
+    output = tmp_path / "run"
+    run(bursts, output, optimizer=dataclasses.replace(OPTIMIZER, num_steps=6))
+    (output / "training.json").write_text("")
+    with pytest.raises(ValueError, match=r"training\.json is damaged"):
+        run(bursts, output, resume=True)
+
+
 def test_resuming_without_a_checkpoint_is_refused(bursts, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to resume from"):
         run(bursts, tmp_path / "nothing", resume=True)
@@ -479,6 +510,8 @@ def test_training_starts_from_a_model_file(trained, bursts, tmp_path):
     }
     earlier = {"seed": 7}
     described["config"]["history"] = [earlier]
+    files = described["data"]
+    described["reference"] = {"data": described.pop("data")}
     model = tmp_path / "model.pt"
     with zipfile.ZipFile(model, "w") as archive:
         archive.writestr("model/extra/metadata.json", json.dumps(described))
@@ -491,7 +524,7 @@ def test_training_starts_from_a_model_file(trained, bursts, tmp_path):
             torch.testing.assert_close(after[f"model.{name}"], own[name])
     history = json.loads((tmp_path / "run" / "training.json").read_text())["history"]
     del described["config"]["history"]
-    assert history == [earlier, described["config"]]
+    assert history == [earlier, {**described["config"], "files": files}]
 
 
 def test_starting_from_a_file_without_weights_is_refused(bursts, tmp_path):
