@@ -14,6 +14,8 @@ from openmm_diffmd.units import ANGSTROM
 BOND_TOLERANCE = 1.15
 """Atoms closer than this times the sum of their covalent radii are bonded."""
 
+HEAVIEST = 111
+"""Highest atomic number that OpenMM has a mass and today's symbol for."""
 MASS_TOLERANCE = 5e-3
 """Of an element's mass; the integrator's is the same."""
 
@@ -39,8 +41,10 @@ def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:
     """
     numbers = [int(number) for number in atomic_numbers]
     for number in numbers:
-        if not 1 <= number < len(covalent_radii):
-            raise ValueError(f"found atomic number {number}, expected an element's")
+        if not 1 <= number <= HEAVIEST:
+            raise ValueError(
+                f"found atomic number {number}, expected an element's, 1 to {HEAVIEST}"
+            )
     return np.array([Element.getByAtomicNumber(number).mass for number in numbers])
 
 

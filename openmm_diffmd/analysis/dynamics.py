@@ -99,12 +99,22 @@ def velocity_spectrum(ensemble: Ensemble, window: float = WINDOW_PS) -> Spectrum
     Spectrum or None
         None where no replica is as long as the window.
 
+    Raises
+    ------
+    ValueError
+        If the window is shorter than two frames.
+
     Notes
     -----
     Frames dt apart show wavenumbers up to 1/(2 c dt), 1668 1/cm for 10 fs;
     stretches above fold back. Compare spectra of one frame interval only.
     """
     n_window = round(window / ensemble.frame_interval)
+    if n_window < 2:
+        raise ValueError(
+            f"found window_ps {window:g} for frames each {ensemble.frame_interval:g} "
+            "ps, expected a window of two frames at least: give a longer window_ps"
+        )
     total, weight = np.zeros(n_window // 2 + 1), 0
     frequencies = np.zeros_like(total)
     for v in ensemble.relative_velocities():

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.data.readers import read_trajectory
-from openmm_diffmd.elements import bonds_from_radii
+from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
+from openmm_diffmd.elements import bonds_from_radii, check_element_masses
 
 FloatArray = NDArray[np.floating]
 
@@ -39,7 +40,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the files disagree, or there is no good frame.
+        If the files disagree, one is damaged, or there is no good frame.
     """
     path = Path(path)
     sidecar_path, pdb = path.with_suffix(".json"), path.with_suffix(".pdb")
@@ -55,10 +56,10 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
         )
     try:
         topology = mdtraj.load_pdb(str(pdb)).topology
-    except (IndexError, ValueError) as error:
+    except (AssertionError, IndexError, ValueError) as error:
         raise ValueError(
-            f"{pdb} is no PDB file that can be read ({error}), expected the atoms of "
-            "the rollout"
+            f"{pdb} is no PDB file that can be read ({damage(error)}), expected the "
+            "atoms of the rollout"
         ) from error
     in_each_file = sidecar.num_replicas // len(files)
     n_atoms = in_each_file * sidecar.atoms_per_replica
@@ -71,13 +72,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
     xyz = np.concatenate(parts, axis=1)
     velocities = None
     if path.with_suffix(".h5").is_file():
-        with HDF5TrajectoryFile(str(path.with_suffix(".h5"))) as file:
-            velocities = file.read().velocities
-        if velocities is None or len(velocities) < sidecar.num_frames:
-            raise ValueError(
-                f"{path.with_suffix('.h5')} lacks velocities of "
-                f"{sidecar.num_frames} frames"
-            )
+        velocities = _load_velocities(path.with_suffix(".h5"), xyz.shape)
 
     def split(array: FloatArray) -> list[FloatArray]:
         shape = (-1, sidecar.num_replicas, sidecar.atoms_per_replica, 3)
@@ -110,6 +105,27 @@ def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatAr
     return xyz[:num_frames]
 
 
+def _load_velocities(file: Path, shape: tuple[int, ...]) -> FloatArray:
+    try:
+        with HDF5TrajectoryFile(str(file)) as content:
+            velocities: FloatArray | None = content.read().velocities
+    except HDF5_DAMAGE as error:
+        raise ValueError(
+            f"found {file} damaged, cut short or still being written "
+            f"({damage(error)}), expected the velocities of the rollout: copy or make "
+            "it again, or remove it to analyze without velocities"
+        ) from error
+    if velocities is not None:
+        velocities = velocities[: shape[0]]
+    if velocities is None or velocities.shape != shape:
+        found = "no velocities" if velocities is None else velocities.shape
+        raise ValueError(
+            f"found {found} in {file}, expected velocities {shape}: copy or make it "
+            "again, or remove it to analyze without velocities"
+        )
+    return velocities
+
+
 def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     """
     Read a reference trajectory, MDTraj HDF5 or MD17 npz: evenly spaced frames.
@@ -131,7 +147,8 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If frames are not evenly spaced in time, or are of frictionless bursts.
+        If frames are not evenly spaced in time, or are of frictionless bursts, or
+        masses are not the elements'.
     """
     data = read_trajectory(path)
     if data.provenance.get("kind") == "bursts":
@@ -140,6 +157,7 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
             "thermostatted run beside them (thermostatted.h5): spectra and rates of "
             "rare events need dynamics that is longer than a burst"
         )
+    check_element_masses(path, data.atomic_numbers, data.masses)
     topology = _topology(data.atomic_numbers, data.bonds)
     cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(

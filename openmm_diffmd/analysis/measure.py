@@ -84,7 +84,18 @@ def prepare_reference(
     -------
     Reference
         The reference and its floor.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer than two frames.
     """
+    if ensemble.n_frames < 2:
+        raise ValueError(
+            f"found a reference of {ensemble.n_frames} frames at the common interval "
+            f"of {ensemble.frame_interval:g} ps, expected two or more: give a longer "
+            "reference"
+        )
     means = np.concatenate(bond_lengths(ensemble)).mean(axis=0)
     stable = stability(ensemble, means)
     first, second = ensemble.halves()

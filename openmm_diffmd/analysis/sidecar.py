@@ -182,6 +182,11 @@ class RolloutSidecar:
                 f"{path} is not JSON ({error}), expected the sidecar that a rollout "
                 "writes"
             ) from error
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{path} is no JSON object (found {type(content).__name__}), expected "
+                "the sidecar that a rollout writes"
+            )
         known = {f.name for f in dataclasses.fields(cls)}
         required = {
             f.name

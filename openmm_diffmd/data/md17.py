@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,8 +58,8 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If keys are missing, shapes disagree, a number is not finite, or the file
-        mixes molecules.
+        If keys are missing, shapes disagree, a number is not finite, the file is
+        damaged or mixes molecules, or the interval is not above 0.
 
     Notes
     -----
@@ -67,6 +68,7 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     for all atoms that swings by some 70/ps (root mean square) each 20 fs, as of
     Nose and Hoover. Positions and velocities alone do not tell the next 10 fs.
     """
+    interval = interval_ps(frame_interval_fs)
     data = _load(path, MD17_KEYS)
     numbers, positions = _molecule(path, data["z"], data["R"])
     if len(positions) < 2:
@@ -74,7 +76,6 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             f"{path} has {len(positions)} frame, expected two or more: velocities "
             "are differences"
         )
-    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
     n_frames = len(positions) - 1
     trajectory = single_molecule(
         path,
@@ -122,12 +123,14 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         If the file does not exist.
     ValueError
         If keys are missing, shapes disagree, a number is not finite, an old index
-        occurs twice, or the file mixes molecules.
+        occurs twice, the file is damaged or mixes molecules, or the interval is not
+        above 0.
 
     Notes
     -----
     Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020).
     """
+    interval = interval_ps(frame_interval_fs)
     data = _load(path, RMD17_KEYS)
     numbers, positions = _molecule(path, data["nuclear_charges"], data["coords"])
     indices = _column(path, "old_indices", data["old_indices"])
@@ -141,7 +144,6 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             "coords"
         )
     order = np.argsort(indices)
-    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
     return single_molecule(
         path,
         positions=positions[order],
@@ -158,6 +160,33 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             "frame_interval_fs": frame_interval_fs,
         },
     )
+
+
+def interval_ps(frame_interval_fs: float) -> float:
+    """
+    Convert the time between frames, which must be above 0.
+
+    Parameters
+    ----------
+    frame_interval_fs : float
+        Time between frames, fs.
+
+    Returns
+    -------
+    float
+        The same, ps.
+
+    Raises
+    ------
+    ValueError
+        If it is not above 0, or not finite.
+    """
+    if not 0 < frame_interval_fs < math.inf:
+        raise ValueError(
+            f"found frame_interval_fs {frame_interval_fs:g}, expected above 0: give "
+            "the time between frames"
+        )
+    return frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
 
 
 def npz_keys(path: str | Path) -> frozenset[str]:
@@ -179,13 +208,19 @@ def npz_keys(path: str | Path) -> frozenset[str]:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is not an npz file.
+        If it is not an npz file, or damaged.
     """
     if not zipfile.is_zipfile(path):
         Path(path).open("rb").close()
-        raise ValueError(f"{path} is not an npz file; expected MD17 or rMD17")
-    with zipfile.ZipFile(path) as archive:
-        return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+        raise ValueError(
+            f"{path} is not an npz file, or cut short; expected MD17 or rMD17: copy "
+            "or download it again"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+    except (NotImplementedError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
 
 
 def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
@@ -195,8 +230,32 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
             f"{path} lacks {sorted(keys - found)}, expected keys {sorted(keys)}; "
             f"found {sorted(found)}"
         )
-    with np.load(path) as archive:
-        return {key: archive[key] for key in keys}
+    try:
+        with np.load(path) as archive:
+            arrays = {key: archive[key] for key in keys}
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise _damaged(path, error) from error
+    for key, values in arrays.items():
+        # Without its signature an array is given as bytes.
+        if np.asarray(values).dtype.kind not in "iuf":
+            raise _damaged(path, f"{key} is no array of numbers")
+    return arrays
+
+
+def _damaged(path: str | Path, reason: Exception | str) -> ValueError:
+    if isinstance(reason, Exception):
+        reason = f"{type(reason).__name__}: {reason}"
+    return ValueError(
+        f"found {path} damaged ({reason}), expected a whole npz file of MD17 or rMD17: "
+        "copy or download it again"
+    )
 
 
 def _molecule(

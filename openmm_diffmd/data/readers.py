@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.io import iread
+from ase.io.extxyz import XYZError
 
 from openmm_diffmd.data.md17 import (
     MD17_KEYS,
     RMD17_KEYS,
+    interval_ps,
     npz_keys,
     read_md17,
     read_rmd17,
@@ -25,7 +27,10 @@ __all__ = [
     "read_reference",
     "read_rmd17",
     "read_trajectory",
+    "read_xyz_frames",
 ]
+
+XYZ_FORM = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
 
 
 def read_trajectory(
@@ -108,10 +113,16 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If frames have different atoms, or a periodic cell, or a number is not
-        finite.
+        If the file is damaged or holds no atom, frames have different atoms, or a
+        periodic cell, a number is not finite, or the interval is not above 0.
     """
-    frames = list(iread(str(path), index=":"))
+    interval = interval_ps(frame_interval_fs)
+    frames = read_xyz_frames(path)
+    if not frames or not len(frames[0]):
+        raise ValueError(
+            f"{path} holds no {'atom' if frames else 'frame'}, expected frames of one "
+            f"molecule ({XYZ_FORM}): copy or make it again"
+        )
     numbers = frames[0].numbers
     for index, frame in enumerate(frames):
         if not np.array_equal(frame.numbers, numbers):
@@ -124,7 +135,6 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
                 f"{path}: frame {index} has a periodic cell, expected an isolated "
                 "molecule: unwrap it and set pbc to F F F"
             )
-    interval = frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
     velocity_unit = ANGSTROM * units.fs * FEMTOSECONDS_PER_PICOSECOND
     return single_molecule(
         path,
@@ -136,8 +146,8 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
         times=interval * np.arange(len(frames)),
         segments=np.zeros(len(frames), dtype=np.int32),
         atomic_numbers=numbers.astype(np.int64),
-        potential_energies=_results(frames, "energy", EV),
-        forces=_results(frames, "forces", EV / ANGSTROM),
+        potential_energies=_results(path, frames, "energy", EV),
+        forces=_results(path, frames, "forces", EV / ANGSTROM),
         provenance={
             "data": "extxyz",
             "file": Path(path).name,
@@ -146,10 +156,49 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
     )
 
 
-def _results(frames: list[Atoms], name: str, unit: float) -> Any:
+def read_xyz_frames(path: str | Path) -> list[Atoms]:
+    """
+    Read the frames of an xyz or extended xyz file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    list of ase.Atoms
+        Its frames, in ASE's units; none where it is empty.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it cannot be read.
+    """
+    try:
+        return list(iread(str(path), index=":", format="extxyz"))
+    # What ASE raises for damaged files; RuntimeError where it expects more lines.
+    except (AttributeError, KeyError, RuntimeError, ValueError, XYZError) as error:
+        raise ValueError(
+            f"{path} is no xyz file that can be read ({type(error).__name__}: "
+            f"{str(error).strip()}); expected {XYZ_FORM}: repair or copy it again"
+        ) from error
+
+
+def _results(path: str | Path, frames: list[Atoms], name: str, unit: float) -> Any:
     values = [
         frame.calc.results[name]
         for frame in frames
         if frame.calc is not None and name in frame.calc.results
     ]
-    return unit * np.array(values) if len(values) == len(frames) else None
+    if len(values) < len(frames):
+        return None
+    try:
+        return unit * np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"found {name} of {path} that cannot be read ({error}), expected numbers: "
+            "repair or copy it again"
+        ) from error

@@ -21,6 +21,15 @@ PER_FRAME = (
     "forces",
     "potentialEnergy",
 )
+HDF5_DAMAGE = (
+    tables.HDF5ExtError,
+    tables.NoSuchNodeError,
+    AttributeError,
+    SystemError,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+)
+"""What PyTables and JSON raise where bytes of a file are lost or altered."""
 
 
 def read_reference(path: str | Path) -> Trajectory:
@@ -45,7 +54,7 @@ def read_reference(path: str | Path) -> Trajectory:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is not an MDTraj HDF5 file, or holds no whole frame.
+        If it is not an MDTraj HDF5 file, is damaged, or holds no whole frame.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -59,39 +68,77 @@ def read_reference(path: str | Path) -> Trajectory:
             f"{path} is not HDF5; expected an MDTraj HDF5 file, such as openmm-diffmd "
             "reference makes: npz and xyz files lack velocities of their own"
         )
-    with tables.open_file(
-        f"{path}.image",
-        "r",
-        driver="H5FD_CORE",
-        driver_core_image=image,
-        driver_core_backing_store=0,
-    ) as file:
-        nodes = {node.name: node for node in file.list_nodes("/")}
-        missing = {"coordinates", "time", "topology"} - nodes.keys()
-        if missing:
-            raise ValueError(
-                f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file with "
-                f"them; found {sorted(nodes)}"
+    try:
+        with tables.open_file(
+            f"{path}.image",
+            "r",
+            driver="H5FD_CORE",
+            driver_core_image=image,
+            driver_core_backing_store=0,
+        ) as file:
+            nodes = {node.name: node for node in file.list_nodes("/")}
+            missing = {"coordinates", "time", "topology"} - nodes.keys()
+            if missing:
+                raise ValueError(
+                    f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file "
+                    f"with them; found {sorted(nodes)}"
+                )
+            values = _whole_frames(path, nodes)
+            topology = json.loads(nodes["topology"][0])
+            provenance = json.loads(
+                str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
             )
-        values = _whole_frames(path, nodes)
-        topology = json.loads(nodes["topology"][0])
-        provenance = json.loads(
-            str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
+    except HDF5_DAMAGE as error:
+        raise ValueError(
+            f"found {path} damaged or cut short ({damage(error)}), expected a whole "
+            "MDTraj HDF5 file: copy or make it again"
+        ) from error
+    try:
+        numbers, bonds = _parse_topology(topology)
+        masses = np.array(
+            provenance.get("masses_Da", element_masses(numbers)), dtype=np.float64
         )
-    numbers, bonds = _parse_topology(topology)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"found atoms of {path} that cannot be read ({damage(error)}), expected "
+            "MDTraj's topology of known elements: copy or make the file again"
+        ) from error
     n_frames = len(values["time"])
-    return Trajectory(
-        positions=values["coordinates"],
-        velocities=values.get("velocities"),
-        times=values["time"],
-        segments=values.get("segment", np.zeros(n_frames, dtype=np.int32)),
-        atomic_numbers=numbers,
-        masses=np.array(provenance.get("masses_Da", element_masses(numbers))),
-        bonds=bonds,
-        potential_energies=values.get("potentialEnergy"),
-        forces=values.get("forces"),
-        provenance=provenance,
-    )
+    try:
+        return Trajectory(
+            positions=values["coordinates"],
+            velocities=values.get("velocities"),
+            times=values["time"],
+            segments=values.get("segment", np.zeros(n_frames, dtype=np.int32)),
+            atomic_numbers=numbers,
+            masses=masses,
+            bonds=bonds,
+            potential_energies=values.get("potentialEnergy"),
+            forces=values.get("forces"),
+            provenance=provenance,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def damage(error: Exception) -> str:
+    """
+    Say in one line what is wrong with a damaged file.
+
+    Parameters
+    ----------
+    error : Exception
+        One of `HDF5_DAMAGE`, or of a parser.
+
+    Returns
+    -------
+    str
+        HDF5's innermost reason where it gives one, else the error.
+    """
+    trace = getattr(error, "h5backtrace", None)
+    if trace:
+        return str(trace[-1][-1])
+    return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
 
 
 def _whole_frames(path: str | Path, nodes: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -119,4 +166,6 @@ def _parse_topology(
     numbers = [Element.getBySymbol(atom["element"]).atomic_number for atom in atoms]
     # Each bond is [i, j], or [i, j, type, order] in files of other programs.
     bonds = np.array([bond[:2] for bond in topology["bonds"]], dtype=np.int64)
+    if not np.isin(bonds, np.arange(len(numbers))).all():
+        raise ValueError(f"bonds of other atoms than its {len(numbers)}")
     return np.array(numbers, dtype=np.int64), bonds.reshape(-1, 2)

@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
-from ase.io import iread
-from ase.io.extxyz import XYZError
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_diffmd.elements import bonds_from_radii
+from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
+from openmm_diffmd.elements import HEAVIEST, bonds_from_radii
 from openmm_diffmd.units import ANGSTROM
 
 G2_NAMES = {
@@ -121,18 +120,19 @@ def load_molecule(
 
 
 def _load_xyz(path: Path) -> Atoms:
-    form = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
-    try:
-        frames = list(iread(path, index=":", format="extxyz"))
-    except (KeyError, ValueError, XYZError) as error:
-        raise ValueError(
-            f"{path} is no xyz file that can be read ({type(error).__name__}: "
-            f"{str(error).strip()}); expected {form}"
-        ) from error
+    frames = read_xyz_frames(path)
     if len(frames) != 1 or not len(frames[0]):
         found = f"{len(frames)} molecules" if len(frames) != 1 else "no atom"
         raise ValueError(
-            f"{path} holds {found}, expected one molecule ({form}): split the file"
+            f"{path} holds {found}, expected one molecule ({XYZ_FORM}): split the file"
+        )
+    numbers = frames[0].numbers
+    nameless = np.flatnonzero((numbers < 1) | (numbers > HEAVIEST))
+    if len(nameless):
+        raise ValueError(
+            f"{path} has atoms without an element that OpenMM knows: "
+            f"{nameless.tolist()}; expected one for each: put its symbol, H to Rg, "
+            "before x, y, z"
         )
     _check_finite(path, frames[0].positions)
     return frames[0]
@@ -148,14 +148,28 @@ def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
 
 
 def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
+    form = "ATOM or HETATM records"
     try:
-        pdb = app.PDBFile(str(path))
-    except (IndexError, KeyError, ValueError) as error:
+        with path.open() as file:
+            pdb = app.PDBFile(file)
+    # OpenMM asserts the form of a record, and has no model to ask where there is none.
+    except (
+        AssertionError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        ValueError,
+    ) as error:
         raise ValueError(
             f"{path} is no PDB file that can be read ({type(error).__name__}: "
-            f"{error}); expected ATOM or HETATM records"
+            f"{error}); expected {form}: copy or make it again"
         ) from error
     topology = pdb.topology
+    if topology.getNumAtoms() == 0:
+        raise ValueError(
+            f"{path} holds no atom, expected {form} of one molecule: copy or make it "
+            "again"
+        )
     positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     _check_finite(path, positions)
     atoms = list(topology.atoms())

@@ -6,6 +6,28 @@ from typing import Literal
 DYNAMICS = ("flow", "thermostatted")
 
 
+def _at_least(least: float, options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not value >= least:
+            raise ValueError(f"found {name} {value!r}, expected at least {least:g}")
+
+
+def _above_zero(options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not value > 0:
+            raise ValueError(f"found {name} {value!r}, expected above 0")
+
+
+def _check_encoder(options: "ModelConfig | EnergyModelConfig") -> None:
+    _above_zero(options, "cutoff")
+    if not 1 <= options.l_max <= 3:
+        raise ValueError(f"found l_max {options.l_max}, expected 1 to 3")
+    sizes = ("n_max", "channels", "n_heads", "edge_channels", "n_layers")
+    _at_least(1, options, *sizes)
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """
@@ -33,6 +55,11 @@ class ModelConfig:
     velocity_features : bool
         Expand velocities in Fourier-Bessel functions, for the atoms and contracted
         with the edges; without, atoms are given them as plain vectors.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
 
     prior: str = "learned"
@@ -48,6 +75,12 @@ class ModelConfig:
     head_channels: int = 24
     head_layers: int = 1
     velocity_features: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what PyTorch would only fail at, or make nothing of."""
+        _check_encoder(self)
+        _above_zero(self, "velocity_cutoff")
+        _at_least(1, self, "head_channels", "head_layers")
 
 
 @dataclass(frozen=True)
@@ -65,6 +98,11 @@ class EnergyModelConfig:
         Radial functions.
     channels, n_heads, edge_channels, n_layers : int
         Sizes.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
 
     cutoff: float = 0.5
@@ -75,12 +113,9 @@ class EnergyModelConfig:
     edge_channels: int = 48
     n_layers: int = 5
 
-
-def _at_least(least: float, options: object, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if not value >= least:
-            raise ValueError(f"found {name} {value!r}, expected at least {least:g}")
+    def __post_init__(self) -> None:
+        """Refuse what PyTorch would only fail at, or make nothing of."""
+        _check_encoder(self)
 
 
 @dataclass(frozen=True)
@@ -129,8 +164,9 @@ class DataConfig:
             raise ValueError(
                 f"found dynamics {self.dynamics!r}, expected one of {DYNAMICS}"
             )
-        if not self.lag_time_fs > 0:
-            raise ValueError(f"found lag_time_fs {self.lag_time_fs}, expected above 0")
+        _above_zero(self, "lag_time_fs")
+        if self.frame_interval_fs is not None:
+            _above_zero(self, "frame_interval_fs")
         _at_least(0, self, "drop_acceleration", "perturbed")
 
 

@@ -11,6 +11,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.analyze import analyze, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 
 Maker = Callable[..., Ensemble]
@@ -104,3 +105,88 @@ def test_a_hot_start_needs_time_to_equilibrate(
     ):
         analyze(path, reference, tmp_path / "out")
     assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()
+
+
+def test_window_of_one_frame_is_refused(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    rollout = write_rollout(
+        gaussian_ethanol(1, 20, seed=2), tmp_path / "run.json", 10.0
+    )
+    with pytest.raises(ValueError, match=r"found window_ps 0.01 for frames each 0.01"):
+        analyze(rollout, reference, tmp_path / "out", window_ps=0.01)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("interval", "frames"), [(7000.0, 0), (3010.0, 1)])
+def test_reference_too_short_for_the_common_interval_is_refused(
+    gaussian_ethanol: Maker,
+    reference: Path,
+    tmp_path: Path,
+    interval: float,
+    frames: int,
+):
+    rollout = write_rollout(
+        gaussian_ethanol(1, 20, seed=2), tmp_path / "run.json", interval
+    )
+    with pytest.raises(
+        ValueError,
+        match=rf"reference of {frames} frames at the common interval of "
+        rf"{interval / 1000:g} ps, expected two or more: give a longer reference",
+    ):
+        analyze(rollout, reference, tmp_path / "out")
+
+
+def test_damaged_velocities_are_refused_and_can_be_left_out(
+    gaussian_ethanol: Maker, tmp_path: Path
+):
+    ensemble = gaussian_ethanol(1, 30, seed=2)
+    assert ensemble.velocities is not None
+    rollout = write_rollout(ensemble, tmp_path / "run.json", 10.0)
+    path = rollout.with_suffix(".h5")
+
+    def write(velocities: np.ndarray) -> bytes:
+        with HDF5TrajectoryFile(str(path), "w") as file:
+            file.topology = ensemble.topology
+            file.write(
+                ensemble.positions[0][: len(velocities)],
+                time=np.arange(len(velocities), dtype=np.float32),
+                velocities=velocities,
+            )
+        return path.read_bytes()
+
+    remedy = "or remove it to analyze without velocities"
+    write(ensemble.velocities[0][:20])
+    with pytest.raises(ValueError, match=rf"\(20, 9, 3\) in .*run.h5, exp.*{remedy}"):
+        load_rollout(rollout)
+    whole = write(ensemble.velocities[0])
+    found = load_rollout(rollout)[0].velocities
+    assert found is not None
+    np.testing.assert_allclose(found[0], ensemble.velocities[0], rtol=1e-6)
+    middle = 3 * len(whole) // 4
+    flipped = bytes(byte ^ 0xFF for byte in whole[middle : middle + 64])
+    for content in (
+        whole[: len(whole) // 2],
+        whole[:-100],
+        whole[:middle] + flipped + whole[middle + 64 :],
+        whole.replace(b"velocities", b"velocitiez"),
+        whole[:8],
+        b"",
+        b"not found",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"run.h5\b.*{remedy}") as refused:
+            load_rollout(rollout)
+        assert len(str(refused.value).splitlines()) == 1
+    path.unlink()
+    assert load_rollout(rollout)[0].velocities is None
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_rollout_without_its_atoms_is_refused(gaussian_ethanol: Maker, tmp_path: Path):
+    rollout = write_rollout(gaussian_ethanol(1, 3, seed=2), tmp_path / "run.json", 10.0)
+    rollout.with_suffix(".pdb").write_text("HETATM    1\n")
+    with pytest.raises(
+        ValueError, match=r"run.pdb is no PDB file .*\(AssertionError\)"
+    ):
+        load_rollout(rollout)

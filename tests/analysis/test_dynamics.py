@@ -142,3 +142,16 @@ def test_overlap_is_the_common_area():
 def test_spectrum_of_short_trajectories_is_none(diatomic: mdtraj.Topology):
     ensemble = diatomic_ensemble(diatomic, damped_oscillators(3, 100, seed=3), 1)
     assert velocity_spectrum(ensemble) is None
+
+
+@pytest.mark.parametrize("frames", [0.4, 1.0])
+def test_window_of_less_than_two_frames_is_refused(
+    diatomic: mdtraj.Topology, frames: float
+):
+    ensemble = diatomic_ensemble(diatomic, damped_oscillators(3, 100, seed=3), 1)
+    message = rf"window_ps {frames * DT:g} for frames each 0.01 ps, .* longer window_ps"
+    with pytest.raises(ValueError, match=message):
+        velocity_spectrum(ensemble, frames * DT)
+    found = velocity_spectrum(ensemble, 2 * DT)
+    assert found is not None
+    assert len(found.wavenumbers) == 2

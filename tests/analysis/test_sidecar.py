@@ -51,6 +51,13 @@ def test_sidecar_with_wrong_keys_names_them(tmp_path: Path):
         RolloutSidecar.read(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("content", ["5", "null", "[]"])
+def test_json_that_is_no_object_is_no_sidecar(tmp_path: Path, content: str):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=r"a.json is no JSON object .*expected the si"):
+        RolloutSidecar.read(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("name", ["lag_time_fs", "num_replicas", "frame_interval_fs"])
 def test_sidecar_refuses_zero(name: str):
     with pytest.raises(ValueError, match=f"found {name} = 0, expected more than 0"):

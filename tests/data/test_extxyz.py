@@ -46,6 +46,40 @@ def test_extxyz_needs_an_interval(tmp_path):
         read_trajectory(write(tmp_path, [frame()]))
 
 
+@pytest.mark.parametrize("interval", [0.0, -1.0])
+def test_interval_that_is_none_is_refused(tmp_path, interval):
+    with pytest.raises(ValueError, match=r"frame_interval_fs .*, expected above 0"):
+        read_extxyz(write(tmp_path, [frame()]), interval)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no frame, expected frames of one molecule .*make it again"),
+        ("0\n\n", "holds no atom, expected frames of one molecule"),
+        (
+            "3",
+            r"is no xyz file .*StopIteration\); expected .*: repair or copy it again",
+        ),
+        ("garbage\n", r"is no xyz file that can be read \(XYZError: .*; expected a nu"),
+        ("1\n\n1 0 0 0\n", r"is no xyz file that can be read \(KeyError: '1'\)"),
+        ("1\n\nO 0 x 0\n", "is no xyz file that can be read .*'x'"),
+        ("1\nenergy=x\nO 0 0 0\n", "found energy of .* cannot be read .*: repair or"),
+    ],
+)
+def test_damaged_xyz_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.xyz"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        read_extxyz(path, 1.0)
+    assert str(path) in str(refused.value)
+
+
+def test_absent_xyz_is_not_found(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_extxyz(tmp_path / "absent.xyz", 1.0)
+
+
 def test_mixed_molecules_are_refused(tmp_path):
     path = write(tmp_path, [frame(), Atoms("CO2", np.eye(3))])
     with pytest.raises(ValueError, match="frame 1 is CO2, expected OH2 as in frame 0"):

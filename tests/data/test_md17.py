@@ -165,6 +165,46 @@ def test_npz_of_other_things_is_refused(tmp_path):
         read_trajectory(tmp_path / "absent.npz")
 
 
+@pytest.mark.parametrize("save_arrays", [np.savez, np.savez_compressed])
+def test_damaged_npz_is_refused(tmp_path, md17, save_arrays):
+    path = tmp_path / "file.npz"
+    save_arrays(path, **md17)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(1)
+    for position in generator.integers(len(whole), size=200):
+        spoilt = bytearray(whole)
+        spoilt[position] ^= 0xFF
+        path.write_bytes(spoilt)
+        try:
+            read_trajectory(path)
+        except ValueError as error:
+            assert "file.npz" in str(error)  # noqa: PT017
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"is not an npz file, or cut short; .*again"):
+        read_trajectory(path)
+    # Values of F, inside the file.
+    middle = whole.index(b"F.npy") + 200
+    path.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    with pytest.raises(ValueError, match=r"file.npz damaged .*copy or download it aga"):
+        read_trajectory(path)
+
+
+def test_npz_of_texts_is_refused(tmp_path, md17):
+    path = save(tmp_path, md17 | {"E": np.array(list("abcde"))})
+    with pytest.raises(ValueError, match=r"damaged \(E is no array of numbers\)"):
+        read_md17(path)
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, np.nan, np.inf])
+def test_interval_that_is_none_is_refused(tmp_path, md17, rmd17, interval):
+    for arrays in (md17, rmd17):
+        path = save(tmp_path, arrays)
+        with pytest.raises(
+            ValueError, match=rf"frame_interval_fs {interval:g}, expected above 0: give"
+        ):
+            read_trajectory(path, interval)
+
+
 def test_real_rmd17_frames_are_those_of_real_md17(shared_data):
     md17 = read_md17(shared_data / "md17" / "md17_ethanol_first2000.npz")
     rmd17 = read_rmd17(shared_data / "rmd17" / "rmd17_ethanol.npz")

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from ase.data import chemical_symbols
 from ase.io import write
-from openmm import unit
+from openmm import app, unit
 
-from openmm_diffmd.elements import element_masses
+from openmm_diffmd.elements import HEAVIEST, element_masses
 from openmm_diffmd.reference.molecules import load_molecule, molecule_names
 
 PDB = """\
@@ -96,6 +97,15 @@ def test_file_of_another_kind_is_refused(tmp_path):
         ("1\n\nQq 0 0 0\n", "is no xyz file that can be read .*Qq"),
         ("1\n\nO 0 x 0\n", "is no xyz file that can be read .*'x'"),
         ("1\n\nO 0 nan 0\n", r"atoms \[0\] at positions that are not finite"),
+        ("3", r"is no xyz .*StopIteration\); expected a number .*: repair or copy"),
+        ("2\n\nO 0 0 0\nX 0.96 0 0\n", r"an element that OpenMM knows: \[1\]; exp"),
+        (
+            "1\n\nOg 0 0 0\n",
+            r"an element that OpenMM knows: \[0\]; expected .* H to Rg",
+        ),
+        ("1\nProperties=pos:R:3\n0 0 0\n", r"an element that OpenMM knows: \[0\]"),
+        ("1\nProperties=Z:I:1:pos:R:3\n200 0 0 0\n", r"that OpenMM knows: \[0\]"),
+        ("1\nProperties=T\nO 0 0 0\n", r"is no xyz file that can be .*\(AttributeErr"),
         ("1\n\nO 0 0 0\n1\n\nO 0 0 1\n", "holds 2 molecules, expected one"),
     ],
 )
@@ -106,10 +116,27 @@ def test_xyz_that_is_not_one_molecule_is_refused(tmp_path, text, message):
         load_molecule(path)
 
 
-def test_pdb_without_atoms_is_refused(tmp_path):
+@pytest.mark.parametrize("number", range(1, HEAVIEST + 1))
+def test_elements_are_openmms(number):
+    element = app.Element.getByAtomicNumber(number)
+    assert element.symbol == chemical_symbols[number]
+    assert element_masses([number]) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no PDB "),
+        ("HEADER    x\nEND\n", r"is no PDB .*\(AttributeError: "),
+        ("MODEL        1\nENDMDL\nEND\n", "holds no atom, "),
+        ("CONECT    1    2\n", "is no PDB "),
+        ("HETATM\n", r"is no PDB .*\(AssertionError: "),
+    ],
+)
+def test_pdb_without_atoms_is_refused(tmp_path, text, message):
     path = tmp_path / "bad.pdb"
-    path.write_text("")
+    path.write_text(text)
     with pytest.raises(
-        ValueError, match=r"bad.pdb is no PDB .*expected ATOM or HETATM"
+        ValueError, match=rf"bad.pdb {message}.*expected ATOM or HETATM .*make it again"
     ):
         load_molecule(path)

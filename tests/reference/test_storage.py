@@ -186,3 +186,79 @@ def test_other_files_are_refused(tmp_path):
         read_reference(path)
     with pytest.raises(FileNotFoundError):
         read_reference(tmp_path / "absent.h5")
+
+
+def halve(content):
+    return content[: len(content) // 2]
+
+
+def cut_a_little(content):
+    return content[:-100]
+
+
+def flip_values(content):
+    """Values are compressed; they lie behind what says where they are."""
+    start = 3 * len(content) // 4
+    flipped = bytes(byte ^ 0xFF for byte in content[start : start + 64])
+    return content[:start] + flipped + content[start + 64 :]
+
+
+def alter(old, new):
+    def change(content):
+        assert old in content
+        assert len(old) == len(new)
+        return content.replace(old, new, 1)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (halve, r"damaged or cut short \(truncated file: .*copy or make it again"),
+        (cut_a_little, r"damaged or cut short \(truncated file: .*copy or make it"),
+        (flip_values, r"damaged or cut short \(\w+: .*copy or make it again"),
+        (alter(b'"index": 0', b'"index": x'), r"damaged or .*\(JSONDecodeError: Expec"),
+        (alter(b'"chains"', b'"ch\xffins"'), r"damaged or .*\(UnicodeDecodeError: "),
+        (alter(b'"chains"', b'"chbins"'), r"atoms of .* cannot be read \(KeyError: 'c"),
+        (alter(b'"O"', b'"Z"'), r"cannot be read \(KeyError: 'Z'\), expected MDTraj's"),
+        (
+            alter(b"[0, 2]", b"[0, 3]"),
+            "cannot be read .*bonds of other atoms than its 3",
+        ),
+    ],
+)
+def test_damaged_file_is_refused(tmp_path, spoil, message):
+    path = tmp_path / "file.h5"
+    topology = mdtraj.Topology.from_openmm(TOPOLOGY)
+    values = np.random.default_rng(0).normal(size=(400, 3, 3))
+    with HDF5TrajectoryFile(str(path), "w") as file:
+        file.topology = topology
+        file.write(values, time=np.arange(400.0), velocities=values)
+    assert read_reference(path).n_frames == 400
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match=message) as refused:
+        read_reference(path)
+    assert str(path) in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_damaged_file_of_ours_is_refused(tmp_path):
+    path = tmp_path / "file.h5"
+    write(path, 7)
+    whole = path.read_bytes()
+    for spoil in (halve, cut_a_little, alter(b'"seed": 1', b'"seed" 1:')):
+        path.write_bytes(spoil(whole))
+        with pytest.raises(ValueError, match=r"file.h5 damaged or cut short \("):
+            read_reference(path)
+    path.write_bytes(whole)
+    check(read_reference(path), 7)
+
+
+def test_frame_that_is_not_finite_names_the_file(tmp_path):
+    path = tmp_path / "file.h5"
+    write(path, 7)
+    with tables.open_file(str(path), "a") as file:
+        file.root.forces[3] = np.nan
+    with pytest.raises(ValueError, match=r"file.h5: found a value .* in forces\[3\]"):
+        read_reference(path)

@@ -15,7 +15,12 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.accelerators import CUDAAccelerator
 
 from openmm_diffmd.model_files import pack_weights
-from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.training.config import (
+    DataConfig,
+    EnergyModelConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.train import train
 from openmm_diffmd.units import BOLTZMANN
@@ -23,6 +28,7 @@ from openmm_diffmd.units import BOLTZMANN
 MODEL = ModelConfig(
     n_max=3, channels=6, n_heads=2, edge_channels=6, n_layers=2, head_channels=4
 )
+FORCE = EnergyModelConfig()
 DATA = DataConfig(fractions=(0.6, 0.2, 0.2))
 OPTIMIZER = OptimizerConfig(
     num_steps=12,
@@ -289,6 +295,22 @@ def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
         (DATA, {"dynamics": "flwo"}, "found dynamics 'flwo', expected one of"),
         (DATA, {"lag_time_fs": 0.0}, "found lag_time_fs 0.0, expected above 0"),
         (DATA, {"perturbed": -0.1}, "found perturbed -0.1, expected at least 0"),
+        (DATA, {"frame_interval_fs": 0.0}, "found frame_interval_fs 0.0, expected ab"),
+        (DATA, {"frame_interval_fs": -1.0}, "found frame_interval_fs -1.0, expected"),
+        (MODEL, {"cutoff": -1.0}, "found cutoff -1.0, expected above 0"),
+        (MODEL, {"velocity_cutoff": 0.0}, "found velocity_cutoff 0.0, expected above"),
+        (MODEL, {"l_max": 0}, "found l_max 0, expected 1 to 3"),
+        (MODEL, {"l_max": 4}, "found l_max 4, expected 1 to 3"),
+        (MODEL, {"n_max": 0}, "found n_max 0, expected at least 1"),
+        (MODEL, {"channels": -3}, "found channels -3, expected at least 1"),
+        (MODEL, {"n_heads": 0}, "found n_heads 0, expected at least 1"),
+        (MODEL, {"edge_channels": 0}, "found edge_channels 0, expected at least 1"),
+        (MODEL, {"n_layers": 0}, "found n_layers 0, expected at least 1"),
+        (MODEL, {"head_channels": 0}, "found head_channels 0, expected at least 1"),
+        (MODEL, {"head_layers": 0}, "found head_layers 0, expected at least 1"),
+        (FORCE, {"cutoff": 0.0}, "found cutoff 0.0, expected above 0"),
+        (FORCE, {"l_max": 4}, "found l_max 4, expected 1 to 3"),
+        (FORCE, {"channels": 0}, "found channels 0, expected at least 1"),
         (OPTIMIZER, {"num_steps": 0}, "found num_steps 0, expected at least 1"),
         (OPTIMIZER, {"batch_size": 0}, "found batch_size 0, expected at least 1"),
         (OPTIMIZER, {"validation_interval": 0}, "found validation_interval 0"),
@@ -298,6 +320,14 @@ def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
 def test_options_out_of_range_are_refused(part, changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(part, **changes)
+
+
+def test_heads_that_do_not_share_the_edge_channels_are_refused(bursts, tmp_path):
+    model = dataclasses.replace(MODEL, n_heads=4)
+    with pytest.raises(
+        ValueError, match="found 6 edge_channels, expected a multiple of 4 heads"
+    ):
+        run(bursts, tmp_path / "run", model=model)
 
 
 def test_no_data_and_no_such_device_are_refused(bursts, tmp_path):

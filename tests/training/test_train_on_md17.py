@@ -69,7 +69,9 @@ def test_a_model_of_an_md17_file_keeps_its_bath(file, trained, tmp_path):
     said = json.loads((trained / "training.json").read_text())["data"][0]
     assert said["n_frames"] == 299
     assert said["provenance"]["data"] == "MD17"
-    path = export_model(trained, tmp_path / "mine.pt", "mine", [file])
+    with pytest.raises(ValueError, match=r"found no temperature .* --temperature_K"):
+        export_model(trained, tmp_path / "mine.pt", "mine", [file])
+    path = export_model(trained, tmp_path / "mine.pt", "mine", [file], 500.0)
     metadata = load_model(path).metadata
     assert metadata.dynamics == "thermostatted"
     assert metadata.lag_time_fs == 10.0
