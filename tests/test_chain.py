@@ -36,8 +36,8 @@ def test_reference_train_export_run_analyze(tmp_path):
         *("--optimizer.warmup_steps", "2", "--optimizer.validation_interval", "2"),
         *("--optimizer.checkpoint_interval", "2", "--num_threads", "1"),
     )
-    export = ("export", "--training", "training", "--data+", "data/bursts.h5")
-    export += ("--name", "tiny", "--output", "tiny.pt", "--calibration_fraction")
+    export = ("export", "--training", "training", "--name", "tiny")
+    export += ("--output", "tiny.pt", "--calibration_fraction")
     # Frames after the validation part are for tests.
     refused = call(*export, "0.3")
     assert refused.returncode != 0

@@ -30,7 +30,7 @@ def export_model(
     training: Path,
     output: Path,
     name: str,
-    data: list[Path],
+    data: list[Path] | None = None,
     temperature_K: float | None = None,
     friction_per_ps: float | None = None,
     sampler: str = "exponential",
@@ -52,9 +52,10 @@ def export_model(
         The file to write; replaced if it exists.
     name : str
         Name of the model.
-    data : list of path-like
-        The reference files it was trained on; what comes after their training part,
-        at `temperature_K` where they say theirs, calibrates the spread.
+    data : list of path-like, optional
+        The reference files it was trained on, in their order, where they are not where
+        they were; what comes after their training part, at `temperature_K` where they
+        say theirs, calibrates the spread.
     temperature_K : float, optional
         Temperature of runs that ask for none, K; one of the data, the first file's
         unless given.
@@ -87,7 +88,8 @@ def export_model(
     Raises
     ------
     FileNotFoundError
-        If the folder holds no checkpoint.
+        If the folder holds no checkpoint, or a file of the training is not where it
+        was and `data` is not given.
     OSError
         If `output` is a folder, or its folder cannot be made or written in.
     ValueError
@@ -101,6 +103,7 @@ def export_model(
         )
     check_output_file(output)
     description = read_description(Path(training))
+    data = data or _files_of(description)
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
     temperature_K = _temperature(description["data"], temperature_K)
@@ -187,6 +190,19 @@ def add_acceptance(path: Path, figures: dict[str, Any]) -> Path:
         model.metadata, acceptance={**model.metadata.acceptance, **figures}
     )
     return replace_metadata(model, metadata)
+
+
+def _files_of(description: dict[str, Any]) -> list[Path]:
+    """Find the files of a training where they were."""
+    paths = [Path(path) for path in description.get("paths", [])]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing or not paths:
+        names = ", ".join(file["file"] for file in description["data"])
+        raise FileNotFoundError(
+            f"found no {', '.join(missing) or 'paths in training.json'}, expected the "
+            f"files of the training ({names}): give --data"
+        )
+    return paths
 
 
 def _known(files: list[dict[str, Any]], name: str) -> list[float]:

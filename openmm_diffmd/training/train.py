@@ -141,6 +141,8 @@ def train(
         first_step = read_checkpoint(checkpoint)["global_step"]
         description["history"] = _history(output, description, first_step)
     make_folder(output)
+    # For export; model files do not say where files were.
+    description["paths"] = [str(Path(path).absolute()) for path in data]
     write_description(description, output)
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step

@@ -90,6 +90,19 @@ def test_metadata_count_the_pairs_of_the_refit(exported):
     assert exported(prior="ballistic").config["refit_pairs"] == 0
 
 
+def test_files_are_found_where_the_training_found_them(tmp_path):
+    file = tmp_path / "bursts.h5"
+    described = {"data": [{"file": "bursts.h5"}], "paths": [str(file)]}
+    with pytest.raises(FileNotFoundError, match=r"found no .*bursts.h5, .* --data"):
+        export._files_of(described)
+    file.touch()
+    assert export._files_of(described) == [file]
+    # A training from before it kept paths.
+    del described["paths"]
+    with pytest.raises(FileNotFoundError, match=r"no paths in .* \(bursts.h5\): give"):
+        export._files_of(described)
+
+
 def test_temperature_is_one_of_the_data(exported):
     metadata = exported()
     assert (metadata.temperature_K, metadata.max_temperature_K) == (500.0, 500.0)
