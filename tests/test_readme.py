@@ -1,10 +1,16 @@
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from openmm_diffmd import cli
+
 README = Path(__file__).parents[1] / "README.md"
 SCRIPT = r"```python\n(.*?)```"
+COMMANDS = re.findall(r"^openmm-diffmd .*", README.read_text(), re.MULTILINE)
 
 
 def test_first_script_runs(tmp_path):
@@ -30,3 +36,11 @@ def test_files_it_names_are_there():
     ):
         assert name in README.read_text()
         assert (root / name).exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_have_these_options(command, capsys):
+    words = shlex.split(command, comments=True)[1:]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, "--print_config"])
+    assert stop.value.code == 0, capsys.readouterr().err
