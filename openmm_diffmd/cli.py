@@ -1,5 +1,6 @@
 """The console script ``openmm-diffmd``: one verb, one function of the package."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_verb(verb: str, words: list[str]) -> int:
     module, name = VERBS[verb]
+    if verb == "reference":
+        # tblite reads it when it is loaded. Threads cost a small molecule more than they
+        # give it, most of all beside other work.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
