@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_verb(verb: str, words: list[str]) -> int:
     module, name = VERBS[verb]
     if verb == "reference":
-        # tblite reads it when it is loaded. Threads cost a small molecule more than they
-        # give it, most of all beside other work.
+        # tblite reads it when it is loaded. For a small molecule more threads cost more
+        # than they give, most of all beside other work.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)

@@ -278,6 +278,7 @@ def test_thermostatted_variant_learns_from_the_reference(benchmark, files, tmp_p
         tmp_path,
         '--groups=["training"]',
         '--variants=["thermostatted"]',
+        "--friction=5",
     )
     training = tmp_path / "trainings" / "thermostatted_1" / "training.json"
     description = json.loads(training.read_text())

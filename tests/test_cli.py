@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from importlib.resources import files
@@ -153,6 +154,16 @@ def test_bundled_configs_are_valid(name, tmp_path, capsys):
     printed = yaml.safe_load(capsys.readouterr().out)
     bundled = yaml.safe_load(files("openmm_diffmd.configs").joinpath(name).read_text())
     assert printed == merged(printed, bundled)
+
+
+def test_reference_takes_one_thread_unless_told(monkeypatch):
+    for told, expected in ((None, "1"), ("2", "2")):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if told:
+            monkeypatch.setenv("OMP_NUM_THREADS", told)
+        with pytest.raises(SystemExit):
+            cli.main(["reference", "--help"])
+        assert os.environ["OMP_NUM_THREADS"] == expected
 
 
 def test_start_is_quick_and_imports_no_torch():
