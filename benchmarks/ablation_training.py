@@ -31,7 +31,7 @@ from openmm_diffmd.training.config import (
     OptimizerConfig,
     TrainConfig,
 )
-from openmm_diffmd.training.description import DESCRIPTION_FILE
+from openmm_diffmd.training.description import DESCRIPTION_FILE, read_description
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -141,7 +141,7 @@ def train_variant(
         budget.optimizer(),
     )
     if (output / DESCRIPTION_FILE).is_file():
-        _check_same(output / DESCRIPTION_FILE, config, data)
+        _check_same(output, config, data)
     if not done.is_file():
         begin = time.process_time()
         train(
@@ -156,7 +156,7 @@ def train_variant(
             progress=False,
         )
         cpu = time.process_time() - begin
-        elements = json.loads((output / DESCRIPTION_FILE).read_text())["elements"]
+        elements = read_description(output)["elements"]
         model = TransitionModel(
             len(elements),
             config.data.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
@@ -172,9 +172,9 @@ def _file_name(variant: str) -> str:
     return re.sub(r"\W+", "_", variant)
 
 
-def _check_same(path: Path, config: TrainConfig, data: Sequence[Path]) -> None:
+def _check_same(folder: Path, config: TrainConfig, data: Sequence[Path]) -> None:
     """Refuse a training of other options or of other files."""
-    made = json.loads(path.read_text())
+    made = read_description(folder)
     changed = [
         f"{part}.{key} {made['config'][part].get(key)!r}, not {value!r}"
         for part, options in json.loads(json.dumps(dataclasses.asdict(config))).items()
@@ -186,7 +186,7 @@ def _check_same(path: Path, config: TrainConfig, data: Sequence[Path]) -> None:
         changed.append("other data")
     if changed:
         raise ValueError(
-            f"found a training of {'; '.join(changed)} in {path.parent}, expected that "
+            f"found a training of {'; '.join(changed)} in {folder}, expected that "
             "of this command: choose another --output, or remove that folder"
         )
 

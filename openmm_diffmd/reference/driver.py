@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openmm
 from openmm import unit
 
@@ -15,7 +14,10 @@ from openmm_diffmd.reference.dynamics import (
     baoab_integrator,
 )
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.potentials import (
+    create_reference_system,
+    particle_masses,
+)
 from openmm_diffmd.reference.provenance import describe_run
 from openmm_diffmd.reference.recording import (
     Recording,
@@ -139,7 +141,7 @@ def make_reference(
     check_output_folder(output)
     topology, positions = load_molecule(molecule)
     system = create_reference_system(topology, potential, potential_options)
-    masses = _masses(system)
+    masses = particle_masses(system)
     described = describe_run(molecule, potential, potential_options, masses) | {
         "temperature_K": temperature_K,
         "friction_per_ps": friction_per_ps,
@@ -230,15 +232,6 @@ def _check_first_force(
             f"options {options or {}}: {lines[-1] if lines else 'the force failed'}; "
             "use other options of the calculator, or a geometry nearer to a minimum"
         ) from error
-
-
-def _masses(system: openmm.System) -> np.ndarray:
-    return np.array(
-        [
-            system.getParticleMass(index).value_in_unit(unit.dalton)
-            for index in range(system.getNumParticles())
-        ]
-    )
 
 
 def _recording(

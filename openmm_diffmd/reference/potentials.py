@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openmm
 from ase.calculators.calculator import Calculator, FileIOCalculator
+from numpy.typing import NDArray
 from openmm import app, unit
 from openmmml import MLPotential
 
@@ -78,6 +79,28 @@ def create_reference_system(
         _check_options(name, options)
     return MLPotential("ase").createSystem(
         topology, removeCMMotion=False, calculator=_calculator(name, options or {})
+    )
+
+
+def particle_masses(system: openmm.System) -> NDArray[np.float64]:
+    """
+    List the masses of a System's particles.
+
+    Parameters
+    ----------
+    system : openmm.System
+        The System.
+
+    Returns
+    -------
+    ndarray, shape (n_particles,), Da
+        Masses.
+    """
+    return np.array(
+        [
+            system.getParticleMass(index).value_in_unit(unit.dalton)
+            for index in range(system.getNumParticles())
+        ]
     )
 
 
@@ -172,22 +195,14 @@ def _load_system(path: Path, topology: app.Topology) -> openmm.System:
             f"{path} has {system.getNumParticles()} particles, expected "
             f"{topology.getNumAtoms()} as in the molecule"
         )
-    for index in range(system.getNumParticles()):
-        mass = system.getParticleMass(index).value_in_unit(unit.dalton)
+    masses = particle_masses(system)
+    for index, mass in enumerate(masses):
         if system.isVirtualSite(index) or mass <= 0:
             raise ValueError(
                 f"{path} has particle {index} without a mass, expected atoms only"
             )
-    check_element_masses(
-        path,
-        np.array([atom.element.atomic_number for atom in topology.atoms()]),
-        np.array(
-            [
-                system.getParticleMass(index).value_in_unit(unit.dalton)
-                for index in range(system.getNumParticles())
-            ]
-        ),
-    )
+    numbers = np.array([atom.element.atomic_number for atom in topology.atoms()])
+    check_element_masses(path, numbers, masses)
     if system.getNumConstraints():
         raise ValueError(
             f"{path} has {system.getNumConstraints()} constraints, expected none: make "
