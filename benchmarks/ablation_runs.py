@@ -1,6 +1,7 @@
 """Roll a model out in OpenMM and measure it beside the reference."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import openmm
 from ablation_cells import Cell
 from numpy.typing import NDArray
 from openmm import app, unit
+from rollout_cost import NS_PER_DAY
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_rollout
@@ -19,11 +21,9 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import make_folder
-from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
 
-NS_PER_DAY = 86400e-6
-"""ns/day of 1 fs a second."""
 MIN_TIMED_LAGS = 100
 """The start of a run is in its time; of fewer lags it would be most."""
 ENERGY_INTERVAL_PS = 0.25
@@ -174,7 +174,9 @@ def energy_stride(ensemble: Ensemble) -> int:
     return max(1, round(ENERGY_INTERVAL_PS / ensemble.frame_interval))
 
 
-def reference_context(topology: app.Topology, potential: str) -> openmm.Context | None:
+def reference_context(
+    topology: app.Topology, provenance: Mapping[str, Any]
+) -> openmm.Context | None:
     """
     Make a Context that knows the energies of the reference's potential.
 
@@ -182,8 +184,8 @@ def reference_context(topology: app.Topology, potential: str) -> openmm.Context 
     ----------
     topology : openmm.app.Topology
         The molecule.
-    potential : str
-        Potential of the reference.
+    provenance : mapping
+        Of the reference.
 
     Returns
     -------
@@ -191,7 +193,7 @@ def reference_context(topology: app.Topology, potential: str) -> openmm.Context 
         None, and a line says why, where the potential cannot be had here.
     """
     try:
-        system = create_reference_system(topology, potential)
+        system = recreate_reference_system(topology, provenance)
     except (FileNotFoundError, ValueError) as error:
         print(f"energy drift left out: {error}")
         return None

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -59,7 +59,7 @@ from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.model_files import PRETRAINED
@@ -143,6 +143,7 @@ def ablations(
     topology = frames.topology.to_openmm()
     loaded_model = load_model(model)
     describe_molecules(topology, loaded_model.metadata)
+    _check_friction(planned, provenance, friction)
     times = _frame_times(planned, loaded_model.metadata.lag_time_fs, frames, length_ps)
     make_folder(output)
     settings = {
@@ -154,6 +155,7 @@ def ablations(
         "network": to_plain(network),
     }
     results = _open_results(output / "results.json", settings)
+    _check_sizes(planned, results["cells"], replicas, times, loaded_model)
 
     @cache
     def prepared(interval: float) -> Reference:
@@ -194,7 +196,9 @@ def ablations(
             }
     context = None
     if "friction" in groups:
-        context = reference_context(topology, str(provenance.get("potential")))
+        context = reference_context(topology, provenance)
+    # Tells the next run whose reference the file below was taken from.
+    _write(output, results, symbols)
     langevin = first_segment(reference, output / "thermostatted.h5")
 
     def finish(cell: Cell) -> dict[str, Any]:
@@ -289,6 +293,45 @@ def _frame_times(
         interval = common_interval(frames.frame_interval, *both)
         found[lag_fs] = interval, whole_frames(length_ps, LENGTH_PS, interval)
     return found
+
+
+def _check_friction(
+    planned: Sequence[Cell], provenance: Mapping[str, Any], friction: float
+) -> None:
+    """Refuse another friction than the reference's for dynamics that include it."""
+    own = provenance.get("friction_per_ps")
+    for cell in planned:
+        if (
+            cell.variant is not None
+            and cell.variant.dynamics == "thermostatted"
+            and own != friction
+        ):
+            raise ValueError(
+                f"found friction {friction:g} for the variant {cell.variant.name!r}, "
+                f"which has learned the reference's {own}: leave --friction out, or "
+                "name --variants without it"
+            )
+
+
+def _check_sizes(
+    planned: Sequence[Cell],
+    kept: Mapping[str, Mapping[str, Any]],
+    replicas: int,
+    times: Mapping[float, tuple[float, float]],
+    model: DiffusionModel,
+) -> None:
+    """Refuse to average runs of unlike lengths or numbers of replicas in one row."""
+    for cell in planned:
+        lag = cell.variant.lag_time_fs if cell.variant else model.metadata.lag_time_fs
+        asked = replicas, times[lag][1]
+        for other in kept.values():
+            found = other.get("n_replicas"), other.get("length_ps")
+            if tuple(other["row"]) == cell.row and found != asked:
+                raise ValueError(
+                    f"found a result of {found[0]} x {found[1]:g} ps in the row of "
+                    f"{cell.key}, expected {asked[0]} x {asked[1]:g} as now: give "
+                    "--replicas and --length-ps of then, or another --output"
+                )
 
 
 def _check_bursts(

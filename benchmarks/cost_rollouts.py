@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 from ml_force import STEP_FS, Molecule, langevin, start
 from numpy.typing import NDArray
 from openmm import unit
@@ -16,6 +17,8 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 
 ML_FORCE = "ML force"
@@ -43,19 +46,21 @@ def measure_rollouts(
             num_sampling_steps=k,
             progress=False,
         )
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rollout"
-            topology = frames.topology.to_openmm()
-            made = roll_out(model, topology, positions, path, settings)
-            rows[f"diffmd, K = {k}"] = figures(
-                load_rollout(made.path)[0], reference, equilibration
-            )
+        rows[f"diffmd, K = {k}"] = run_model(
+            model, reference, positions, settings, equilibration
+        )
     ensemble = roll_out_force(
         molecule, reference, positions, arguments.length_ps, arguments.rollout_form
     )
     rows[ML_FORCE] = figures(ensemble, reference, equilibration)
     floor = reference.figures.h_r_error
-    header = ["", "error of\nh(r)", "of it by\nsampling", "broken\nreplicas"]
+    header = [
+        "",
+        "error of\nh(r)",
+        "of it by\nsampling",
+        "broken\nreplicas",
+        "ended\nps",
+    ]
     cells = [
         [
             name,
@@ -64,6 +69,7 @@ def measure_rollouts(
                 for key in ("h_r_error", "h_r_expected")
             ),
             f"{row['n_broken']} of {arguments.rollout_replicas}",
+            f"{row['ended_ps']:g}",
         ]
         for name, row in rows.items()
     ]
@@ -80,6 +86,34 @@ def measure_rollouts(
     }
 
 
+def run_model(
+    model: DiffusionModel,
+    reference: Reference,
+    positions: NDArray[np.float64],
+    settings: RolloutSettings,
+    equilibration: float,
+) -> dict[str, Any]:
+    """Roll the model out and measure; where the guards end it, what there is."""
+    topology = reference.ensemble.topology.to_openmm()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rollout"
+        sidecar = path.with_suffix(".json")
+        try:
+            roll_out(model, topology, positions, path, settings)
+        except openmm.OpenMMException as error:
+            if not sidecar.is_file():
+                raise
+            print(f"K = {settings.num_sampling_steps} ended early: {error}")
+        if RolloutSidecar.read(sidecar).num_frames == 0:
+            measured = ("h_r_error", "h_r_expected", "first_break_ps")
+            return dict.fromkeys(measured) | {
+                "n_broken": 0,
+                "analyzed_ps": 0.0,
+                "ended_ps": 0.0,
+            }
+        return figures(load_rollout(path)[0], reference, equilibration)
+
+
 def figures(
     ensemble: Ensemble, reference: Reference, equilibration: float
 ) -> dict[str, Any]:
@@ -91,6 +125,7 @@ def figures(
         "n_broken": found.n_broken,
         "first_break_ps": found.first_break_ps,
         "analyzed_ps": found.analyzed_ps,
+        "ended_ps": found.watched_ps,
     }
 
 

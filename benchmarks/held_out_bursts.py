@@ -23,7 +23,7 @@ from openmm_diffmd.reference.dynamics import (
     baoab_integrator,
     run_segment,
 )
-from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -171,6 +171,7 @@ def _run(
     described = {
         "molecule": provenance.get("molecule"),
         "potential": provenance["potential"],
+        "potential_options": provenance.get("potential_options") or {},
         "temperature_K": provenance.get("temperature_K"),
         "friction_per_ps": 0.0,
         "step_size_fs": STEP_FS,
@@ -183,7 +184,7 @@ def _run(
     partial.unlink(missing_ok=True)
     bursts = run_force(
         topology,
-        str(provenance["potential"]),
+        provenance,
         trajectory.positions[frames],
         trajectory.velocities[frames],  # type: ignore[index]
         NUM_FRAMES,
@@ -200,7 +201,7 @@ def _run(
 
 def run_force(
     topology: app.Topology,
-    potential: str,
+    provenance: Mapping[str, Any],
     positions: NDArray[np.floating],
     velocities: NDArray[np.floating],
     num_frames: int,
@@ -213,8 +214,8 @@ def run_force(
     ----------
     topology : openmm.app.Topology
         The molecule.
-    potential : str
-        The force, as for `create_reference_system`.
+    provenance : mapping
+        Of a reference that was made with the force.
     positions, velocities : ndarray, shape (n_states, n_atoms, 3), nm and nm/ps
         Where to start.
     num_frames : int
@@ -231,10 +232,12 @@ def run_force(
     ------
     DynamicsError
         If the force fails.
+    FileNotFoundError
+        If the force is a System XML that does not lie in this folder.
     ValueError
-        If the potential is not known.
+        If the force is not named, or cannot be made here.
     """
-    system = create_reference_system(topology, potential)
+    system = recreate_reference_system(topology, provenance)
     steps = max(1, round(frame_fs / STEP_FS))
     step_size = frame_fs / steps / FEMTOSECONDS_PER_PICOSECOND
     # Without friction neither temperature nor seed is used.

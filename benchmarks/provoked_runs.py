@@ -84,7 +84,11 @@ class Provocation:
         predictor = SpreadPredictor(model, num_draws, seed, steps or 1)
         self._recorder = SpreadRecorder(model, predictor)
         settings = resolve_settings(
-            model.metadata, temperature=temperature, friction=friction
+            model.metadata,
+            temperature=temperature,
+            friction=friction,
+            # One call for all, so that a lag has one record of spreads.
+            molecules_per_batch=len(starts),
         )
         self._propagator = Propagator(
             self._recorder.model, self._molecules, settings, seed

@@ -1,6 +1,5 @@
 """What a step costs, of the network and of the reference force."""
 
-import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from openmm import app, unit
 
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.diffusion.samplers import num_evaluations
 from openmm_diffmd.reference.dynamics import baoab_integrator
-from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 NS_PER_DAY = 86400e-6
@@ -73,14 +73,12 @@ def network_cost(name: str, sidecar: RolloutSidecar, seconds_per_lag: float) -> 
     Cost
         The cost.
     """
-    steps = sidecar.num_sampling_steps
-    twice = sidecar.sampler in ("heun", "predictor_corrector") and steps > 0
     return Cost(
         name=name,
         n_trajectories=sidecar.num_replicas,
         step_fs=sidecar.lag_time_fs,
         step_seconds=seconds_per_lag,
-        evaluations=1 + (2 * steps - 1 if twice else steps),
+        evaluations=1 + num_evaluations(sidecar.sampler, sidecar.num_sampling_steps),
     )
 
 
@@ -111,17 +109,20 @@ def force_cost(
     reason : str or None
         Why it could not be measured.
     """
-    if importlib.util.find_spec("tblite") is None:
-        return None, "ns/day of the reference force left out: tblite is not installed"
-    potential = provenance.get("potential")
-    if potential is None:
-        return None, (
-            "ns/day of the reference force left out: the reference does not name it"
-        )
+    # Whatever the force's program does here, rollouts made before it are kept.
     try:
-        system = create_reference_system(topology, str(potential))
-    except ValueError as error:
+        return _time_force(topology, positions, provenance, clock), None
+    except (ValueError, OSError, openmm.OpenMMException) as error:
         return None, f"ns/day of the reference force left out: {error}"
+
+
+def _time_force(
+    topology: app.Topology,
+    positions: NDArray[np.floating],
+    provenance: Mapping[str, Any],
+    clock: Callable[[], float],
+) -> Cost:
+    system = recreate_reference_system(topology, provenance)
     step_fs = float(provenance.get("step_size_fs", 0.5))
     temperature = float(provenance.get("temperature_K", 300.0))
     integrator = baoab_integrator(
@@ -138,7 +139,7 @@ def force_cost(
         integrator.step(BLOCK)
         steps += BLOCK
     seconds = (clock() - begin) / steps
-    return Cost(f"{potential} force", 1, step_fs, seconds), None
+    return Cost(f"{provenance['potential']} force", 1, step_fs, seconds)
 
 
 def cost_table(costs: Sequence[Cost]) -> str:

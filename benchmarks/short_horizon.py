@@ -124,21 +124,21 @@ def run_trained_force(
         Positions after each lag.
     """
     trained = model.metadata.reference.get("data", [])
-    names = {data.get("provenance", {}).get("potential") for data in trained}
-    if len(names) != 1 or None in names:
+    forces = [data.get("provenance", {}) for data in trained]
+    told = [(p.get("potential"), p.get("potential_options") or {}) for p in forces]
+    if not told or None in told[0] or any(other != told[0] for other in told):
         return None, None
-    name = str(names.pop())
     each = frames_per_lag(model, cases.spacing_fs)
     bursts = run_force(
         cases.topology,
-        name,
+        forces[0],
         cases.positions,
         cases.velocities,
         NUM_PREDICTED,
         cases.spacing_fs,
     )
     frames = [[frame.positions for frame in burst] for burst in bursts]
-    return name, np.array(frames)[:, None, each - 1 :: each]
+    return str(told[0][0]), np.array(frames)[:, None, each - 1 :: each]
 
 
 def predict(
@@ -303,6 +303,7 @@ def run(
         try:
             if real:
                 cases = md17_cases(
+                    model,
                     arguments.data,
                     arguments.frame_interval_fs,
                     arguments.cases,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out_bursts import make_bursts
+from held_out_bursts import make_bursts, unseen
 from numpy.typing import NDArray
 from openmm import app
 
@@ -71,9 +71,17 @@ def reference_cases(
 
 
 def md17_cases(
-    path: Path, frame_interval_fs: float, count: int, fraction: float = TEST_FRACTION
+    model: DiffusionModel,
+    path: Path,
+    frame_interval_fs: float,
+    count: int,
+    fraction: float = TEST_FRACTION,
 ) -> Cases:
-    """Take cases from the end of an original MD17 file, its last fifth unless told."""
+    """
+    Take cases from the end of an original MD17 file, its last fifth unless told.
+
+    A model that was trained on the file is given frames only that it has not seen.
+    """
     frames = read_md17(path, frame_interval_fs)
     if frames.velocities is None:
         raise ValueError(
@@ -89,7 +97,17 @@ def md17_cases(
             f"least {(NUM_KNOWN + NUM_PREDICTED - 1) * STRIDE + 1}: bring the whole "
             "file, or a larger --test-fraction where the model saw none of it"
         )
-    starts = np.unique(np.linspace(first, last, count).astype(int))
+    seen = np.concatenate([[0], np.cumsum(~unseen(frames, model.metadata))])
+    starts = np.arange(first, last + 1)
+    begin, end = (NUM_KNOWN - 1) * STRIDE, NUM_PREDICTED * STRIDE + 1
+    starts = starts[seen[starts + end] == seen[starts - begin]]
+    if len(starts) == 0:
+        raise ValueError(
+            f"found no case in the last {fraction:g} of {path} that the model was not "
+            "trained on, expected some: train on a smaller share (--pairs.fractions)"
+        )
+    chosen = np.linspace(0, len(starts) - 1, count).astype(int)
+    starts = starts[np.unique(chosen)]
     later = STRIDE * np.arange(1, NUM_PREDICTED + 1)
     return Cases(
         # md17_benzene2017.npz, md17_ethanol_first2000.npz

@@ -179,7 +179,7 @@ def make_runs(
     def reference() -> NDArray[np.float64]:
         return run_reference(
             UMBRELLA,
-            str(provenance["potential"]),
+            provenance,
             ensemble,
             float(provenance["temperature_K"]),
             num_segments=arguments.segments,

@@ -1,8 +1,9 @@
 """Dynamics under an umbrella: of the reference's force, and of the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,7 +16,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
-from openmm_diffmd.reference.potentials import create_reference_system
+from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
@@ -139,7 +140,7 @@ def spread_frames(ensemble: Ensemble, count: int) -> Array:
 
 def run_reference(
     umbrella: Umbrella,
-    potential: str,
+    provenance: Mapping[str, Any],
     ensemble: Ensemble,
     temperature: float,
     *,
@@ -155,8 +156,8 @@ def run_reference(
     ----------
     umbrella : Umbrella
         The bias.
-    potential : str
-        What `create_reference_system` takes.
+    provenance : mapping
+        Of the reference whose force to take.
     ensemble : Ensemble
         Unbiased frames to start from.
     temperature : float
@@ -174,7 +175,7 @@ def run_reference(
         The biased coordinates, each 10 fs.
     """
     topology = ensemble.topology.to_openmm()
-    system = create_reference_system(topology, potential)
+    system = recreate_reference_system(topology, provenance)
     for force in umbrella.forces():
         system.addForce(force)
     step = STEP_FS / FEMTOSECONDS_PER_PICOSECOND

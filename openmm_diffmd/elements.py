@@ -93,7 +93,7 @@ def bonds_from_radii(
     atomic_numbers : ndarray of int, shape (n_atoms,)
         Atomic numbers.
     positions : ndarray, shape (n_frames, n_atoms, 3), nm
-        Frames; the median distance over at most 200 of them counts, so that a
+        Frames; the median distance over some 200 of them counts, so that a
         stretched bond in one frame is still a bond.
 
     Returns

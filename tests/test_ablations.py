@@ -139,6 +139,15 @@ def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
     assert abs(exact["floor"]["energy_drift"]["value"]) < 0.02
 
 
+def test_friction_that_the_reference_does_not_have_is_refused_before_the_work(
+    benchmark, files, tmp_path
+):
+    options = ('--groups=["training"]', '--variants=["thermostatted"]', "--friction=2")
+    with pytest.raises(SystemExit, match=r"friction 2 for the variant 'thermostatted'"):
+        run(benchmark, files, tmp_path, *options)
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_controls_are_wrong_in_their_own_ways(exact: dict):
     last, constant = (
         exact["cells"][f"controls/{name}"]
@@ -186,14 +195,16 @@ def test_trained_variants_are_kept_and_gone_on_with(
     assert "no velocity features" in (tmp_path / "table.txt").read_text()
     with pytest.raises(SystemExit, match="found results of another budget"):
         run(benchmark, files, tmp_path, *options, "--budget.num_steps=5")
+    with pytest.raises(SystemExit, match=r"found a result of 4 x 2 ps .* expected 3"):
+        run(benchmark, files, tmp_path, *options, "--replicas=3")
     # Trainings without results, as a kill leaves them, say of what they are.
-    (tmp_path / "results.json").unlink()
     for option, message in (
         ("--budget.learning_rate=1e-5", r"optimizer\.learning_rate 0\.002, not 1e-05"),
         ("--budget.perturbed=0.9", r"data\.perturbed 0\.1, not 0\.9"),
         ("--network.channels=16", r"model\.channels 8, not 16"),
         (f"--data=[{files['bursts']},{files['reference']}]", "other data"),
     ):
+        (tmp_path / "results.json").unlink()
         with pytest.raises(SystemExit, match=f"found a training of {message} in"):
             run(benchmark, files, tmp_path, *options, option)
 

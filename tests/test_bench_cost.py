@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from openmm_diffmd.analysis.controls import starting_frames
+from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.measure import prepare_reference
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 from openmm_diffmd.training.config import EnergyModelConfig
 
 SMALL = EnergyModelConfig(n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1)
@@ -98,6 +103,51 @@ def test_rows_and_comparisons_are_consistent(
     again = json.loads(output.read_text())
     assert again["cost"] == found["cost"]
     assert again["rollouts"]["rows"] == rollouts
+
+
+def test_force_that_cannot_be_run_is_left_out_with_the_reason(benchmark: ModuleType):
+    topology, positions = load_model("ethanol").example()
+    for potential, reason in (
+        (None, "does not name its force"),
+        ("mine.xml", "found no mine.xml in this folder"),
+        ("ase.calculators.emt.EMTT", "AttributeError"),
+    ):
+        said = {"potential": potential} if potential else {}
+        cost, left_out = benchmark.force_cost(topology, positions._value, said)
+        assert cost is None
+        assert left_out.startswith("ns/day of the reference force left out: ")
+        assert reason in left_out
+
+
+def test_rollout_that_the_guards_end_is_measured_as_far_as_it_came(
+    benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rollouts = importlib.import_module("cost_rollouts")
+    # A hydrogen beyond 4 standard deviations of a step is spoilt beyond repair.
+    faulty = FaultyModel(
+        fault="bond",
+        below_level=2.0,
+        min_displacement=4.0 * 0.00394,
+        angular_frequency=400.0,
+        temperature=300.0,
+    )
+    model = load_model(save_stub_model(tmp_path / "faulty.pt", faulty))
+    settings = RolloutSettings(length_ps=50.0, seed=1, progress=False)
+    exact = HarmonicModel(angular_frequency=400.0, temperature=300.0)
+    topology, _ = model.example()
+    made = roll_out(
+        load_model(save_stub_model(tmp_path / "exact.pt", exact)),
+        topology,
+        np.zeros((1, 9, 3)),
+        tmp_path / "exact",
+        RolloutSettings(length_ps=2.0, seed=2, keep_velocities=True, progress=False),
+    )
+    reference = prepare_reference(load_rollout(made.path)[0], 300.0)
+    starts, _ = starting_frames(reference.ensemble, 4)
+    row = rollouts.run_model(model, reference, starts, settings, 0.0)
+    assert "K = " in capsys.readouterr().out
+    assert 0.0 < row["ended_ps"] < 50.0
+    assert row["h_r_error"] > 0.0
 
 
 def test_goals_and_break_even_of_known_costs(benchmark: ModuleType):

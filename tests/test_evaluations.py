@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import matplotlib.image
 import mdtraj
@@ -18,7 +18,7 @@ from openmm import app, unit
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_frames, load_reference
-from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.readers import read_md17, read_reference
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -272,6 +272,24 @@ def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
     assert again.events == run.events
 
 
+def test_every_replica_of_a_provoked_run_has_its_spread(command, tmp_path: Path):
+    # More than the propagator takes in one call by default: 5184 pairs of atoms.
+    exact = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE)
+    model = stub(tmp_path / "exact.pt", exact)
+    starts, _ = equilibrium(np.random.default_rng(2), 66)
+    topology, _ = model.example()
+    provocation = command("provoked_runs").Provocation(
+        model,
+        topology,
+        starts,
+        temperature=TEMPERATURE,
+        friction=5.0,
+        num_draws=2,
+        seed=1,
+    )
+    assert provocation.run(2, "test").spreads.shape == (2, 66, 9, 2)
+
+
 def harmonic_xml(folder: Path, n_atoms: int) -> Path:
     """Atoms bound to the origin: the stub's potential, without the centre of mass."""
     system = openmm.System()
@@ -417,7 +435,8 @@ def test_published_rows_are_comparable_on_original_md17_only(
     monkeypatch: pytest.MonkeyPatch,
 ):
     save_stub_model(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
-    topology, _ = load_model(tmp_path / "flow.pt").example()
+    model = load_model(tmp_path / "flow.pt")
+    topology, _ = model.example()
     harmonic_md17(tmp_path / "md17_ethanol.npz", 3001)
     arguments = [
         f"--models={tmp_path / 'flow.pt'}",
@@ -434,7 +453,7 @@ def test_published_rows_are_comparable_on_original_md17_only(
     assert "published on this data, ADE/FDE over all 20 frames: EGNN 0.268" in printed
     assert "GeoTDM 0.115/0.209" in printed
     assert "context only" not in printed
-    cases = short_horizon.md17_cases(tmp_path / "md17_ethanol.npz", 0.5, 5)
+    cases = short_horizon.md17_cases(model, tmp_path / "md17_ethanol.npz", 0.5, 5)
     # Frames of the file are numbered from its second; the last fifth begins at 2400.
     file = np.load(tmp_path / "md17_ethanol.npz")["R"] / 10.0
     first = 1 + 2400 + 90
@@ -452,9 +471,26 @@ def test_published_rows_are_comparable_on_original_md17_only(
     harmonic_md17(tmp_path / "md17_short.npz", 1001)
     with pytest.raises(SystemExit, match=r"found 200 frames in the last 0\.2 of"):
         short_horizon.main([*arguments, f"--data={tmp_path / 'md17_short.npz'}"])
-    whole = short_horizon.md17_cases(tmp_path / "md17_short.npz", 0.5, 2, 1.0)
+    whole = short_horizon.md17_cases(model, tmp_path / "md17_short.npz", 0.5, 2, 1.0)
     assert whole.molecule == "short"
     np.testing.assert_allclose(whole.positions[0], file[1 + 90], atol=1e-9)
+    # Of a file that it was trained on: 150 frames, 150 more, and a gap of 1 ps.
+    frames = read_md17(tmp_path / "md17_ethanol.npz")
+    file_of = {"n_frames": 3000, "n_segments": 1, "provenance": frames.provenance}
+    for share, first in ((0.05, 2300), (0.4, None)):
+        trained = replace(
+            model.metadata,
+            reference={"data": [{**file_of, "train_frames": share * 3000}]},
+            config={"data": {"fractions": (share, 0.05, 0.5)}},
+        )
+        path, seen = tmp_path / "md17_ethanol.npz", SimpleNamespace(metadata=trained)
+        if first is None:
+            with pytest.raises(ValueError, match=r"no case in the last 1 of .*trained"):
+                short_horizon.md17_cases(seen, path, 0.5, 5, 1.0)
+            continue
+        unseen = short_horizon.md17_cases(seen, path, 0.5, 5, 1.0)
+        at = 1 + first + 90
+        np.testing.assert_allclose(unseen.positions[0], file[at], atol=1e-9)
     with pytest.raises(SystemExit, match="found --test-fraction 2, expected at most 1"):
         short_horizon.main([*arguments, "--test-fraction=2"])
 

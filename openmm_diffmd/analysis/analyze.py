@@ -30,6 +30,7 @@ def analyze(
     output: Path = Path("analysis"),
     equilibration_ps: float = 0.0,
     window_ps: float = 2.56,
+    frame_interval_fs: float | None = None,
 ) -> Path:
     """
     Compare rollouts with a reference.
@@ -50,6 +51,8 @@ def analyze(
         than 0 for a run that started at another temperature than its heat bath's.
     window_ps : float
         Window of the velocity spectra, ps.
+    frame_interval_fs : float, optional
+        Time between frames of a reference of MD17 (npz), fs; 0.5 unless given.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def analyze(
         )
     for name, (_, sidecar) in zip(names, loaded, strict=True):
         _check_equilibrated(name, sidecar, equilibration_ps)
-    frames, provenance = load_reference(reference)
+    frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
     interval = common_interval(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)

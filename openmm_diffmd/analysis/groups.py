@@ -101,11 +101,11 @@ def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:
     Returns
     -------
     list of Rotor
-        One a group, in order of its first atom. Basins of a methyl group are
-        staggered about a bond to an atom with four bonds or two, and eclipse one to
-        an atom with three (an oxygen of it, if it has one); those of O-H are
-        staggered on an atom with four bonds and planar on one with three; those of
-        H-C=O eclipse and are planar alike.
+        One a group, in order of its first atom. Basins of a methyl group eclipse a
+        bond of a planar atom (to oxygen, if it has one) and are staggered about any
+        other; those of O-H are planar on a planar carbon, else staggered; those of
+        H-C=O eclipse, and are planar on a planar carbon alike. Planar are carbon with
+        three bonds and nitrogen with three beside such a carbon.
     """
     graph, symbols = _graph(topology)
     rotors = []
@@ -133,7 +133,7 @@ def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:
             continue
         # Terminal atoms first: the oxygen of a carbonyl.
         mark = min(others, key=lambda n: (graph.degree(n), -_number(topology, n), n))
-        planar = graph.degree(axis) == 3
+        planar = _is_planar(graph, symbols, axis)
         n_basins = 2 if planar and kind != "methyl" else 3
         staggered = not planar and kind != "formyl"
         torsions = np.array([[atom, end, axis, mark] for atom in atoms])
@@ -178,6 +178,15 @@ def _graph(topology: mdtraj.Topology) -> tuple[nx.Graph, list[str]]:
     graph.add_nodes_from(atom.index for atom in topology.atoms)
     graph.add_edges_from((a.index, b.index) for a, b in topology.bonds)
     return graph, [atom.element.symbol for atom in topology.atoms]
+
+
+def _is_planar(graph: nx.Graph, symbols: list[str], atom: int) -> bool:
+    """Tell carbonyls, arenes and amides from amines, sulfoxides and phosphines."""
+    if graph.degree(atom) != 3 or symbols[atom] not in "CN":
+        return False
+    return symbols[atom] == "C" or any(
+        symbols[n] == "C" and graph.degree(n) == 3 for n in graph[atom]
+    )
 
 
 def _number(topology: mdtraj.Topology, atom: int) -> int:

@@ -126,7 +126,9 @@ def _load_velocities(file: Path, shape: tuple[int, ...]) -> FloatArray:
     return velocities
 
 
-def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
+def load_reference(
+    path: str | Path, frame_interval_fs: float | None = None
+) -> tuple[Ensemble, Mapping[str, Any]]:
     """
     Read a reference trajectory, MDTraj HDF5 or MD17 npz: evenly spaced frames.
 
@@ -134,6 +136,8 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     ----------
     path : path-like
         The file. Where it has an array ``segment``, each segment is a replica.
+    frame_interval_fs : float, optional
+        Time between frames of an npz file, fs; 0.5 unless given.
 
     Returns
     -------
@@ -147,15 +151,21 @@ def load_reference(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If frames are not evenly spaced in time, or are of frictionless bursts, or
-        masses are not the elements'.
+        If frames are not evenly spaced in time, or those of MD17 not by the interval
+        that their forces tell, or are of frictionless bursts, or masses are not the
+        elements'.
     """
-    data = read_trajectory(path)
+    data = read_trajectory(path, frame_interval_fs)
     if data.provenance.get("kind") == "bursts":
         raise ValueError(
             f"found the frictionless bursts {path} as the reference, expected the "
             "thermostatted run beside them (thermostatted.h5): spectra and rates of "
             "rare events need dynamics that is longer than a burst"
+        )
+    if data.provenance.get("data") == "MD17" and data.velocities is None:
+        raise ValueError(
+            f"found {path} without velocities ({data.provenance['velocities']}), "
+            "expected the frames of a run in order: give the true frame_interval_fs"
         )
     check_element_masses(path, data.atomic_numbers, data.masses)
     topology = _topology(data.atomic_numbers, data.bonds)

@@ -200,4 +200,10 @@ class RolloutSidecar:
                 f"{path} is no rollout sidecar of this version: missing "
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
-        return cls(**content)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(
+                f"{path} has a value of another type than a rollout writes ({error}); "
+                "copy or make it again"
+            ) from error

@@ -114,6 +114,11 @@ def mean_and_error(series: Sequence[ArrayLike]) -> tuple[float, float]:
     mean, error : float
         The error is the standard deviation over the root of the number of
         independent samples, n / g; nan where there is one sample only.
+
+    Notes
+    -----
+    Of series that keep means of their own (runs without a heat bath) it is up to a
+    root of two too wide.
     """
     values = np.concatenate([np.asarray(s, dtype=np.float64) for s in series])
     if len(values) < 2:

@@ -10,6 +10,7 @@ import tables
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
+from openmm_diffmd.data.held_out import same_run
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 
@@ -43,8 +44,9 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     FileExistsError
         If `output` exists.
     ValueError
-        If there is no source, one holds bursts or has no velocities, or they differ in
-        molecule, force, temperature, friction or interval between frames.
+        If there is no source, one holds bursts or has no velocities, two are of one
+        run, or they differ in molecule, force, temperature, friction or interval
+        between frames.
     """
     output = Path(output)
     if output.exists():
@@ -65,6 +67,8 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
                     f"found {name} {found} in {source}, expected {expected[name]} as "
                     f"in {sources[0]}"
                 )
+    runs = [_runs(trajectory) for trajectory in trajectories]
+    _check_different(sources, runs)
     velocities = [t.velocities for t in trajectories if t.velocities is not None]
     if len(velocities) < len(trajectories):
         raise ValueError("found a source without velocities, expected them in all")
@@ -75,8 +79,8 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     provenance = {
         **first.provenance,
         "kind": "bundle of thermostatted runs",
-        "sources": [dict(trajectory.provenance) for trajectory in trajectories],
-        "lengths_ps": [float(t.times[-1]) for t in trajectories],
+        "sources": [run for found in runs for run, _ in found],
+        "lengths_ps": [length for found in runs for _, length in found],
         "rounded_to": {"nm": POSITION_STEP, "nm/ps": VELOCITY_STEP},
     }
     with HDF5TrajectoryFile(str(sources[0]), "r") as file:
@@ -107,6 +111,33 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
             node.attrs["units"] = unit
     part.rename(output)
     return output
+
+
+def _runs(trajectory: Trajectory) -> list[tuple[dict[str, Any], float]]:
+    """List provenance and length, ps, of a run, or of those that a bundle joined."""
+    provenance = trajectory.provenance
+    runs = provenance.get("sources", [dict(provenance)])
+    lengths = provenance.get("lengths_ps", [float(trajectory.times[-1])])
+    return list(zip(runs, lengths, strict=True))
+
+
+def _check_different(
+    sources: Sequence[Path], runs: Sequence[Sequence[tuple[dict[str, Any], float]]]
+) -> None:
+    found = [
+        (path, run)
+        for path, joined in zip(sources, runs, strict=True)
+        for run, _ in joined
+        if run.get("seed") is not None
+    ]
+    for index, (path, run) in enumerate(found):
+        for before, other in found[:index]:
+            if same_run(run, other):
+                raise ValueError(
+                    f"found the run of seed {run['seed']} in {before} and in {path}, "
+                    "expected each once: the same seed makes the same run; give "
+                    "--seed to reference for another"
+                )
 
 
 def _what_must_agree(trajectory: Trajectory) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
-IDENTITY = ("molecule", "potential", "temperature_K", "seed")
+IDENTITY = ("molecule", "potential", "temperature_K", "seed", "file")
 """
-Provenance of one run of the reference driver; when is left out, since a seed makes the
-same run again. Hashes of files that were read tell runs apart too, where both have any.
+Provenance of one run of the reference driver, or of a file of others; when is left out,
+since a seed makes the same run again. Hashes of files that were read tell runs apart
+too, where both have any.
 """
+UNBROKEN_GAP_FS = 1000.0
+"""Left out after the parts of an unbroken run: more than any lag."""
 
 TIME_TOLERANCE = 1e-4
 """ps: other programs than ours may store times in single precision."""
@@ -42,7 +45,8 @@ def held_out_frames(
         All of a run that the model knows nothing of. Of a file it was trained on what
         comes after the validation part and one more segment. Of a thermostatted run
         whose bursts it was trained on the time after them and one more burst, whether
-        the bursts were chained into the run or began at its frames.
+        the bursts were chained into the run or began at its frames. Nothing of a run
+        that was joined with others for the training.
     """
     kept = np.ones(trajectory.n_frames, dtype=bool)
     segments = np.unique(trajectory.segments)
@@ -52,7 +56,11 @@ def held_out_frames(
         if len(sources) == len(segments):
             own = trajectory.segments == segments[index]
         for file in training:
-            if _same_run(source, file["provenance"]):
+            joined = file["provenance"].get("sources")
+            if joined is not None and any(same_run(source, one) for one in joined):
+                # Where in the bundle it stood is not said.
+                kept &= ~own
+            elif joined is None and same_run(source, file["provenance"]):
                 kept &= ~own | _after(trajectory, own, source, file, fractions)
     return kept
 
@@ -75,7 +83,20 @@ def contiguous_ranges(mask: NDArray[np.bool_]) -> list[range]:
     return [range(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """
+    Tell whether two provenances are of one run, made twice or not.
+
+    Parameters
+    ----------
+    one, other : mapping
+        Provenances.
+
+    Returns
+    -------
+    bool
+        Whether all that they say of `IDENTITY`, and hashes, is equal.
+    """
     # Early files have no hashes, later ones an empty mapping where no file was read.
     hashes = one.get("sha256"), other.get("sha256")
     return (not all(hashes) or hashes[0] == hashes[1]) and all(
@@ -97,7 +118,9 @@ def _after(
         intervals = [p.get("frame_interval_fs") for p in (file["provenance"], source)]
         if all(intervals):
             used, segment = (n * intervals[0] / intervals[1] for n in (used, segment))
-        if file["n_segments"] > 1:
+        if file["n_segments"] == 1 and intervals[1]:
+            segment = UNBROKEN_GAP_FS / intervals[1]
+        elif file["n_segments"] > 1:
             # Calibration leaves out the longest and ends as much later.
             lengths = np.unique(trajectory.segments[own], return_counts=True)[1]
             segment = max(segment, int(lengths.max()))

@@ -143,6 +143,13 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             f"{path} has {len(indices)} old_indices, expected {len(positions)} as "
             "coords"
         )
+    energies = _column(path, "energies", data["energies"])
+    for key, values in (("energies", energies), ("forces", data["forces"])):
+        if len(values) != len(positions):
+            raise ValueError(
+                f"{path} has {key} of {len(values)} frames, expected {len(positions)} "
+                "as coords: copy or download it again"
+            )
     order = np.argsort(indices)
     return single_molecule(
         path,
@@ -151,8 +158,7 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         times=interval * indices[order],
         segments=np.zeros(len(indices), dtype=np.int32),
         atomic_numbers=numbers,
-        potential_energies=KILOCALORIE
-        * _column(path, "energies", data["energies"])[order],
+        potential_energies=KILOCALORIE * energies[order],
         forces=KILOCALORIE / ANGSTROM * data["forces"][order],
         provenance={
             "data": "rMD17",

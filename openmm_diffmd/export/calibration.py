@@ -108,8 +108,9 @@ def one_lag_figures(
     Returns
     -------
     dict
-        Root mean square error of the mean, relative to the residual's spread and in
-        nm and nm/ps; the drawn spread over the true one before calibration, or None.
+        Root mean square error of the mean, in nm and nm/ps and relative to the
+        elements' scales (of a training that began from another, those of the first);
+        the drawn spread over the true one before calibration, or None.
     """
     figures: dict[str, Any] = {"n_pairs": len(batch.species)}
     for index, symbol in enumerate(symbols):

@@ -74,9 +74,7 @@ class RolloutReporter(PeriodicReporter):
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         shown = topology if molecule is None else molecule
-        with _with_suffix(output, ".pdb").open("w") as pdb:
-            first = positions[: shown.getNumAtoms()] * unit.nanometer
-            app.PDBFile.writeFile(shown, first, pdb)
+        _write_pdb(_with_suffix(output, ".pdb"), shown, positions)
         # Velocities of an earlier run of this name would not fit this one's frames.
         velocities = _with_suffix(output, ".h5")
         velocities.unlink(missing_ok=True)
@@ -198,3 +196,26 @@ class RolloutReporter(PeriodicReporter):
 
 def _with_suffix(output: Path, suffix: str) -> Path:
     return output.with_name(output.name + suffix)
+
+
+def _write_pdb(
+    path: Path, topology: app.Topology, positions: NDArray[np.floating]
+) -> None:
+    """Write a PDB file whose bonds can be read back."""
+    x = positions[: topology.getNumAtoms()] * unit.nanometer
+    with path.open("w") as pdb:
+        app.PDBFile.writeFile(topology, x, pdb)
+    if mdtraj.load_pdb(str(path)).topology.n_bonds == topology.getNumBonds():
+        return
+    # Bonds of residues with a standard name are left out of a PDB file.
+    renamed = app.Topology()
+    chain = renamed.addChain()
+    residues = {r: renamed.addResidue("MOL", chain) for r in topology.residues()}
+    atoms = {
+        a: renamed.addAtom(a.name, a.element, residues[a.residue])
+        for a in topology.atoms()
+    }
+    for first, second in topology.bonds():
+        renamed.addBond(atoms[first], atoms[second])
+    with path.open("w") as pdb:
+        app.PDBFile.writeFile(renamed, x, pdb)

@@ -51,11 +51,18 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
         If its network is another, it knows none of the elements, or the file holds no
         weights.
     """
-    if source.is_dir():
-        description, weights = _read_training(source)
+    if (source / LAST_CHECKPOINT).is_file():
+        description = read_description(source)
+        weights = read_checkpoint(source / LAST_CHECKPOINT)["state_dict"]
         history, files = description.get("history", []), description["data"]
     else:
-        description, weights = read_weights(find_model(source))
+        try:
+            description, weights = read_weights(find_model(source))
+        except IsADirectoryError as error:
+            raise FileNotFoundError(
+                f"found no {source / LAST_CHECKPOINT} to start from, expected the "
+                "folder of a training, a model file or the name of a bundled model"
+            ) from error
         history = description["config"].pop("history", [])
         files = description["reference"].get("data", [])
         weights = {f"model.{name}": value for name, value in weights.items()}
@@ -89,14 +96,6 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
         embedding[index] = embedding[nearest].mean(0)
     module.load_state_dict(weights)
     return [*history, {**description["config"], "files": files}]
-
-
-def _read_training(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    checkpoint = folder / LAST_CHECKPOINT
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"found no {checkpoint} to start from")
-    saved = read_checkpoint(checkpoint)
-    return read_description(folder), saved["state_dict"]
 
 
 def _rearranged(

@@ -10,7 +10,12 @@ import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
-from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, lag_in_frames
+from openmm_diffmd.data.pairs import (
+    LaggedPairs,
+    NoPairError,
+    encode_pairs,
+    lag_in_frames,
+)
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
@@ -140,6 +145,7 @@ def train(
     if resume:
         first_step = read_checkpoint(checkpoint)["global_step"]
         description["history"] = _history(output, description, first_step)
+    validation = _validation_pairs(data, trajectories, splits, elements, lag_time)
     make_folder(output)
     # For export; model files do not say where files were.
     description["paths"] = [str(Path(path).absolute()) for path in data]
@@ -150,12 +156,7 @@ def train(
     return fit(
         module,
         DataLoader(batches, batch_size=None),
-        [
-            validation_loader(
-                LaggedPairs([trajectory], [split.validation], elements, lag_time)
-            )
-            for trajectory, split in zip(trajectories, splits, strict=True)
-        ],
+        [validation_loader(found) for found in validation],
         output,
         optimizer,
         resume,
@@ -175,6 +176,27 @@ def _check_options(config: TrainConfig, has_weights: bool) -> None:
             "found freeze_encoder without initialize_from, expected the folder of a "
             "training whose encoder to keep"
         )
+
+
+def _validation_pairs(
+    data: Sequence[Path],
+    trajectories: Sequence[Trajectory],
+    splits: Sequence[Split],
+    elements: list[int],
+    lag_time: float,
+) -> list[LaggedPairs]:
+    pairs = []
+    for path, trajectory, split in zip(data, trajectories, splits, strict=True):
+        try:
+            found = LaggedPairs([trajectory], [split.validation], elements, lag_time)
+        except NoPairError as error:
+            raise ValueError(
+                f"found a validation part of {len(split.validation)} frames of {path} "
+                "without a pair a lag apart, expected at least one: give it a larger "
+                "share (--pairs.fractions) or bring a longer run"
+            ) from error
+        pairs.append(found)
+    return pairs
 
 
 def _set_threads(num_threads: int) -> None:

@@ -66,6 +66,18 @@ def test_real_molecules_are_what_chemistry_says(
     assert "C-H" in bonded_terms(ensemble.topology)["bonds"]
 
 
+def test_md17_at_another_interval_than_its_forces_say_is_refused(
+    shared_data: Path, tmp_path: Path
+):
+    with np.load(shared_data / "md17" / "md17_ethanol_first2000.npz") as file:
+        every_second = {k: file[k] if k == "z" else file[k][::2] for k in "zREF"}
+    np.savez(tmp_path / "md17_slow.npz", **every_second)
+    with pytest.raises(ValueError, match=r"are 0\.99 fs apart, not 0\.5.*true frame_i"):
+        load_reference(tmp_path / "md17_slow.npz")
+    ensemble, _ = load_reference(tmp_path / "md17_slow.npz", frame_interval_fs=1.0)
+    assert ensemble.frame_interval == 0.001
+
+
 def test_original_md17_is_a_reference_with_velocities(shared_data: Path):
     path = shared_data / "md17" / "md17_ethanol_first2000.npz"
     ensemble, provenance = load_reference(path)

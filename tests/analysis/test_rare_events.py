@@ -120,6 +120,24 @@ def test_methyl_on_a_carbonyl_eclipses_its_oxygen():
     assert all(r.first_basin == 0.0 and r.n_basins == 3 for r in rotors)
 
 
+def test_methyl_is_staggered_on_a_pyramidal_atom_and_eclipses_a_planar_one():
+    # Dimethyl sulfoxide, trimethylamine, N-methylacetamide's C(=O)-N(H)-CH3.
+    methyls = [(1, h) for h in (4, 5, 6)] + [(2, h) for h in (7, 8, 9)]
+    sulfoxide = make_topology("SCCOHHHHHH", [(0, 1), (0, 2), (0, 3), *methyls])
+    assert [r.torsions[0].tolist() for r in find_rotors(sulfoxide)] == [
+        [4, 1, 0, 3],
+        [7, 2, 0, 3],
+    ]
+    bonds = [(0, 1), (0, 2), (0, 3), *methyls, *[(3, h) for h in (10, 11, 12)]]
+    amine = make_topology("NCCC" + 9 * "H", bonds)
+    for topology in (sulfoxide, amine):
+        assert {r.first_basin for r in find_rotors(topology)} == {np.pi / 3}
+    bonds = [(0, 1), (1, 2), (1, 3), (3, 4), (3, 5)]
+    bonds += [(0, h) for h in (6, 7, 8)] + [(4, h) for h in (9, 10, 11)]
+    amide = make_topology("CCONCHHHHHHH", bonds)
+    assert [r.first_basin for r in find_rotors(amide)] == [0.0, 0.0]
+
+
 def test_a_group_is_measured_where_it_was_put(ethanol: mdtraj.Topology):
     turn = np.linspace(-7.0, 7.0, 50)
     torsion = np.linspace(3.0, -5.0, 50)

@@ -51,6 +51,13 @@ def test_sidecar_with_wrong_keys_names_them(tmp_path: Path):
         RolloutSidecar.read(tmp_path / "a.json")
 
 
+def test_sidecar_with_a_value_of_another_type_is_refused(tmp_path: Path):
+    content = dataclasses.asdict(SIDECAR) | {"num_replicas": None}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"a\.json has a value of another type"):
+        RolloutSidecar.read(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("content", ["5", "null", "[]"])
 def test_json_that_is_no_object_is_no_sidecar(tmp_path: Path, content: str):
     (tmp_path / "a.json").write_text(content)

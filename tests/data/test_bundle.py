@@ -119,3 +119,21 @@ def test_an_existing_file_is_kept(write_source, tmp_path):
     with pytest.raises(FileExistsError, match="exists"):
         bundle_reference([write_source("a", 1)], kept)
     assert kept.read_text() == "mine"
+
+
+def test_a_bundle_of_bundles_names_each_run(write_source, tmp_path):
+    a, b, c = (write_source(name, seed) for seed, name in enumerate("abc", 1))
+    inner = bundle_reference([a, b], tmp_path / "inner.h5")
+    path = bundle_reference([inner, c], tmp_path / "outer.h5")
+    found = read_reference(path).provenance
+    assert [source["seed"] for source in found["sources"]] == [1, 2, 3]
+    np.testing.assert_allclose(found["lengths_ps"], [0.07] * 3, rtol=1e-5)
+
+
+def test_one_run_twice_is_refused(write_source, tmp_path):
+    a, b = write_source("a", 1), write_source("b", 1, num_frames=5)
+    with pytest.raises(ValueError, match=r"run of seed 1 in .*a\.h5 and in .*b\.h5"):
+        bundle_reference([a, b], tmp_path / "bundle.h5")
+    inner = bundle_reference([a, write_source("c", 2)], tmp_path / "inner.h5")
+    with pytest.raises(ValueError, match="expected each once"):
+        bundle_reference([inner, b], tmp_path / "bundle.h5")

@@ -139,3 +139,35 @@ def test_bundle_whose_runs_cannot_be_told_apart_is_cut_as_a_whole():
 def test_ranges_of_nothing_and_of_all():
     assert contiguous_ranges(np.zeros(5, bool)) == []
     assert contiguous_ranges(np.ones(5, bool)) == [range(5)]
+
+
+def test_run_that_was_joined_with_others_for_the_training_is_seen():
+    sources = [{**THERMOSTATTED, "seed": seed} for seed in (3, 4)]
+    training = [
+        {
+            "n_frames": 200,
+            "n_segments": 2,
+            "train_frames": 160,
+            "provenance": {**THERMOSTATTED, "sources": sources},
+        }
+    ]
+    for seed in (3, 4):
+        run = make(100, 0.01, {**THERMOSTATTED, "seed": seed})
+        assert not held_out_frames(run, training, FRACTIONS).any()
+    other = make(100, 0.01, {**THERMOSTATTED, "seed": 5})
+    assert held_out_frames(other, training, FRACTIONS).all()
+    bundle = make(200, 0.01, {**THERMOSTATTED, "sources": sources}, 100)
+    assert not held_out_frames(bundle, training, FRACTIONS).any()
+
+
+def test_of_an_unbroken_file_the_end_is_unseen_and_other_files_are():
+    # 80 and 10 per cent of 40 ps, and a gap of 1 ps.
+    said = {"data": "MD17", "file": "md17_a.npz", "kind": "thermostatted"}
+    said |= {"frame_interval_fs": 10.0}
+    training = [
+        {"n_frames": 4000, "n_segments": 1, "train_frames": 3200, "provenance": said}
+    ]
+    kept = held_out_frames(make(4000, 0.01, said), training, FRACTIONS)
+    assert contiguous_ranges(kept) == [range(3700, 4000)]
+    other = make(4000, 0.01, {**said, "file": "md17_b.npz"})
+    assert held_out_frames(other, training, FRACTIONS).all()

@@ -146,6 +146,7 @@ def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
         (change("old_indices", np.array([1, 1, 2])), "an old index twice"),
         (change("old_indices", np.array([1, 2])), "2 old_indices, expected 3"),
         (change("coords", set_nan), r"not finite in positions\[1\]"),
+        (change("forces", np.ones((2, 2, 3))), "forces of 2 frames, expected 3"),
     ],
 )
 def test_rmd17_that_is_wrong_is_refused(tmp_path, rmd17, spoil, message):

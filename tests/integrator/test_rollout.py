@@ -57,6 +57,21 @@ def test_run_writes_what_the_dcd_cannot_say(stub: Path, tmp_path: Path):
     assert frames.topology.n_bonds == 3 * 8
 
 
+def test_bonds_of_a_residue_with_a_standard_name_are_read_back(
+    stub: Path, tmp_path: Path
+):
+    # A PDB file leaves out the bonds of an ALA, and these are no atoms of one.
+    model = load_model(stub)
+    topology, _ = model.example()
+    next(topology.residues()).name = "ALA"
+    settings = RolloutSettings(length_ps=0.1, progress=False)
+    for replicas in (1, 2):
+        path = tmp_path / f"named_{replicas}"
+        starts = np.zeros((replicas, 9, 3))
+        made = roll_out(model, topology, starts, path, settings)
+        assert len(load_rollout(made.path)[0].bonds) == 8
+
+
 def test_a_dcd_of_each_replica_is_the_dcd_of_all_in_parts(stub: Path, tmp_path: Path):
     folder = tmp_path / "{braces}"
     arguments = {"replicas": 3, "length_ps": 0.2, "seed": 5, "progress": False}

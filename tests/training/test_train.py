@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 import zipfile
+from pathlib import Path
 
 import lightning
 import pytest
@@ -578,6 +579,25 @@ def test_starting_from_nothing_is_refused(bursts, tmp_path):
         run(bursts, tmp_path / "run", initialize_from=tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"found no .*last.ckpt to start from"):
         run(bursts, tmp_path / "run", initialize_from=tmp_path)
+
+
+def test_a_folder_of_the_name_of_a_bundled_model_is_not_in_its_way(
+    bursts, tmp_path, monkeypatch
+):
+    (tmp_path / "md17").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="another network in md17"):
+        run(bursts, tmp_path / "run", initialize_from=Path("md17"))
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.0, 0.0), (0.9, 0.0, 0.1)])
+def test_no_validation_part_is_refused_before_anything_is_written(
+    bursts, tmp_path, fractions
+):
+    pairs = dataclasses.replace(DATA, fractions=fractions)
+    with pytest.raises(ValueError, match=r"validation part of 0 frames of .*fractions"):
+        run(bursts, tmp_path / "run", pairs=pairs)
+    assert not (tmp_path / "run").exists()
 
 
 def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
