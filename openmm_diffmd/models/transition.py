@@ -75,7 +75,7 @@ class TransitionModel(nn.Module):
         l_max: int = 1,
         n_max: int = 8,
         channels: int = 48,
-        n_heads: int = 12,
+        n_heads: int = 4,
         edge_channels: int = 48,
         n_layers: int = 5,
         head_channels: int = 24,
