@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 
 #include <ATen/core/GraphImplInterface.h>
@@ -16,7 +17,13 @@ constexpr int NUM_PLAIN_CALLS = 3;
 
 std::string_view chosen() {
     const char *const choice = std::getenv("DIFFMD_GRAPHS");
-    return choice == nullptr ? "" : choice;
+    if (choice == nullptr)
+        return "";
+    const std::string_view word = choice;
+    if (!word.empty() && word != "none" && word != "required")
+        throw std::runtime_error("found DIFFMD_GRAPHS=" + std::string(word) +
+                                 ", expected none or required, or that it is not set");
+    return word;
 }
 
 [[noreturn]] void refuse(const std::string &device, const std::string &reason) {

@@ -197,7 +197,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         ----------
         context : openmm.Context or None
             A Context of one molecule, the same atoms in the same order as each of the
-            integrator's; None for none. Its step divides the lag time. Its integrator
+            integrator's; None for none. Its System has no thermostat, barostat or
+            CMMotionRemover, its step divides the lag time, and its integrator
             is a VerletIntegrator (or, where the model has learned its heat bath, a
             LangevinMiddleIntegrator of that bath), or a CustomIntegrator that keeps
             velocities at the time of positions.
@@ -207,7 +208,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         TypeError
             If it is no Context.
         openmm.OpenMMException
-            If masses, step size, constraints or integrator do not fit.
+            If masses, forces, step size, constraints or integrator do not fit.
         """
         if context is not None and not isinstance(context, Context):
             raise TypeError(

@@ -179,3 +179,27 @@ def test_temperatures_beyond_the_training_data_are_warned_of(flow):
         integrator = DiffusionIntegrator(flow, topology, temperature=400)
     with pytest.warns(UserWarning, match="expected at most 300 K"):
         integrator.setTemperature(350 * unit.kelvin)
+
+
+def test_a_mass_that_is_no_number_is_refused(flow, system):
+    system.setParticleMass(4, float("nan"))
+    with pytest.raises(openmm.OpenMMException, match="found mass nan Da of particle 4"):
+        make_context(flow, system)
+
+
+def test_what_is_added_after_the_context_was_made_is_refused(flow, system):
+    context = make_context(flow, system)
+    integrator = context.getIntegrator()
+    for what, add in (
+        ("molecule", lambda: integrator.addMolecule(50.0)),
+        ("particle", lambda: integrator.addParticle(0, 1.0, 0)),
+        ("bond", lambda: integrator.addBond(0, 1, 0.1, 0.2)),
+    ):
+        with pytest.raises(openmm.OpenMMException, match=f"none before a {what} is ad"):
+            add()
+
+
+def test_a_bond_shorter_at_most_than_at_least_is_refused(flow):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    with pytest.raises(openmm.OpenMMException, match=r"smallest bond length of 0\.2"):
+        integrator.addBond(0, 1, 0.2, 0.1)

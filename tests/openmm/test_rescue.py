@@ -265,6 +265,16 @@ def test_a_rescue_that_explodes_is_named(simulate, hopeless):
         (lambda s: s.setParticleMass(3, 2.0), None, r"mass 2 Da of particle 3, exp"),
         (lambda s: s.addConstraint(0, 1, 0.1), None, r"1 constraints, expected none"),
         (
+            lambda s: s.addForce(openmm.CMMotionRemover()),
+            None,
+            r"with a CMMotionRemover, expected forces that do not change the state",
+        ),
+        (
+            lambda s: s.addForce(openmm.AndersenThermostat(300, 1)),
+            None,
+            r"with a AndersenThermostat, expected",
+        ),
+        (
             None,
             openmm.VerletIntegrator(0.0003),
             r"step size 0\.0003 ps, expected one that divides the lag time 0\.01",
@@ -276,7 +286,16 @@ def test_a_rescue_that_explodes_is_named(simulate, hopeless):
         ),
         (None, openmm.BrownianIntegrator(300, 1, 0.001), r"of an unknown time, exp"),
     ],
-    ids=["particles", "mass", "constraint", "step", "bath", "integrator"],
+    ids=[
+        "particles",
+        "mass",
+        "constraint",
+        "centre_of_mass",
+        "thermostat",
+        "step",
+        "bath",
+        "integrator",
+    ],
 )
 def test_contexts_that_do_not_fit_are_refused(flow, change, integrator, message):
     topology, _ = flow.example()
@@ -290,6 +309,33 @@ def test_contexts_that_do_not_fit_are_refused(flow, change, integrator, message)
     learned = DiffusionIntegrator(flow, topology)
     with pytest.raises(openmm.OpenMMException, match=f"found a rescue .*{message}"):
         learned.setRescueContext(context)
+
+
+def test_rounded_masses_of_a_force_field_are_those_of_the_elements(flow):
+    topology, _ = flow.example()
+    system = create_system(topology)
+    for index, atom in enumerate(topology.atoms()):
+        rounded = {"C": 12.01, "H": 1.008, "O": 16.00}[atom.element.symbol]
+        system.setParticleMass(index, rounded)
+    context = openmm.Context(
+        system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    DiffusionIntegrator(flow, topology).setRescueContext(context)
+
+
+def test_a_step_size_that_was_changed_since_is_refused(simulate, hopeless):
+    simulation = simulate(hopeless, friction=0.0)
+    rescue = make_rescue(hopeless)
+    simulation.integrator.setRescueContext(rescue)
+    simulation.step(1)
+    rescue.getIntegrator().setStepSize(0.0007)
+    with pytest.raises(openmm.OpenMMException, match=r"step size 0\.0007 ps, expected"):
+        simulation.step(1)
+    rescue.getIntegrator().setStepSize(STEP_SIZE)
+    simulation.step(1)
+    assert simulation.integrator.getNumRescues() == 2
 
 
 def test_its_context_lives_as_long_as_a_compound_integrator(hopeless):

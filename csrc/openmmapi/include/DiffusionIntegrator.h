@@ -242,6 +242,8 @@ private:
         int particle1, particle2;
         double minLength, maxLength;
     };
+    /** Refuse what has no effect on a Context that has been made. */
+    void requireNoContext(const char *what) const;
     void checkSystem(const OpenMM::System &system) const;
     void checkRescueContext(OpenMM::Context &rescueContext) const;
     IntegrateDiffusionStepKernel &getKernel();

@@ -1,6 +1,7 @@
 // What a DiffusionIntegrator is told: molecules, and how to move them.
 
 #include "DiffusionIntegrator.h"
+#include "Checks.h"
 #include "Messages.h"
 #include "samplers.h"
 
@@ -13,8 +14,6 @@ using namespace OpenMM;
 namespace OpenMMDiffMD {
 namespace {
 
-/** Relative difference of step sizes that rounding of units explains. */
-constexpr double STEP_TOLERANCE = 1e-6;
 /** More than any sampler needs; memory grows with it. */
 constexpr int MAX_SAMPLING_STEPS = 10000;
 
@@ -34,7 +33,15 @@ DiffusionIntegrator::DiffusionIntegrator(const std::string &modelFile, const std
 
 DiffusionIntegrator::~DiffusionIntegrator() = default;
 
+void DiffusionIntegrator::requireNoContext(const char *what) const {
+    if (isInitialized)
+        throw OpenMMException(join("DiffusionIntegrator: found a Context that has been made, "
+                                   "expected none before a ",
+                                   what, " is added; add all of them before"));
+}
+
 int DiffusionIntegrator::addMolecule(double kineticEnergyQuantile) {
+    requireNoContext("molecule");
     requireNumber("kinetic energy quantile", kineticEnergyQuantile, false);
     kineticEnergyQuantiles.push_back(kineticEnergyQuantile);
     return getNumMolecules() - 1;
@@ -46,6 +53,7 @@ double DiffusionIntegrator::getKineticEnergyQuantile(int molecule) const {
 }
 
 int DiffusionIntegrator::addParticle(int species, double mass, int molecule) {
+    requireNoContext("particle");
     requireNumber("particle mass", mass, false);
     if (species < 0 || molecule < 0 || molecule >= getNumMolecules())
         throw OpenMMException(join("DiffusionIntegrator: found species ", species, " in molecule ",
@@ -65,8 +73,13 @@ void DiffusionIntegrator::getParticleParameters(int index, int &species, double 
 }
 
 int DiffusionIntegrator::addBond(int particle1, int particle2, double minLength, double maxLength) {
+    requireNoContext("bond");
     requireNumber("smallest bond length", minLength, true);
     requireNumber("largest bond length", maxLength, false);
+    if (minLength > maxLength)
+        throw OpenMMException(join("DiffusionIntegrator: found a smallest bond length of ",
+                                   minLength, " nm, expected at most the largest, ", maxLength,
+                                   " nm"));
     const int last = getNumParticles() - 1;
     if (particle1 < 0 || particle2 < 0 || particle1 > last || particle2 > last ||
         particles[particle1].molecule != particles[particle2].molecule || particle1 == particle2)

@@ -1,30 +1,14 @@
 // Systems that a DiffusionIntegrator cannot move are refused.
 
+#include "Checks.h"
 #include "DiffusionIntegrator.h"
 #include "Messages.h"
 
-#include "openmm/MonteCarloAnisotropicBarostat.h"
-#include "openmm/MonteCarloBarostat.h"
-#include "openmm/MonteCarloFlexibleBarostat.h"
-#include "openmm/MonteCarloMembraneBarostat.h"
 #include "openmm/System.h"
 
 using namespace OpenMM;
 
 namespace OpenMMDiffMD {
-namespace {
-
-/** Relative difference of masses beyond which a particle is not the element it is said to be. */
-constexpr double MASS_TOLERANCE = 5e-3;
-
-bool isBarostat(const Force &force) {
-    return dynamic_cast<const MonteCarloBarostat *>(&force) != nullptr ||
-           dynamic_cast<const MonteCarloAnisotropicBarostat *>(&force) != nullptr ||
-           dynamic_cast<const MonteCarloFlexibleBarostat *>(&force) != nullptr ||
-           dynamic_cast<const MonteCarloMembraneBarostat *>(&force) != nullptr;
-}
-
-} // namespace
 
 void DiffusionIntegrator::checkSystem(const System &system) const {
     const std::string what = "DiffusionIntegrator: found ";
@@ -47,7 +31,7 @@ void DiffusionIntegrator::checkSystem(const System &system) const {
         if (mass == 0)
             throw OpenMMException(join(what, "massless particle ", i, ", expected mass ", expected,
                                        " Da; the model cannot hold a particle fixed"));
-        if (std::abs(mass - expected) > MASS_TOLERANCE * expected)
+        if (!isMass(mass, expected))
             throw OpenMMException(join(what, "mass ", mass, " Da of particle ", i, ", expected ",
                                        expected,
                                        " Da as its element has; make the System without "

@@ -1,8 +1,11 @@
 // Lags that cannot be drawn are run with the reference force, in a Context of one molecule.
 
+#include "Checks.h"
 #include "DiffusionIntegrator.h"
 #include "Messages.h"
 
+#include "openmm/AndersenThermostat.h"
+#include "openmm/CMMotionRemover.h"
 #include "openmm/Context.h"
 #include "openmm/CustomIntegrator.h"
 #include "openmm/LangevinMiddleIntegrator.h"
@@ -15,10 +18,11 @@ using namespace OpenMM;
 namespace OpenMMDiffMD {
 namespace {
 
-/** Relative difference of masses that rounding explains. */
-constexpr double MASS_TOLERANCE = 1e-6;
-/** Relative difference of times that rounding of units explains. */
-constexpr double STEP_TOLERANCE = 1e-6;
+/** Whether a force changes the state by itself, beside what the rescue's integrator does. */
+bool isMover(const Force &force) {
+    return isBarostat(force) || dynamic_cast<const AndersenThermostat *>(&force) != nullptr ||
+           dynamic_cast<const CMMotionRemover *>(&force) != nullptr;
+}
 
 /** Whether an integrator keeps velocities half a step before the positions' time. */
 bool isLeapfrog(const Integrator &integrator) {
@@ -84,7 +88,7 @@ void DiffusionIntegrator::checkRescueContext(Context &rescueContext) const {
                                        molecule, "; give a Context of one such molecule"));
         for (int i = 0; i < numParticles; i++) {
             const double mass = system.getParticleMass(i), expected = masses[molecule][i];
-            if (!(std::abs(mass - expected) <= MASS_TOLERANCE * expected))
+            if (!isMass(mass, expected))
                 throw OpenMMException(join(what, "with mass ", mass, " Da of particle ", i,
                                            ", expected ", expected, " Da as in molecule ", molecule,
                                            "; make its System from the same atoms in this order"));
@@ -94,6 +98,12 @@ void DiffusionIntegrator::checkRescueContext(Context &rescueContext) const {
         throw OpenMMException(join(what, "with ", system.getNumConstraints(),
                                    " constraints, expected none; make its System with "
                                    "constraints=None"));
+    for (int i = 0; i < system.getNumForces(); i++)
+        if (isMover(system.getForce(i)))
+            throw OpenMMException(join(what, "with a ", system.getForce(i).getName(),
+                                       ", expected forces that do not change the state by "
+                                       "themselves; remove it (removeCMMotion=False in "
+                                       "createSystem)"));
     const double steps = getStepSize() / integrator.getStepSize();
     if (!(steps >= 0.5) || std::abs(steps - std::round(steps)) > STEP_TOLERANCE * steps)
         throw OpenMMException(join(what, "with step size ", integrator.getStepSize(),
@@ -124,8 +134,10 @@ void DiffusionIntegrator::setRescueContext(Context *context, std::shared_ptr<voi
         rescue = nullptr;
     } else {
         checkRescueContext(*context);
-        rescue = [context, owner = std::move(owner), lagTime = getStepSize()](
+        rescue = [this, context, owner = std::move(owner), lagTime = getStepSize()](
                      std::vector<double> &positions, std::vector<double> &velocities) {
+            // Its step size or bath may have been set anew since.
+            checkRescueContext(*context);
             runLag(*context, lagTime, positions, velocities);
         };
     }
