@@ -42,8 +42,6 @@ Batch::Batch(int64_t num_molecules, int64_t num_atoms, const std::string &device
 }
 
 Batch::~Batch() = default;
-Batch::Batch(Batch &&) noexcept = default;
-Batch &Batch::operator=(Batch &&) noexcept = default;
 
 namespace {
 

@@ -20,8 +20,6 @@ public:
      */
     Batch(int64_t num_molecules, int64_t num_atoms, const std::string &device = "cpu");
     ~Batch();
-    Batch(Batch &&) noexcept;
-    Batch &operator=(Batch &&) noexcept;
 
     int64_t num_molecules, num_atoms;
     /** (B,A,3) about the centre of mass: nm, nm/ps, nm/ps^2. */

@@ -78,7 +78,6 @@ public:
                const Molecules &molecules, const Options &options,
                const std::string &device = "cpu");
     virtual ~Propagator() = default;
-    Propagator(Propagator &&) = default;
 
     /**
      * Set the bath of the half steps around the model.

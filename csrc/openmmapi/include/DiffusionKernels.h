@@ -20,6 +20,12 @@ namespace OpenMMDiffMD {
 class DiffusionIntegrator;
 
 /**
+ * kJ/mol/nm. GPU platforms keep forces in 64 bits, of which 32 stand behind the point: what is not
+ * finite ends near their limit, 2^31.
+ */
+constexpr double LARGEST_FORCE = 1 << 30;
+
+/**
  * Takes the lags of a DiffusionIntegrator. A platform that registers a kernel of this name works
  * on its own arrays; every other one is served by GenericIntegrateDiffusionStepKernel. What is
  * checked is checked above, in the DiffusionIntegrator.
@@ -82,9 +88,10 @@ public:
 protected:
     /** Refuse forces that are not finite. */
     [[noreturn]] static void refuseForce(int particle) {
-        throw OpenMM::OpenMMException("found a force on particle " + std::to_string(particle) +
-                                      " that is not finite; look at the forces of the System for "
-                                      "these positions");
+        throw OpenMM::OpenMMException(
+            "found a force on particle " + std::to_string(particle) +
+            " that is not finite or beyond 1e9 kJ/mol/nm; look at the forces of the System for "
+            "these positions");
     }
 };
 

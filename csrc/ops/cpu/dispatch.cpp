@@ -94,17 +94,6 @@ template <class T> const CpuKernels<T> &cpu_kernels() {
     }
 }
 
-const char *cpu_kernels_name() {
-    switch (best_isa()) {
-    case Isa::avx512:
-        return "avx512";
-    case Isa::avx2:
-        return "avx2";
-    default:
-        return "baseline";
-    }
-}
-
 template const CpuKernels<float> &cpu_kernels<float>();
 template const CpuKernels<double> &cpu_kernels<double>();
 

@@ -46,7 +46,4 @@ template <class T> struct CpuKernels {
 /** The best set that this machine's CPU runs. */
 template <class T> const CpuKernels<T> &cpu_kernels();
 
-/** Its name: "baseline", "avx2" or "avx512". */
-const char *cpu_kernels_name();
-
 } // namespace diffmd::ops

@@ -104,11 +104,6 @@ KERNEL void addImpulse(GLOBAL const double* RESTRICT forces, GLOBAL mixed4* REST
 
 // Where the arguments stand that change from call to call.
 constexpr int GATHER_IMPULSE_TIME = 6, GATHER_IS_WRAPPED = 8, GATHER_BOX = 9;
-/**
- * kJ/mol/nm. Forces are kept in 64 bits, of which 32 stand behind the point: what is not finite
- * ends near their limit, 2^31.
- */
-constexpr double LARGEST_FORCE = 1 << 30;
 
 } // namespace
 

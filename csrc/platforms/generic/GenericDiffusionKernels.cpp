@@ -57,8 +57,9 @@ void GenericIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, i
     context.calcForcesAndEnergy(true, false, forceGroups);
     context.getForces(forces);
     for (size_t i = 0; i < forces.size(); i++)
-        if (!std::isfinite(forces[i].dot(forces[i])))
-            refuseForce(i);
+        for (int axis = 0; axis < 3; axis++)
+            if (!(std::abs(forces[i][axis]) < LARGEST_FORCE))
+                refuseForce(i);
 }
 
 void GenericIntegrateDiffusionStepKernel::addImpulse() {
