@@ -176,9 +176,12 @@ def _has(tables: Tables, symbol: str) -> bool:
 
 
 def _label(name: str, tables: Tables) -> str:
-    first = next(table[name] for table in tables.values() if name in table)
-    length = first["reference"]["length_ps"]
-    return f"{name}\n(reference {length:.0f} ps)"
+    lengths = dict.fromkeys(
+        f"{table[name]['reference']['length_ps']:.0f}"
+        for table in tables.values()
+        if name in table
+    )
+    return f"{name}\n(reference {'; '.join(lengths)} ps)"
 
 
 def _dot(label: str, color: str, marker: str = "o", *, filled: bool = True) -> Line2D:
