@@ -212,7 +212,10 @@ public:
 
     /** Get how often the denoiser was evaluated since the Context was made, each for one batch. */
     long long getNumEvaluations() const;
-    /** Get the wall time spent in the network since the Context was made, in seconds. */
+    /**
+     * Get the wall time spent in calls of the network since the Context was made, in seconds; a GPU
+     * goes on after a call has returned.
+     */
     double getNetworkTime() const;
 
     /**
