@@ -45,7 +45,6 @@ from command_line import (
 )
 from jsonargparse import auto_cli
 from machine import describe_machine
-from md17_rollout import dashes_to_underscores
 from one_lag_errors import relative_errors
 
 from openmm_diffmd.analysis.analyze import at_interval, common_interval
@@ -56,6 +55,7 @@ from openmm_diffmd.analysis.measure import Reference, prepare_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory

@@ -31,7 +31,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -326,8 +325,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=output_file, help="JSON file to write")
     parser.add_argument("--row", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     if arguments.row:
         replicas, threads = arguments.row
         torch.set_num_threads(threads)

@@ -25,7 +25,6 @@ import resource
 import signal
 import sys
 import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -252,7 +251,6 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=output_file, help="JSON file to write")
     arguments = parser.parse_args(words)
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     torch.set_num_threads(1)
     kills, damage = [], []
     with tempfile.TemporaryDirectory() as name:

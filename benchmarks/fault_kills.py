@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +258,4 @@ def _read_physics(path: Path) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     run(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

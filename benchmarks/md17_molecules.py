@@ -30,12 +30,12 @@ from md17_rollout import (
     OURS,
     REGRESSION,
     NoFirstFrameError,
-    dashes_to_underscores,
     md17_rollout,
 )
 from molecules_figure import draw
 from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
+from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND

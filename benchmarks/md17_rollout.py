@@ -1,7 +1,6 @@
 """The bundled model beside its reference, in a few minutes: a table and a picture."""
 
 import json
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
     RolloutResult,
@@ -313,14 +313,6 @@ def _print_tables(
     for note in notes:
         print(note, end="\n\n")
     print(goal_lines(goals))
-
-
-def dashes_to_underscores(words: Sequence[str]) -> list[str]:
-    """Let people type `--length-ps` for what jsonargparse calls `--length_ps`."""
-    return [
-        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
-        for word in words
-    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,6 @@ stands for the molecule of the file. Writes ``one_lag.json``:
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,8 +202,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     with one_line_errors("one_lag"):
         require(GROUPS, pairs=arguments.pairs)
         set_threads(arguments.threads)

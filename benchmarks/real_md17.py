@@ -15,7 +15,6 @@ Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -173,8 +172,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     with one_line_errors("real_md17"):
         run(arguments)
 

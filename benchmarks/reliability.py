@@ -21,7 +21,6 @@ and ``reliability.png``:
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -243,8 +242,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     with one_line_errors("reliability"):
         run(arguments)
 

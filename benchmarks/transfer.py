@@ -23,7 +23,7 @@ from ablation_training import model_error
 from command_line import one_line_errors, read_results, require, require_positive
 from jsonargparse import auto_cli
 from machine import describe_machine
-from md17_rollout import NoFirstFrameError, dashes_to_underscores, md17_rollout
+from md17_rollout import NoFirstFrameError, md17_rollout
 from transfer_isomers import (
     BURSTS,
     RUN,
@@ -38,6 +38,7 @@ from transfer_table import make_table, summarize
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder

@@ -12,6 +12,7 @@ from ase.io import read, write
 from ase.io.extxyz import XYZError
 from ase.io.formats import UnknownFileTypeError
 
+from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.elements import bonds_from_radii
 from openmm_diffmd.reference.driver import make_reference
 from openmm_diffmd.units import ANGSTROM
@@ -96,7 +97,8 @@ def read_isomers(path: Path) -> dict[str, Atoms]:
                 f"found {formula} as geometry {name} of {path}, expected {expected} as "
                 "the first: give isomers of one formula"
             )
-        graph = bond_graph(atoms)
+        bonds = bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None])
+        graph = bond_graph(atoms.get_chemical_symbols(), bonds.tolist())
         if not nx.is_connected(graph):
             raise ValueError(
                 f"found geometry {name} of {path} in pieces, expected one molecule"
@@ -111,28 +113,6 @@ def read_isomers(path: Path) -> dict[str, Atoms]:
         graphs[key] = name
         isomers[name] = atoms
     return isomers
-
-
-def bond_graph(atoms: Atoms) -> nx.Graph:
-    """
-    Make the graph of a molecule's bonds, by covalent radii.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-        The molecule.
-
-    Returns
-    -------
-    nx.Graph
-        Atoms with their ``element``.
-    """
-    graph = nx.Graph()
-    for index, symbol in enumerate(atoms.get_chemical_symbols()):
-        graph.add_node(index, element=symbol)
-    bonds = bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None])
-    graph.add_edges_from(bonds.tolist())
-    return graph
 
 
 def split_isomers(

@@ -1,6 +1,7 @@
 """The console script ``openmm-diffmd``: one verb, one function of the package."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -72,8 +73,16 @@ def _run_verb(verb: str, words: list[str]) -> int:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
         return _refuse(f"{verb}: {error}", 1)
+    repeated = _repeated(words)
+    if repeated:
+        return _refuse(
+            f"{verb}: found {repeated} twice, expected once: for one of several give "
+            f"{repeated}+ each time",
+            2,
+        )
     try:
-        result = function(**_parse(verb, function, _with_bundled_configs(words)))
+        words = _with_bundled_configs(dashes_to_underscores(words))
+        result = function(**_parse(verb, function, words))
     except user_errors() as error:
         return _refuse(f"{verb}: {error}", 1)
     except KeyboardInterrupt:
@@ -81,7 +90,62 @@ def _run_verb(verb: str, words: list[str]) -> int:
     for item in result if isinstance(result, tuple) else (result,):
         if isinstance(item, str | Path):
             print(item)  # noqa: T201
+    if verb in FINDINGS:
+        print("\n" + FINDINGS[verb](result))  # noqa: T201
     return 0
+
+
+def _one_lag_errors(model: Path) -> str:
+    from openmm_diffmd.export.torchscript import load_model
+
+    figures = load_model(model).metadata.acceptance["one_lag"]
+    lines = [
+        f"  {symbol:2} {1000 * found['position_nm']:.3f} pm "
+        f"({100 * found['position_relative']:.2f} %), "
+        f"{1000 * found['velocity_nm_per_ps']:.1f} m/s "
+        f"({100 * found['velocity_relative']:.2f} %)"
+        for symbol, found in figures.items()
+        if isinstance(found, dict)
+    ]
+    head = (
+        f"Errors of the mean over one lag, {figures['n_pairs']} pairs left out (in "
+        "brackets relative to the scales of the training):"
+    )
+    return "\n".join([head, *lines])
+
+
+FINDINGS: dict[str, Callable[[Path], str]] = {
+    "analyze": lambda path: path.with_name("report.txt").read_text().strip(),
+    "export": _one_lag_errors,
+}
+"""What a verb found, for people to read, of the file that it wrote."""
+
+
+def dashes_to_underscores(words: Sequence[str]) -> list[str]:
+    """
+    Let people type ``--length-ps`` for ``--length_ps``.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Command line.
+
+    Returns
+    -------
+    list of str
+        The same with underscores in the names of options; values are as they were.
+    """
+    return [
+        re.sub(r"^--[^=]+", lambda name: "--" + name[0][2:].replace("-", "_"), word)
+        for word in words
+    ]
+
+
+def _repeated(words: Sequence[str]) -> str | None:
+    """Find an option that is given again, of which the last would win in silence."""
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    single = [name for name in options if name != "--config" and name[-1] != "+"]
+    return next((name for name in single if single.count(name) > 1), None)
 
 
 def _parse(
@@ -90,7 +154,11 @@ def _parse(
     # Imported here: it costs more than the rest of the start.
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"openmm-diffmd {verb}", allow_abbrev=False)
+    parser = ArgumentParser(
+        prog=f"openmm-diffmd {verb}",
+        usage="%(prog)s [--config FILE.yaml] [--key value ...]",
+        allow_abbrev=False,
+    )
     parser.add_argument(
         "--config", action="config", help="YAML file of the keys, or a bundled one"
     )

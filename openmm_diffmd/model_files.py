@@ -22,7 +22,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     name_or_path : str or path-like
-        Name of a bundled model such as ``ethanol``, or the path of a file.
+        Name of a bundled model such as ``ethanol``, in any case, or the path of a file.
 
     Returns
     -------
@@ -35,8 +35,15 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
         If there is neither.
     IsADirectoryError
         If it is a folder.
+    TypeError
+        If it is no name and no path.
     """
-    path = PRETRAINED / f"{name_or_path}.pt"
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(
+            f"found a {type(name_or_path).__name__} as the model, expected a bundled "
+            "name, the path of a model file or a DiffusionModel of load_model"
+        )
+    path = PRETRAINED / f"{str(name_or_path).lower()}.pt"
     if not path.is_file():
         path = Path(name_or_path)
     if path.is_dir():

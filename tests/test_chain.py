@@ -22,6 +22,7 @@ def test_reference_train_export_run_analyze(tmp_path):
     def verb(name, *options):
         done = call(name, *options)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     verb(
         *("reference", "--molecule", "ethanol", "--output", "data", *QUIET),
@@ -43,7 +44,7 @@ def test_reference_train_export_run_analyze(tmp_path):
     assert refused.returncode != 0
     assert "0.3, expected more than 0 and at most 0.25" in refused.stderr
     assert not (tmp_path / "tiny.pt").exists()
-    verb(*export, "0.25")
+    assert "pairs left out" in verb(*export, "0.25")
     # Four steps teach nothing: short lags, a cold start and the mean only leave bonds.
     verb(
         *("run", "--model", "tiny.pt", "--output", "rollout/tiny", *QUIET),
@@ -51,7 +52,7 @@ def test_reference_train_export_run_analyze(tmp_path):
         *("--frame_interval_fs", "2", "--start_temperature_K", "1"),
         *("--friction_per_ps", "0", "--seed", "1"),
     )
-    verb(
+    printed = verb(
         *("analyze", "--rollouts+", "rollout/tiny.json", "--output", "analysis"),
         *("--reference", "data/thermostatted.h5", "--window_ps", "0.004"),
     )
@@ -62,3 +63,6 @@ def test_reference_train_export_run_analyze(tmp_path):
     )
     assert loaded.xyz.shape == (2, 18, 3)
     assert (tmp_path / "analysis" / "report.json").is_file()
+    report = (tmp_path / "analysis" / "report.txt").read_text()
+    assert "no broken bond" in report
+    assert report.strip() in printed

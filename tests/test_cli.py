@@ -78,6 +78,34 @@ def test_wrong_command_lines_exit_with_2(tmp_path, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_wrong_options_are_told_in_a_few_lines(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--lenth_ps", "3"])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) < 8
+    assert lines[0] == "usage: openmm-diffmd run [--config FILE.yaml] [--key value ...]"
+
+
+def test_dashes_do_for_underscores(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--length-ps", "3", "--model=my-model.pt", "--print-config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["length_ps"], printed["model"]) == (3.0, "my-model.pt")
+
+
+def test_an_option_given_again_is_refused(capsys):
+    """Of two --data the last would be all that is trained on."""
+    words = ["train", "--output", "none", "--data", "a.h5", "--data=b.h5"]
+    assert cli.main(words) == 2
+    assert "found --data twice, expected once: for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--data", "a.h5"], ["--data+", "a.h5"]])
+def test_one_file_is_data(words, tmp_path, capsys):
+    assert cli.main(["train", *words, "--output", str(tmp_path / "none")]) == 1
+    assert "a.h5" in capsys.readouterr().err
+
+
 def test_unknown_key_of_a_config_is_refused(tmp_path, capsys):
     config = configure(tmp_path, output=str(tmp_path), temprature_K=300)
     with pytest.raises(SystemExit) as stop:

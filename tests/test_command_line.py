@@ -31,7 +31,8 @@ def on_path() -> Iterator[None]:
 
 
 def write(path: Path, molecule: str, said: dict[str, Any] = SAID) -> None:
-    topology, positions = load_molecule(molecule)
+    topology, loaded = load_molecule(molecule)
+    positions = loaded._value
     masses = np.array([a.element.mass._value for a in topology.atoms()])
     with ReferenceWriter(path, topology, masses, said, 50) as writer:
         for k in range(50):
@@ -245,7 +246,8 @@ def test_results_of_the_first_model_outlive_the_second(
 
 def one_case() -> Any:
     cases = importlib.import_module("short_horizon_cases")
-    topology, x = load_molecule("ethanol")
+    topology, positions = load_molecule("ethanol")
+    x = positions._value
     return cases.Cases("ethanol", topology, x[None], x[None], x[None], 5.0, {})
 
 

@@ -14,6 +14,13 @@ namespace {
 /** kJ/mol/K: the CODATA 2018 gas constant, as OpenMM has it. */
 constexpr double BOLTZMANN = 8.31446261815324e-3;
 
+/** What to do where no draw was good: of the first lag the start is to blame, most often. */
+constexpr const char *CHECK_START =
+    "check the start: positions in nm of the topology's atoms, in its order, of a relaxed geometry";
+constexpr const char *CHECK_RUN =
+    "start from a relaxed geometry, lower the temperature, weaken forces of the System, use a "
+    "model trained on such states, or set a rescue Context";
+
 std::vector<int> count_atoms(const Molecules &molecules) {
     std::vector<int> counts(molecules.kinetic_energy_quantiles.size());
     for (int molecule : molecules.molecule_of_particle)
@@ -152,8 +159,7 @@ void Propagator::draw_batch(std::span<const int> chosen, int attempt, const doub
         if (attempt == options.max_resamples)
             throw std::runtime_error(
                 tally.last_refusal.describe() + ", after " + std::to_string(attempt + 1) +
-                " draws; start from a relaxed geometry, lower the temperature, use a model "
-                "trained on such states, or set a rescue Context");
+                " draws; " + (tally.num_lags == 0 ? CHECK_START : CHECK_RUN));
         tally.num_resamples[molecule]++;
         refused.push_back(molecule);
     }

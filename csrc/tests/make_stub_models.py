@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +35,6 @@ def main(folder: Path) -> None:
     folder : Path
         Where to.
     """
-    # TorchScript is deprecated upstream; one module of ours names it.
-    warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
     stubs = {
         "harmonic": HarmonicModel(friction=20.0),
         "faulty": FaultyModel("nan", friction=20.0),

@@ -93,7 +93,7 @@ def analyze(
             "them one by one"
         )
     for name, (_, sidecar) in zip(names, loaded, strict=True):
-        _check_equilibrated(name, sidecar, equilibration_ps)
+        _check_equilibration(name, sidecar, equilibration_ps)
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
     interval = common_interval(
@@ -154,9 +154,17 @@ def analyze(
     return result
 
 
-def _check_equilibrated(
+def _check_equilibration(
     name: str, sidecar: RolloutSidecar, equilibration_ps: float
 ) -> None:
+    length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
+    # A run that the guards ended is as long as it is.
+    if equilibration_ps >= length and not sidecar.error:
+        raise ValueError(
+            f"found equilibration_ps {equilibration_ps:g} for {name}, which is "
+            f"{length:g} ps long, expected less than that: leave out less, or run "
+            "longer"
+        )
     # Without a heat bath there is no other temperature to come to.
     if equilibration_ps > 0 or sidecar.friction_per_ps == 0:
         return

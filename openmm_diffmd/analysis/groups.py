@@ -7,6 +7,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_diffmd.bond_graphs import bond_graph
+
 RING_BONDS = 4
 """Bonds between donor and acceptor whose hydrogen bond closes a ring of six."""
 
@@ -174,10 +176,9 @@ def find_protons(topology: mdtraj.Topology) -> list[Proton]:
 
 
 def _graph(topology: mdtraj.Topology) -> tuple[nx.Graph, list[str]]:
-    graph = nx.Graph()
-    graph.add_nodes_from(atom.index for atom in topology.atoms)
-    graph.add_edges_from((a.index, b.index) for a, b in topology.bonds)
-    return graph, [atom.element.symbol for atom in topology.atoms]
+    symbols = [atom.element.symbol for atom in topology.atoms]
+    bonds = ((a.index, b.index) for a, b in topology.bonds)
+    return bond_graph(symbols, bonds), symbols
 
 
 def _is_planar(graph: nx.Graph, symbols: list[str], atom: int) -> bool:

@@ -30,7 +30,7 @@ def export_model(
     training: Path,
     output: Path,
     name: str,
-    data: list[Path] | None = None,
+    data: list[Path] | Path | None = None,
     temperature_K: float | None = None,
     friction_per_ps: float | None = None,
     sampler: str = "exponential",
@@ -52,7 +52,7 @@ def export_model(
         The file to write; replaced if it exists.
     name : str
         Name of the model.
-    data : list of path-like, optional
+    data : list of path-like, or one, optional
         The reference files it was trained on, in their order, where they are not where
         they were; what comes after their training part, at `temperature_K` where they
         say theirs, calibrates the spread.
@@ -103,6 +103,7 @@ def export_model(
         )
     check_output_file(output)
     description = read_description(Path(training))
+    data = [Path(data)] if isinstance(data, str | Path) else data
     data = data or _files_of(description)
     model, step = _load_weights(checkpoint, description)
     config = description["config"]

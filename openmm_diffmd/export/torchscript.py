@@ -4,8 +4,11 @@ import hashlib
 import io
 import os
 import re
+import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +57,10 @@ class DiffusionModel:
         self.sha256 = sha256
         self.metadata = metadata
         self.module = module
+
+    # TorchScript's modules cannot be pickled; their file can be read again.
+    def __reduce__(self) -> "tuple[Any, tuple[str, str]]":
+        return _load_again, (str(self.path), self.sha256)
 
     @property
     def temperature(self) -> "unit.Quantity":
@@ -135,6 +142,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     ------
     FileNotFoundError
         If there is neither such a bundled model nor such a file.
+    TypeError
+        If it is no name and no path.
     ValueError
         If the file is no model, its metadata do not fit, or the operators that it calls
         were not built.
@@ -158,7 +167,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
             f"library of operators; build it: {REBUILD}, or export the model without it"
         )
     try:
-        module = torch.jit.load(io.BytesIO(content), map_location="cpu")
+        with _without_deprecation():
+            module = torch.jit.load(io.BytesIO(content), map_location="cpu")
     except DAMAGE as error:
         raise _unreadable(path, error) from error
     missing = [name for name in METHODS if not hasattr(module, name)]
@@ -170,6 +180,26 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     module.eval()
     sha256 = hashlib.sha256(content).hexdigest()
     return DiffusionModel(path.resolve(), sha256, metadata, module)
+
+
+def _load_again(path: str, sha256: str) -> DiffusionModel:
+    model = load_model(path)
+    if model.sha256 != sha256:
+        raise ValueError(
+            f"found {path} of SHA-256 {model.sha256}, expected {sha256}, the file of "
+            "the model that was pickled: put it back, or load the new one"
+        )
+    return model
+
+
+@contextmanager
+def _without_deprecation() -> Iterator[None]:
+    """Keep from users what PyTorch says of TorchScript, which OpenMM's side needs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r".*torch\.jit.*is deprecated", DeprecationWarning
+        )
+        yield
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
@@ -207,9 +237,10 @@ def save_model(
         # nn.Module without a forward: each method is compiled by itself.
         torch.jit.export(getattr(type(module), name))
     # Frozen: a tenth faster on one molecule; rounding may differ from the eager module.
-    scripted = torch.jit.freeze(
-        torch.jit.script(module.eval()), preserved_attrs=list(METHODS)
-    )
+    with _without_deprecation():
+        scripted = torch.jit.freeze(
+            torch.jit.script(module.eval()), preserved_attrs=list(METHODS)
+        )
     called: set[str] = set()
     for name in METHODS:
         called |= set(re.findall(r"diffmd::\w+", str(getattr(scripted, name).graph)))
@@ -232,7 +263,8 @@ def script(module: nn.Module) -> Any:
     torch.jit.ScriptModule
         The same in TorchScript.
     """
-    return torch.jit.script(module.eval())
+    with _without_deprecation():
+        return torch.jit.script(module.eval())
 
 
 def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:

@@ -64,10 +64,18 @@ class LagRefusedError(RuntimeError):
 
     def __init__(self, lag: int, molecule: int, fault: str, num_draws: int) -> None:
         self.lag, self.molecule = lag, molecule
+        advice = (
+            "start from a relaxed geometry, lower the temperature, or use a model "
+            "trained on such states"
+        )
+        if lag == 0:
+            advice = (
+                "check the start: positions in nm of the topology's atoms, in its "
+                "order, of a relaxed geometry"
+            )
         super().__init__(
-            f"lag {lag}, molecule {molecule}: {fault}, after {num_draws} draws; start "
-            "from a relaxed geometry, lower the temperature, or use a model trained on "
-            "such states"
+            f"lag {lag}, molecule {molecule}: {fault}, after {num_draws} draws; "
+            f"{advice}"
         )
 
 

@@ -4,12 +4,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
+from ase.formula import Formula
 from numpy.typing import NDArray
 from openmm import app, unit
 from scipy import stats
 
+from openmm_diffmd.bond_graphs import bond_graph, is_same_molecule
 from openmm_diffmd.export.metadata import ModelMetadata
+from openmm_diffmd.reference.molecules import load_molecule, molecule_names
 
 KINETIC_ENERGY_TAIL = 1e-12
 """Probability of a kinetic energy beyond its bound, in equilibrium."""
@@ -97,14 +101,15 @@ def describe_molecules(
     Warns
     -----
     UserWarning
-        If molecules of several atoms have no bond.
+        If molecules of several atoms have no bond, or one has other bonds than all
+        that the model was trained on.
 
     Raises
     ------
     ValueError
         If the model does not know an element or a bond, the number of ids is not the
         number of atoms, a bond joins two molecules, or there are no ids for several
-        chains of the same atoms.
+        pieces without bonds between them.
     """
     check_topology(topology)
     atoms = list(topology.atoms())
@@ -124,8 +129,6 @@ def describe_molecules(
             f"found molecule ids of shape {ids.shape}, expected ({len(atoms)},): "
             "one for each atom of the topology"
         )
-    if molecules is None:
-        _check_one_molecule(topology)
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
     indices = order[inverse].astype(np.int64)
@@ -138,6 +141,11 @@ def describe_molecules(
                 f"found a bond between atoms {i} and {j} of molecules {ids[i]} and "
                 f"{ids[j]}, expected one molecule; give bonded atoms the same id"
             )
+    ranges = [metadata.bond_range(symbols[i], symbols[j]) for i, j in bonds]
+    graph = bond_graph(symbols, bonds.tolist())
+    unknown, known = _unknown_molecules(graph, indices, metadata)
+    if unknown and molecules is None:
+        _check_one_molecule(graph, topology.getNumChains())
     if len(bonds) == 0 and len(atoms) > indices.max() + 1:
         warnings.warn(
             f"found {len(atoms)} atoms and no bond, expected the bonds that the guards "
@@ -145,7 +153,14 @@ def describe_molecules(
             "bonds, of a PDB file with CONECT records say",
             stacklevel=3,
         )
-    ranges = [metadata.bond_range(symbols[i], symbols[j]) for i, j in bonds]
+    elif unknown and known:
+        warnings.warn(
+            f"found {_formulas(unknown)}, bonded as no molecule that model "
+            f"{metadata.name!r} was trained on ({_formulas(known)}), expected one of "
+            "them: what it draws of another is extrapolated and may be wrong without a "
+            "redraw; use a model trained on this molecule",
+            stacklevel=3,
+        )
     sizes = np.bincount(indices)
     # One quantile for each size: replicas are many, sizes few.
     quantile = {
@@ -161,12 +176,68 @@ def describe_molecules(
     )
 
 
-def _check_one_molecule(topology: app.Topology) -> None:
-    """Refuse replicas that would pass for one molecule, atoms on top of each other."""
-    chains = [[atom.element for atom in chain.atoms()] for chain in topology.chains()]
-    if len(chains) > 1 and all(chain == chains[0] for chain in chains):
+def _check_one_molecule(graph: nx.Graph, n_chains: int) -> None:
+    """Refuse several molecules that would pass for one: they would see each other."""
+    bonded = graph.number_of_edges() > 0
+    n_pieces = nx.number_connected_components(graph) if bonded else n_chains
+    if n_pieces > 1:
         raise ValueError(
-            f"found {len(chains)} chains of the same atoms without molecule ids, "
-            "expected an id for each atom: give molecules=replicas.molecules of "
+            f"found {n_pieces} pieces without bonds between them and without molecule "
+            "ids, expected an id for each atom: give molecules=replicas.molecules of "
             "replicate, or the same id to all that are one molecule"
         )
+
+
+def _unknown_molecules(
+    graph: nx.Graph, indices: NDArray[np.int64], metadata: ModelMetadata
+) -> tuple[list[nx.Graph], list[nx.Graph]]:
+    """List the molecules that a model was not trained on, and those that it was."""
+    known = _trained_on(metadata)
+    return [
+        found
+        for found in _distinct_molecules(graph, indices)
+        if not any(is_same_molecule(found, other) for other in known)
+    ], known
+
+
+def _distinct_molecules(graph: nx.Graph, indices: NDArray[np.int64]) -> list[nx.Graph]:
+    """List the molecules of a System, replicas once."""
+    ends = np.cumsum(np.bincount(indices))
+    found = {}
+    for atoms in np.split(np.argsort(indices, kind="stable"), ends[:-1]):
+        one = nx.convert_node_labels_to_integers(graph.subgraph(atoms), 0, "sorted")
+        symbols = tuple(symbol for _, symbol in sorted(one.nodes(data="element")))
+        found[symbols, frozenset(map(frozenset, one.edges))] = one
+    return list(found.values())
+
+
+def _trained_on(metadata: ModelMetadata) -> list[nx.Graph]:
+    """List the molecules that a model was trained on; none where it does not say."""
+    graphs = []
+    for file in metadata.reference.get("data", []):
+        # Files of before say the name only.
+        name = str(file.get("provenance", {}).get("molecule", ""))
+        if "bonds" in file:
+            graphs.append(bond_graph(file["elements"], file["bonds"]))
+        elif name.lower() in molecule_names():
+            topology, _ = load_molecule(name)
+            symbols = [atom.element.symbol for atom in topology.atoms()]
+            bonds = ((a.index, b.index) for a, b in topology.bonds())
+            graphs.append(bond_graph(symbols, bonds))
+        else:
+            return []
+    if metadata.example:
+        graphs.append(
+            bond_graph(metadata.example["elements"], metadata.example["bonds"])
+        )
+    distinct: list[nx.Graph] = []
+    for graph in graphs:
+        if not any(is_same_molecule(graph, other) for other in distinct):
+            distinct.append(graph)
+    return distinct
+
+
+def _formulas(graphs: list[nx.Graph]) -> str:
+    symbols = ([symbol for _, symbol in g.nodes(data="element")] for g in graphs)
+    formulas = (Formula.from_list(each).format("hill") for each in symbols)
+    return ", ".join(dict.fromkeys(formulas))

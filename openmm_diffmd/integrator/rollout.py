@@ -24,6 +24,8 @@ from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
+DEFAULT_LENGTH_PS = 20.0
+SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +214,7 @@ def run(
     output: Path = Path("rollout/run"),
     molecule: str | None = None,
     replicas: int = 1,
-    length_ps: float = 20.0,
+    length_ps: float | None = None,
     frame_interval_fs: float | None = None,
     temperature_K: float | None = None,
     friction_per_ps: float | None = None,
@@ -235,16 +237,17 @@ def run(
     model : str
         Name of a bundled model, or the path of a model file.
     output : path-like
-        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``;
-        the folder is made if absent.
+        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``,
+        which it does not have itself; the folder is made if absent.
     molecule : str, optional
         Name of a molecule, or the path of an xyz or pdb file; the model's own example
         unless given. Bonds, which the guards watch, are those of the pdb file, else
         those of covalent radii.
     replicas : int
         Independent copies, evolved in one batch.
-    length_ps : float
-        Length of each copy, ps.
+    length_ps : float, optional
+        Length of each copy, ps, a whole number of frames; the one nearest to 20 ps
+        unless given.
     frame_interval_fs : float, optional
         Time between frames, fs; a multiple of the lag, the lag unless given.
     temperature_K : float, optional
@@ -289,9 +292,10 @@ def run(
     FileNotFoundError
         If there is no such model or molecule.
     OSError
-        If the folder of `output` is a file, or cannot be made or written in.
+        If `output` is a folder, or its own is a file, or cannot be made or written in.
     ValueError
-        If a number is out of range or does not fit the model.
+        If a number is out of range or does not fit the model, or `output` has one of
+        the suffixes.
     OpenMMException
         If the integrator gives up; frames made until then are kept.
     """
@@ -304,15 +308,13 @@ def run(
             f"found start_temperature_K {start_temperature_K:g}, expected 0 or more"
         )
     output = Path(output)
+    _check_name(output)
     _check_free(output, replicas if dcd_per_replica else None, overwrite)
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
-    if molecule is None:
-        topology, start = loaded.example()
-        one = np.array(start.value_in_unit(unit.nanometer), dtype=np.float64)
-    else:
-        topology, one = load_molecule(molecule)
+    topology, start = loaded.example() if molecule is None else load_molecule(molecule)
+    one = start.value_in_unit(unit.nanometer)
     make_folder(output.parent)
     return roll_out(
         loaded,
@@ -320,7 +322,7 @@ def run(
         np.repeat(one[None], replicas, axis=0),
         output,
         RolloutSettings(
-            length_ps=length_ps,
+            length_ps=_length(length_ps, frame_interval_fs, loaded),
             frame_interval_fs=frame_interval_fs,
             temperature_K=temperature_K,
             friction_per_ps=friction_per_ps,
@@ -334,6 +336,30 @@ def run(
             progress=progress,
         ),
     ).path
+
+
+def _check_name(output: Path) -> None:
+    if output.is_dir():
+        raise IsADirectoryError(
+            f"found the folder {output}, expected what files in it are to be called: "
+            f"give {output / 'run'}, say"
+        )
+    if output.suffix in SUFFIXES:
+        raise ValueError(
+            f"found output {output} with a suffix, expected the name that all files of "
+            f"the run begin with ({', '.join(SUFFIXES)}): give "
+            f"{output.with_suffix('')}"
+        )
+
+
+def _length(
+    asked: float | None, frame_interval_fs: float | None, model: DiffusionModel
+) -> float:
+    if asked is not None:
+        return asked
+    interval = _given(frame_interval_fs, model.metadata.lag_time_fs)
+    interval /= FEMTOSECONDS_PER_PICOSECOND
+    return round(max(1, round(DEFAULT_LENGTH_PS / interval)) * interval, 9)
 
 
 def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:

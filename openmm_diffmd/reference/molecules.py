@@ -67,7 +67,7 @@ def topology_of(atoms: Atoms) -> app.Topology:
 
 def load_molecule(
     molecule: str | Path,
-) -> tuple[app.Topology, NDArray[np.float64]]:
+) -> tuple[app.Topology, unit.Quantity]:
     """
     Load a molecule by name or from a file.
 
@@ -81,8 +81,8 @@ def load_molecule(
     -------
     topology : openmm.app.Topology
         Elements and bonds.
-    positions : ndarray, shape (n_atoms, 3), nm
-        Positions.
+    positions : Quantity, shape (n_atoms, 3)
+        Positions, nm.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def load_molecule(
     name = str(molecule)
     if name.lower() in G2_NAMES:
         atoms = g2_molecule(G2_NAMES[name.lower()])
-        return topology_of(atoms), ANGSTROM * atoms.positions
+        return topology_of(atoms), _positions_of(atoms)
     path = Path(name)
     if name.lower() in molecule_names():
         path = GEOMETRIES / f"{name.lower()}.xyz"
@@ -113,10 +113,14 @@ def load_molecule(
         return _load_pdb(path)
     if path.suffix.lower() in (".xyz", ".extxyz"):
         atoms = _load_xyz(path)
-        return topology_of(atoms), ANGSTROM * atoms.positions
+        return topology_of(atoms), _positions_of(atoms)
     raise ValueError(
         f"found {name!r} as the molecule, expected an xyz or pdb file: convert it"
     )
+
+
+def _positions_of(atoms: Atoms) -> unit.Quantity:
+    return unit.Quantity(ANGSTROM * atoms.positions, unit.nanometer)
 
 
 def _load_xyz(path: Path) -> Atoms:
@@ -147,7 +151,7 @@ def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
         )
 
 
-def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
+def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
     form = "ATOM or HETATM records"
     try:
         with path.open() as file:
@@ -183,4 +187,4 @@ def _load_pdb(path: Path) -> tuple[app.Topology, NDArray[np.float64]]:
         numbers = np.array([atom.element.atomic_number for atom in atoms])
         for i, j in bonds_from_radii(numbers, positions[None]):
             topology.addBond(atoms[i], atoms[j])
-    return topology, np.array(positions, dtype=np.float64)
+    return topology, unit.Quantity(np.array(positions, np.float64), unit.nanometer)

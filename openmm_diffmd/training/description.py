@@ -70,6 +70,8 @@ def describe(
                 "n_frames": trajectory.n_frames,
                 "n_segments": len(set(trajectory.segments.tolist())),
                 "train_frames": len(split.train),
+                "elements": [chemical_symbols[z] for z in trajectory.atomic_numbers],
+                "bonds": trajectory.bonds.tolist(),
                 "provenance": dict(trajectory.provenance),
             }
             for path, trajectory, split in zip(data, trajectories, splits, strict=True)

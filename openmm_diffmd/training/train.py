@@ -43,7 +43,7 @@ from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit
 
 
 def train(
-    data: list[Path],
+    data: list[Path] | Path,
     output: Path,
     model: ModelConfig = ModelConfig(),  # noqa: B008
     pairs: DataConfig = DataConfig(),  # noqa: B008
@@ -60,7 +60,7 @@ def train(
 
     Parameters
     ----------
-    data : list of path-like
+    data : list of path-like, or one
         Reference files of one or more molecules: MDTraj HDF5 with velocities, or
         original MD17 (npz).
     output : path-like
@@ -118,6 +118,7 @@ def train(
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"found no {checkpoint} to resume from")
     check_output_folder(output)
+    data = [Path(data)] if isinstance(data, str | Path) else data
     if not data:
         raise ValueError("found no data, expected reference files: give --data")
     config = TrainConfig(model, pairs, optimizer)

@@ -1,7 +1,9 @@
 """What every training shares: Lightning's Trainer, optimizer and learning rate."""
 
+import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def fit(
         If there is no such device.
     """
     checkpoint = output / LAST_CHECKPOINT
-    with warnings.catch_warnings():
+    with _only_warnings_of_lightning(), warnings.catch_warnings():
         # The device was chosen, and batches are cut from what is in memory.
         warnings.filterwarnings("ignore", "GPU available but not used")
         warnings.filterwarnings("ignore", ".* does not have many workers")
@@ -122,6 +124,20 @@ def fit(
             weights_only=False,
         )
     return checkpoint
+
+
+@contextmanager
+def _only_warnings_of_lightning() -> Iterator[None]:
+    """Leave out the devices that it does not use, and its advertisements."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _make_trainer(

@@ -107,6 +107,22 @@ def test_a_hot_start_needs_time_to_equilibrate(
     assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()
 
 
+def test_a_run_that_is_all_equilibration_is_refused(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "run.json", 10.0)
+    with pytest.raises(
+        ValueError, match=r"found equilibration_ps 1 for run, which is 1 ps long"
+    ):
+        analyze(path, reference, tmp_path / "out", equilibration_ps=1.0)
+    # What the guards ended early is judged as that.
+    sidecar = dataclasses.replace(RolloutSidecar.read(path), error="gave up")
+    sidecar.write(path)
+    result = analyze(path, reference, tmp_path / "out", equilibration_ps=1.0)
+    goals = json.loads(result.read_text())["rollouts"]["run"]["goals"]
+    assert goals[0]["passed"] is False
+
+
 def test_window_of_one_frame_is_refused(
     gaussian_ethanol: Maker, reference: Path, tmp_path: Path
 ):

@@ -1,4 +1,7 @@
+import copy
 import hashlib
+import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -56,6 +59,28 @@ def test_model_knows_its_file_and_quantities(path):
     assert symbols == ["C", "C", "O", *"HHHHHH"]
     assert topology.getNumBonds() == 8
     assert np.shape(positions.value_in_unit(unit.nanometer)) == (9, 3)
+
+
+def test_model_is_pickled_as_its_file(path):
+    model = load_model(path)
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert copied.metadata == model.metadata
+        condition = encode(copied.module)
+        torch.testing.assert_close(condition, encode(model.module), rtol=0, atol=0)
+    pickled = pickle.dumps(model)
+    save_stub_model(path, HarmonicModel(friction=6.0))
+    with pytest.raises(ValueError, match=r"the file of the model that was pickled"):
+        pickle.loads(pickled)
+
+
+def test_models_are_made_and_loaded_without_a_warning(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(save_stub_model(path, HarmonicModel()))
+
+
+def test_bundled_names_are_found_in_any_case():
+    assert load_model("Ethanol").path == load_model("ethanol").path
 
 
 def test_saving_replaces_the_file_and_leaves_nothing_else(path):

@@ -235,6 +235,7 @@ def test_append_begins_what_ended_before_its_first_report(
     assert steps == ["4", "8"]
 
 
+@pytest.mark.filterwarnings("ignore:found O, bonded as no molecule")
 def test_molecules_without_bonds_or_freedom_have_no_number(
     harmonic: DiffusionModel,
 ):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import openmm
 import pytest
@@ -61,6 +63,61 @@ def test_atoms_that_no_guard_watches_are_told(metadata, example):
     topology._bonds = []
     with pytest.warns(UserWarning, match=r"found 3 atoms and no bond, expected the"):
         describe_molecules(topology, metadata)
+
+
+def chain_of(symbols: str, bonds: list[tuple[int, int]]) -> app.Topology:
+    topology = app.Topology()
+    residue = topology.addResidue("MOL", topology.addChain())
+    atoms = [
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+        for symbol in symbols
+    ]
+    for i, j in bonds:
+        topology.addBond(atoms[i], atoms[j])
+    return topology
+
+
+def test_a_molecule_in_another_order_of_atoms_is_known(metadata):
+    found = describe_molecules(chain_of("HCO", [(2, 0), (2, 1)]), metadata)
+    assert found.species.tolist() == [1, 2, 0]
+
+
+def test_a_molecule_that_was_never_trained_on_is_told(metadata):
+    # The same elements and kinds of bonds; then the same formula as well.
+    for symbols, bonds, formula in (
+        ("COHH", [(0, 1), (1, 2), (1, 3)], "CH2O"),
+        ("CHO", [(0, 2)], "CHO"),
+    ):
+        with pytest.warns(
+            UserWarning, match=rf"found {formula}, .* trained on \(CHO\)"
+        ):
+            describe_molecules(chain_of(symbols, bonds), metadata, [0] * len(symbols))
+
+
+def test_molecules_of_the_training_files_are_known(metadata):
+    """Files say their bonds; those of before say a name; without both none is known."""
+    water = {"elements": ["H", "O", "H"], "bonds": [[0, 1], [1, 2]], "provenance": {}}
+    ethanol = {"provenance": {"molecule": "ethanol"}}
+    topology = chain_of("OHH", [(0, 1), (0, 2)])
+    known = dataclasses.replace(metadata, reference={"data": [water, ethanol]})
+    describe_molecules(topology, known)
+    named = dataclasses.replace(metadata, reference={"data": [ethanol]})
+    with pytest.warns(UserWarning, match=r"found H2O, .* trained on \(C2H6O, CHO\)"):
+        describe_molecules(topology, named)
+    silent = {"provenance": {"molecule": "mine.xyz"}}
+    unknown = dataclasses.replace(metadata, reference={"data": [silent]})
+    describe_molecules(topology, unknown)
+
+
+def test_pieces_without_ids_are_refused_but_where_trained_on(metadata):
+    pair = chain_of("COHOHH", [(0, 1), (1, 2), (3, 4), (3, 5)])
+    with pytest.raises(ValueError, match="found 2 pieces without bonds between them"):
+        describe_molecules(pair, metadata)
+    elements = [atom.element.symbol for atom in pair.atoms()]
+    bonds = [(bond.atom1.index, bond.atom2.index) for bond in pair.bonds()]
+    dimer = {"elements": elements, "bonds": bonds, "provenance": {}}
+    known = dataclasses.replace(metadata, reference={"data": [dimer]})
+    assert describe_molecules(pair, known).num_molecules == 1
 
 
 def test_replicas_are_copies_in_chains_of_their_own(example):

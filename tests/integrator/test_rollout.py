@@ -244,6 +244,26 @@ def test_run_refuses_what_does_not_fit(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".dcd", ".pdb", ".json", ".h5"])
+def test_an_output_that_is_no_name_of_a_run_is_refused(
+    stub: Path, tmp_path: Path, suffix: str
+):
+    with pytest.raises(ValueError, match=r"with a suffix, .*: give .*/my\.run$"):
+        run(str(stub), tmp_path / f"my.run{suffix}", progress=False)
+    with pytest.raises(IsADirectoryError, match=r"found the folder .*: give .*/run"):
+        run(str(stub), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("lag_fs", "expected"), [(10.0, 2000), (15.0, 1333)])
+def test_the_length_that_none_asked_for_is_of_whole_frames(
+    tmp_path: Path, lag_fs: float, expected: int
+):
+    path = save_stub_model(tmp_path / "stub.pt", HarmonicModel(lag_time=lag_fs / 1000))
+    run(str(path), tmp_path / "a", seed=1, progress=False)
+    assert RolloutSidecar.read(tmp_path / "a.json").num_frames == expected
+
+
 def test_an_earlier_runs_velocities_are_not_left_beside_new_frames(
     stub: Path, tmp_path: Path
 ):

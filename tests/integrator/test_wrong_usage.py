@@ -57,7 +57,11 @@ USAGES = {
     ),
     "replicas without ids": (
         lambda model: integrator(model, replicas(model).topology),
-        r"found 2 chains of the same atoms .* give molecules=replicas.molecules",
+        r"found 2 pieces without bonds between .* give molecules=replicas.molecules",
+    ),
+    "topology for a model": (
+        lambda model: diffmd.DiffusionIntegrator(*model.example()),
+        "found a Topology as the model, expected a bundled name, the path of a model",
     ),
     "friction in nm": (
         lambda model: integrator(model).setFriction(5 * NM),
@@ -145,7 +149,9 @@ def test_right_usage_near_the_wrong_ones_works(model, tmp_path):
     assert made.getFriction().value_in_unit(PS**-1) == pytest.approx(3.0)
     made.setRescueContext(None)
     topology = replicas(model, np.int64(2)).topology
-    assert integrator(model, topology, molecules=[0] * 18).getNumMolecules() == 1
+    with pytest.warns(UserWarning, match="found C4H12O2, bonded as no molecule"):
+        made = integrator(model, topology, molecules=[0] * 18)
+    assert made.getNumMolecules() == 1
     diffmd.DiffusionReporter(str(tmp_path / "a.csv"), np.int64(2))
 
 

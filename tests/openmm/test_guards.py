@@ -35,7 +35,7 @@ def test_giving_up_names_lag_molecule_atoms_and_values(simulate, broken):
     simulation = simulate(broken)
     before = read_frame(simulation.context)
     reason = REASONS[broken.metadata.name]
-    match = rf"lag 0, molecule 0: {reason}.*after 4 draws; start from a relaxed"
+    match = rf"lag 0, molecule 0: {reason}.*after 4 draws; check the start: pos"
     with pytest.raises(openmm.OpenMMException, match=match):
         simulation.step(1)
     after = read_frame(simulation.context)

@@ -17,6 +17,9 @@ from openmm_diffmd.testing import read_frame
 POSITION_TOLERANCE = 1e-7
 VELOCITY_TOLERANCE = 1e-5
 
+# Two molecules, one of which the stubs do not know.
+pytestmark = pytest.mark.filterwarnings("ignore:found .* bonded as no molecule")
+
 SAMPLERS = [
     ("exponential", 0),
     ("exponential", 1),

@@ -12,6 +12,9 @@ from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
+# Most are of one bond only, so that there is less to write.
+pytestmark = pytest.mark.filterwarnings("ignore:found .* bonded as no molecule")
+
 GETTERS = [
     "getModelFile",
     "getModelHash",

@@ -36,7 +36,8 @@ def test_molecule_is_found_by_name(name, n_atoms, n_bonds):
     topology, positions = load_molecule(name)
     assert (topology.getNumAtoms(), topology.getNumBonds()) == (n_atoms, n_bonds)
     assert positions.shape == (n_atoms, 3)
-    assert np.ptp(positions, axis=0).max() < 1.0  # nm
+    # A Quantity, which OpenMM's PDBFile and Modeller take in its unit.
+    assert np.ptp(positions.value_in_unit(unit.nanometer), axis=0).max() < 1.0
 
 
 def test_masses_by_element_are_openmms():
@@ -53,7 +54,7 @@ def test_xyz_is_loaded(tmp_path):
     path.write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
     topology, positions = load_molecule(path)
     assert bonds_of(topology) == [(0, 1), (0, 2)]
-    np.testing.assert_allclose(positions[1], [0.096, 0, 0])
+    np.testing.assert_allclose(positions[1]._value, [0.096, 0, 0])
     # Never a name that PDB files have bonds of their own for.
     assert next(topology.residues()).name == "MOL"
 
@@ -65,7 +66,7 @@ def test_pdb_is_loaded_with_its_names_and_bonds(tmp_path, connections):
     topology, positions = load_molecule(path)
     assert bonds_of(topology) == [(0, 1), (0, 2)]
     assert [atom.name for atom in topology.atoms()] == ["O", "H1", "H2"]
-    np.testing.assert_allclose(positions[2], [-0.024, 0.093, 0], atol=1e-9)
+    np.testing.assert_allclose(positions[2]._value, [-0.024, 0.093, 0], atol=1e-9)
 
 
 def test_bonds_of_a_pdb_are_its_own(tmp_path):

@@ -110,6 +110,8 @@ def test_training_leaves_checkpoint_logs_and_description(trained, bursts):
     assert data["n_frames"] == 144
     assert data["n_segments"] == 12
     assert data["train_frames"] == 86
+    assert data["elements"] == ["O", "H", "H"]
+    assert data["bonds"] == [[0, 1], [0, 2]]
 
 
 def test_validation_rows_hold_every_element_and_its_floor(trained):

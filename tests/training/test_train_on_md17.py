@@ -32,7 +32,8 @@ SPREAD_NM = 0.002
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """Ethanol, each coordinate an oscillator about its place; frames 1 fs apart."""
-    topology, places = load_molecule("ethanol")
+    topology, positions = load_molecule("ethanol")
+    places = positions._value
     numbers = np.array([atom.element.atomic_number for atom in topology.atoms()])
     phases = np.random.default_rng(1).uniform(0, 2 * np.pi, places.shape)
     angle = phases + FREQUENCY * 0.001 * np.arange(300)[:, None, None]

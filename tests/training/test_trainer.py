@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 
 import lightning
 import pytest
@@ -43,6 +44,17 @@ class Slope(lightning.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def test_lightning_says_nothing_but_warnings(tmp_path, caplog):
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.INFO)
+    batches = DataLoader(Endless(), batch_size=None)
+    validation = DataLoader([torch.zeros(1)], batch_size=None)
+    with caplog.at_level(logging.INFO):
+        fit(Slope(0.25), batches, validation, tmp_path, OPTIONS, progress=False)
+    assert not caplog.messages
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
 
 
 @pytest.mark.parametrize(("gradient", "step"), [(0.25, -0.25), (-100.0, 0.5)])
