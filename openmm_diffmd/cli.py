@@ -114,9 +114,21 @@ def _one_lag_errors(model: Path) -> str:
     return "\n".join([head, *lines])
 
 
+def _rollout(path: Path) -> str:
+    from openmm_diffmd.analysis.sidecar import RolloutSidecar
+
+    found = RolloutSidecar.read(path)
+    return (
+        f"{found.num_replicas} x {found.num_lags} lags of {found.lag_time_fs:g} fs by "
+        f"{found.model_name!r} at {found.temperature_K:g} K, {found.friction_per_ps:g}"
+        f"/ps, seed {found.seed}: {found.resamples} drawn again"
+    )
+
+
 FINDINGS: dict[str, Callable[[Path], str]] = {
     "analyze": lambda path: path.with_name("report.txt").read_text().strip(),
     "export": _one_lag_errors,
+    "run": _rollout,
 }
 """What a verb found, for people to read, of the file that it wrote."""
 

@@ -46,12 +46,13 @@ def test_reference_train_export_run_analyze(tmp_path):
     assert not (tmp_path / "tiny.pt").exists()
     assert "pairs left out" in verb(*export, "0.25")
     # Four steps teach nothing: short lags, a cold start and the mean only leave bonds.
-    verb(
+    said = verb(
         *("run", "--model", "tiny.pt", "--output", "rollout/tiny", *QUIET),
         *("--replicas", "2", "--length_ps", "0.004", "--num_sampling_steps", "0"),
         *("--frame_interval_fs", "2", "--start_temperature_K", "1"),
         *("--friction_per_ps", "0", "--seed", "1"),
     )
+    assert "2 x 4 lags of 1 fs by 'tiny' at 500 K, 0/ps, seed 1: 0 drawn again" in said
     printed = verb(
         *("analyze", "--rollouts+", "rollout/tiny.json", "--output", "analysis"),
         *("--reference", "data/thermostatted.h5", "--window_ps", "0.004"),

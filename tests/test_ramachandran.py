@@ -1,0 +1,122 @@
+"""Maps of backbone torsions: which atoms they are of, and numbers that are known."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import mdtraj
+import numpy as np
+import pytest
+from mdtraj.formats import HDF5TrajectoryFile
+
+from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.reference.molecules import load_molecule
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MOLECULE = BENCHMARKS / "alanine_dipeptide.xyz"
+
+
+@pytest.fixture(scope="module")
+def maps():
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("ramachandran")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def minimum():
+    topology, positions = load_molecule(MOLECULE)
+    return mdtraj.Topology.from_openmm(topology), positions._value
+
+
+@pytest.fixture
+def write_run():
+    def write(topology, positions, folder):
+        generator = np.random.default_rng(1)
+
+        def frames():
+            return positions + generator.normal(scale=0.001, size=(50, 22, 3))
+
+        references = [folder / "a.h5", folder / "b.h5"]
+        for path in references:
+            with HDF5TrajectoryFile(str(path), "w") as file:
+                file.topology = topology
+                file.write(frames(), time=0.01 * np.arange(1, 51))
+        run = mdtraj.Trajectory(frames(), topology)
+        run.save_dcd(str(folder / "run.dcd"))
+        run[0].save_pdb(str(folder / "run.pdb"))
+        RolloutSidecar(
+            lag_time_fs=10.0,
+            frame_interval_fs=10.0,
+            num_frames=50,
+            num_replicas=1,
+            atoms_per_replica=22,
+            model_name="ala",
+            model_sha256="ab" * 32,
+            temperature_K=500.0,
+            friction_per_ps=1.0,
+            seed=4,
+            sampler="exponential",
+            num_sampling_steps=2,
+            resamples=0,
+        ).write(folder / "run.json")
+        return folder / "run.json", references
+
+    return write
+
+
+def test_minimum_of_alanine_dipeptide_is_c7eq(maps, minimum):
+    topology, positions = minimum
+    ((phi, psi),) = maps.backbone(topology)
+    assert [topology.atom(i).element.symbol for i in phi] == ["C", "N", "C", "C"]
+    assert [topology.atom(i).element.symbol for i in psi] == ["N", "C", "C", "N"]
+    ensemble = maps.Ensemble(topology, 0.01, [positions[None]])
+    torsions = maps.measure_torsions(ensemble)
+    # C7eq of the literature: about -83 and 75 degrees.
+    np.testing.assert_allclose(torsions.replicas[0][0, 0], [-83, 75], atol=10)
+    assert torsions.shares()["C7eq"][0] == 1.0
+
+
+def test_molecule_without_peptide_bonds_is_refused(maps):
+    topology, _ = load_molecule(BENCHMARKS / "n_methylacetamide.xyz")
+    with pytest.raises(ValueError, match="found no residue between two peptide bonds"):
+        maps.backbone(mdtraj.Topology.from_openmm(topology))
+
+
+def test_divergence_tells_samples_of_one_map_from_those_of_two(maps):
+    generator = np.random.default_rng(5)
+
+    def sample(center):
+        drawn = generator.normal(center, 12.0, size=(8, 4000, 1, 2))
+        return maps.Torsions(list(drawn))
+
+    one, again, other = sample([-80, 70]), sample([-80, 70]), sample([-77, 70])
+    same, shifted = maps.compare(again, one), maps.compare(other, one)
+    assert 0.3 < same["divergence"] / same["by_sampling"] < 2.0
+    assert shifted["divergence"] > 3.0 * shifted["by_sampling"]
+    # A Gaussian of 12 degrees about the middle of what the region holds of phi and psi.
+    share, error = same["shares"]["C7eq"]
+    assert error < 0.005
+    assert share == pytest.approx(0.998 * 0.99994, abs=4 * error + 1e-3)
+
+
+def test_command_compares_runs_with_references(maps, minimum, tmp_path, write_run):
+    rollout, references = write_run(*minimum, tmp_path)
+    maps.main(
+        [
+            *("--rollouts", str(rollout), "--references", *map(str, references)),
+            *("--equilibration-ps", "0.1", "--output", str(tmp_path / "out")),
+        ]
+    )
+    found = json.loads((tmp_path / "out" / "ramachandran.json").read_text())
+    assert found["reference_ps"] == pytest.approx(1.0)
+    assert found["rows"]["run"]["shares"]["C7eq"][0] == 1.0
+    assert (tmp_path / "out" / "ramachandran.png").is_file()
+    with pytest.raises(SystemExit, match=r"equilibration_ps 0.5, expected less"):
+        maps.main(
+            [
+                *("--rollouts", str(rollout), "--references", *map(str, references)),
+                *("--equilibration-ps", "0.5", "--output", str(tmp_path / "none")),
+            ]
+        )
