@@ -3,7 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
@@ -60,7 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(
             f"found verb {words[0]!r}, expected one of {', '.join(VERBS)}", 2
         )
-    return _run_verb(words[0], words[1:])
+    with _one_line_warnings(words[0]):
+        return _run_verb(words[0], words[1:])
+
+
+@contextmanager
+def _one_line_warnings(verb: str) -> Iterator[None]:
+    """Show warnings as errors are shown, without the line of code that warned."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"openmm-diffmd: {verb}: warning: {message}\n"
+    )
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _run_verb(verb: str, words: list[str]) -> int:

@@ -86,6 +86,31 @@ def test_wrong_options_are_told_in_a_few_lines(capsys):
     assert lines[0] == "usage: openmm-diffmd run [--config FILE.yaml] [--key value ...]"
 
 
+def test_warnings_are_one_line(tmp_path):
+    script = Path(sys.executable).with_name("openmm-diffmd")
+    words = ["run", "--molecule", "methanol", "--output", "a", "--length-ps=0.02"]
+    done = subprocess.run(
+        [script, *words, "--progress=false"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("openmm-diffmd: run: warning: found CH4O, bonded as no mol")
+
+
+def test_platforms_are_found_in_any_case(tmp_path, capsys):
+    words = ["run", "--length-ps=0.02", "--progress", "false"]
+    done = cli.main(
+        [*words, "--output", str(tmp_path / "a"), "--platform", "reference"]
+    )
+    assert done == 0
+    assert cli.main([*words, "--output", str(tmp_path / "b"), "--platform", "no"]) == 1
+    found = capsys.readouterr().err
+    assert "found platform 'no', expected one that OpenMM has here (Reference" in found
+
+
 def test_dashes_do_for_underscores(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--length-ps", "3", "--model=my-model.pt", "--print-config"])

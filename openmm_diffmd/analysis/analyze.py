@@ -43,7 +43,8 @@ def analyze(
         two have one name.
     reference : path-like
         Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
-        another MDTraj HDF5 file, or original MD17 (npz).
+        another MDTraj HDF5 file, original MD17 (npz), or ``ethanol``, which comes with
+        the package.
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float

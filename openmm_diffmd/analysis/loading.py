@@ -16,6 +16,8 @@ from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.elements import bonds_from_radii, check_element_masses
 
 FloatArray = NDArray[np.floating]
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+BUNDLED: Mapping[str, Path] = {"ethanol": PRETRAINED / "ethanol_reference.h5"}
 
 
 def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
@@ -135,7 +137,8 @@ def load_reference(
     Parameters
     ----------
     path : path-like
-        The file. Where it has an array ``segment``, each segment is a replica.
+        The file, or ``ethanol`` for the reference that comes with the package. Where
+        it has an array ``segment``, each segment is a replica.
     frame_interval_fs : float, optional
         Time between frames of an npz file, fs; 0.5 unless given.
 
@@ -155,7 +158,7 @@ def load_reference(
         that their forces tell, or are of frictionless bursts, or masses are not the
         elements'.
     """
-    data = read_trajectory(path, frame_interval_fs)
+    data = read_trajectory(BUNDLED.get(str(path).lower(), path), frame_interval_fs)
     if data.provenance.get("kind") == "bursts":
         raise ValueError(
             f"found the frictionless bursts {path} as the reference, expected the "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from openmm import Platform, app, unit
+from openmm import app, unit
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -20,6 +20,7 @@ from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
 from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
@@ -162,7 +163,7 @@ def roll_out(
         num_sampling_steps=settings.num_sampling_steps,
     )
     integrator.setRandomNumberSeed(seed)
-    platform = Platform.getPlatformByName(settings.platform)
+    platform = find_platform(settings.platform)
     # Molecules drift far from the origin, where single precision would show.
     can_choose = "Precision" in platform.getPropertyNames()
     simulation = app.Simulation(

@@ -14,6 +14,7 @@ from openmm_diffmd.reference.dynamics import (
     baoab_integrator,
 )
 from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.reference.potentials import (
     create_reference_system,
     particle_masses,
@@ -214,9 +215,7 @@ def _context(
     integrator = baoab_integrator(
         temperature_K, friction_per_ps, step_size_fs / 1000, seed
     )
-    return openmm.Context(
-        system, integrator, openmm.Platform.getPlatformByName(platform)
-    )
+    return openmm.Context(system, integrator, find_platform(platform))
 
 
 def _check_first_force(

@@ -11,7 +11,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.analyze import analyze, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 
 Maker = Callable[..., Ensemble]
@@ -105,6 +105,12 @@ def test_a_hot_start_needs_time_to_equilibrate(
     ):
         analyze(path, reference, tmp_path / "out")
     assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()
+
+
+def test_the_bundled_reference_has_a_name():
+    ensemble, provenance = load_reference("Ethanol")
+    assert provenance["molecule"] == "ethanol"
+    assert ensemble.length > 1000
 
 
 def test_a_run_that_is_all_equilibration_is_refused(
