@@ -132,16 +132,16 @@ gpu: setup
 		f"gpu: found torch {torch.__version__} and platforms {kernels} (True: with kernels of ours), " \
 		"expected a CUDA build of torch, and CUDA: True (without CUDA among them " \
 		"openmm.Platform.getPluginLoadFailures() says why; False: it was built without nvcc)")'
-	@command -v $(SANITIZER) >/dev/null || { echo "gpu: found no $(SANITIZER);" \
-		"name it: make gpu SANITIZER=/path/to/compute-sanitizer"; exit 1; }
 	@echo "== gpu: ctest"
-	@DIFFMD_REQUIRE_DEVICE=1 $(BIN)/ctest --test-dir build --output-on-failure --no-tests=error \
+	@DIFFMD_REQUIRE_DEVICE=1 DIFFMD_GRAPHS=required $(BIN)/ctest --test-dir build --output-on-failure --no-tests=error \
 		-R '^cuda_(single|mixed|double)$$'
 	@echo "== gpu: pytest"
 	@$(BIN)/python -m pytest tests -m gpu
-	@for tool in memcheck racecheck; do echo "== gpu: compute-sanitizer $$tool"; \
-		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --error-exitcode 1 $(BIN)/python \
-			-m pytest -q tests/ops/test_gpu.py -k "not graph" || exit 1; done
+	@command -v $(SANITIZER) >/dev/null || { echo "gpu: found no $(SANITIZER);" \
+		"name it: make gpu SANITIZER=/path/to/compute-sanitizer"; exit 1; }
+	@for tool in "memcheck --report-api-errors no" racecheck; do echo "== gpu: compute-sanitizer $$tool"; \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool --kernel-name kernel_substring=run_kernel \
+			--error-exitcode 1 $(BIN)/python -m pytest -q tests/ops/test_gpu.py -k "not graph" || exit 1; done
 
 # The C++ tests under AddressSanitizer, with leaks, and UBSan at once; build/ stays as it is. Stacks
 # are unwound in full, so that what OpenMM and PoCL lose can be told from ours.

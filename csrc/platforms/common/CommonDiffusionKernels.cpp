@@ -109,6 +109,10 @@ constexpr int GATHER_IMPULSE_TIME = 6, GATHER_IS_WRAPPED = 8, GATHER_BOX = 9;
 
 CommonIntegrateDiffusionStepKernel::~CommonIntegrateDiffusionStepKernel() {
     try {
+        {
+            const ContextSelector selector(cc);
+            exchange->finish();
+        }
         exchange->callTorch([this] { propagator.reset(); });
     } catch (const std::exception &) {
         // The device is lost: there is nothing to give back.

@@ -33,6 +33,8 @@ public:
     virtual void toTorch() = 0;
     /** What torch has written, all its work done, is to be seen by the platform's kernels. */
     virtual void toPlatform() = 0;
+    /** The platform's kernels are to be done with what they read and write, which goes. */
+    virtual void finish() {}
 };
 
 /**

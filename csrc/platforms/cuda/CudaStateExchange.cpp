@@ -60,4 +60,8 @@ void CudaStateExchange::toTorch() {
 
 void CudaStateExchange::toPlatform() {}
 
+void CudaStateExchange::finish() {
+    check(cuStreamSynchronize(cu.getCurrentStream()), "finish the kernels of the last lag");
+}
+
 } // namespace OpenMMDiffMD

@@ -25,6 +25,7 @@ public:
     void addArguments(OpenMM::ComputeKernel &kernel) override;
     void toTorch() override;
     void toPlatform() override;
+    void finish() override;
 
 private:
     OpenMM::CudaContext &cu;

@@ -5,6 +5,12 @@
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+
+// Of ATen/cuda/CUDAContextLight.h, which needs the headers of cuBLAS, cuSPARSE and cuSOLVER too.
+namespace at::cuda {
+TORCH_CUDA_CPP_API void clearCublasWorkspacesForStream(cudaStream_t stream);
+}
 
 namespace OpenMMDiffMD {
 namespace {
@@ -29,6 +35,10 @@ public:
         const bool isOwn = wantedPool == at::MempoolId_t{0, 0};
         memoryPool = isOwn ? at::cuda::graph_pool_handle() : wantedPool;
         device = c10::cuda::current_device();
+        // cuBLAS's workspace of this stream, made by the calls before, is in the ordinary pool, and
+        // torch frees it when any graph captured on the stream is destroyed, which may be another
+        // Context's: torch has 32 streams. The capture makes one in the graph's pool instead.
+        at::cuda::clearCublasWorkspacesForStream(c10::cuda::getCurrentCUDAStream());
         try {
             graph.capture_begin(memoryPool, toCuda(mode));
         } catch (...) {
@@ -53,19 +63,28 @@ public:
 
 private:
     /**
-     * After a capture that CUDA has broken off, CUDAGraph leaves the allocators asking it whether
-     * a stream is being captured; it is about to be destroyed.
+     * After a capture that CUDA has broken off, CUDAGraph may leave the allocators asking it
+     * whether a stream is being captured, and the pool with them; it is about to be destroyed.
      */
     void leavePool() noexcept {
+        const auto attempt = [](const auto &step) {
+            try {
+                step();
+            } catch (const std::exception &) {
+                // Done already.
+            }
+        };
+        at::HostAllocator *const host = at::getHostAllocator(at::kCUDA);
+        attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, memoryPool); });
+        attempt([&] { host->end_allocate_to_pool(memoryPool); });
         try {
-            c10::cuda::CUDACachingAllocator::endAllocateToPool(device, memoryPool);
-            c10::cuda::CUDACachingAllocator::releasePool(device, memoryPool);
-            at::HostAllocator *const host = at::getHostAllocator(at::kCUDA);
-            host->end_allocate_to_pool(memoryPool);
-            host->release_pool(memoryPool);
+            // Only of a graph whose capture has ended, which then gives the pool back itself.
+            graph.pool();
+            return;
         } catch (const std::exception &) {
-            // They had left it already.
         }
+        attempt([&] { c10::cuda::CUDACachingAllocator::releasePool(device, memoryPool); });
+        attempt([&] { host->release_pool(memoryPool); });
     }
 
     at::cuda::CUDAGraph graph;
