@@ -33,6 +33,7 @@ from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     event_table,
     goal_lines,
+    mode_table,
     structure_table,
     temperature_table,
     to_plain,
@@ -307,6 +308,8 @@ def _print_tables(
 ) -> None:
     print(structure_table(prepared, rows), end="\n\n")
     print(temperature_table(prepared, rows), end="\n\n")
+    if modes := mode_table(prepared, rows):
+        print(modes, end="\n\n")
     if events := event_table(prepared, rows):
         print(events, end="\n\n")
     print(cost_table(costs), end="\n\n")

@@ -14,6 +14,7 @@ from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     event_table,
     goal_lines,
+    mode_table,
     structure_table,
     temperature_table,
     to_plain,
@@ -120,6 +121,7 @@ def analyze(
             title,
             structure_table(prepared, rows),
             temperature_table(prepared, rows),
+            *filter(None, [mode_table(prepared, rows)]),
             *filter(None, [event_table(prepared, rows)]),
             *(
                 f"{name}\n{goal_lines(goals)}"

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.dynamics import Spectrum
+from openmm_diffmd.analysis.modes import StepResidual
 from openmm_diffmd.analysis.rare_events import EventRate
 from openmm_diffmd.analysis.stability import Stability
 from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
@@ -43,6 +44,10 @@ class Figures:
         What sampling alone explains of each.
     temperatures : mapping or None
         Temperature of each element in the centre-of-mass frame.
+    modes : mapping or None
+        Temperature of the rotation, and of the stretch of each kind of bond.
+    step_residual : StepResidual or None
+        What velocities leave of the steps between frames.
     kinetic_energy : KineticEnergyTest or None
         Test of the distribution of the kinetic energy.
     spectrum_overlap : float or None
@@ -65,6 +70,8 @@ class Figures:
     divergences: Mapping[str, Mapping[str, float]] | None = None
     divergences_expected: Mapping[str, Mapping[str, float]] | None = None
     temperatures: Mapping[str, ElementTemperature] | None = None
+    modes: Mapping[str, ElementTemperature] | None = None
+    step_residual: StepResidual | None = None
     kinetic_energy: KineticEnergyTest | None = None
     spectrum_overlap: float | None = None
     spectrum_expected: float | None = None

@@ -1,15 +1,19 @@
 """The goals a rollout is judged by."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from openmm_diffmd.analysis.figures import Figures
+from openmm_diffmd.analysis.modes import ROTATION, StepResidual
 from openmm_diffmd.analysis.rare_events import EventRate
 from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
 
 MAX_TEMPERATURE_DEVIATION = 0.01
+MAX_MODE_DEVIATION = 0.02
+MAX_STEP_DEVIATION = 0.05
+MAX_KINETIC_ENERGY_DEVIATION = 3.0
 MAX_H_R_FACTOR = 1.5
 H_R_CHANCE = 2.0
 """Times what sampling is estimated to explain, which chance may reach. Pieces of a
@@ -77,18 +81,21 @@ def judge(
     Returns
     -------
     list of Goal
-        No broken bond; temperature of each element within 1 % of equipartition;
-        kinetic energies of the right distribution (p of 0.01 and more); h(r) error at
+        No broken bond; temperature of each element within 1 % of equipartition, of the
+        rotation and of each kind of bond's stretch within 2 %; velocities that leave of
+        the steps between frames what the reference's leave, within 5 %; kinetic
+        energies of the right distribution (p of 0.01 and more, mean and width within
+        three standard errors); h(r) error at
         most 1.5 times and divergences at most twice the floor; spectra that overlap by
         0.97; rates of rare events within two standard errors of the reference's; at
         most one lag in 10^5 redrawn. A figure that could not be measured is a goal
         missed; but what needs velocities is undecided where the rollout has none, and
         kinetic energies and spectra are where it is too short for them. A
-        temperature known to no better than 1 %, or outside by less than two standard
-        errors, is undecided: run longer. So is a rate that agrees only because its
-        error is above 20 %, or that is two to three errors off. So are errors of h(r),
-        divergences (of dihedrals) and spectra beyond the limit, but not beyond 2, 4 (9)
-        and 1.5 times what sampling is estimated to explain.
+        temperature known to no better than its limit, or outside by less than two
+        standard errors, is undecided: run longer. So is a rate that agrees only because
+        its error is above 20 %, or that is two to three errors off. So are errors of
+        h(r), divergences (of dihedrals) and spectra beyond the limit, but not beyond 2,
+        4 (9) and 1.5 times what sampling is estimated to explain.
 
     Notes
     -----
@@ -112,11 +119,7 @@ def judge(
         absent = partial(Goal, found=NO_VELOCITIES, passed=None)
     else:
         absent = partial(Goal, found="not measured: too short", passed=None)
-    for symbol, target in (reference.temperatures or {}).items():
-        ours = None if found.temperatures is None else found.temperatures[symbol]
-        goals.append(_temperature_goal(symbol, ours, target, absent))
-    if reference.temperatures is not None:
-        goals.append(_kinetic_energy_goal(found.kinetic_energy, absent))
+    goals += _velocity_goals(found, reference, absent)
     goals.append(
         _floor_goal(
             "h(r) error",
@@ -157,6 +160,21 @@ def judge(
     return goals
 
 
+def _velocity_goals(
+    found: Figures, reference: Figures, absent: Absent
+) -> Iterator[Goal]:
+    for symbol, target in (reference.temperatures or {}).items():
+        ours = None if found.temperatures is None else found.temperatures[symbol]
+        yield _temperature_goal(symbol, ours, target, absent)
+    for mode in reference.modes or {}:
+        ours = None if found.modes is None else found.modes[mode]
+        yield _mode_goal(mode, ours, absent)
+    if reference.step_residual is not None:
+        yield _step_goal(found.step_residual, reference.step_residual, absent)
+    if reference.temperatures is not None:
+        yield _kinetic_energy_goal(found.kinetic_energy, absent)
+
+
 def _temperature_goal(
     symbol: str,
     ours: ElementTemperature | None,
@@ -166,31 +184,82 @@ def _temperature_goal(
     name = f"T({symbol}) within 1 % of equipartition"
     if ours is None:
         return absent(name)
-    deviation = ours.value / ours.expected - 1
-    error = ours.error / ours.expected
-    passed: bool | None = None
-    if math.isnan(error):
-        # One frame.
-        passed = None
-    elif max(abs(deviation), error) <= MAX_TEMPERATURE_DEVIATION:
-        passed = True
-    elif abs(deviation) - 2 * error > MAX_TEMPERATURE_DEVIATION:
-        passed = False
     theirs = target.value / target.expected - 1
-    known = "-" if math.isnan(error) else f"{100 * error:.1f}"
     return Goal(
         name,
-        f"{100 * deviation:+.1f} +- {known} % (the reference "
-        f"{100 * theirs:+.1f} +- {100 * target.error / target.expected:.1f} %)",
-        passed,
+        f"{_percent(ours)} (the reference {100 * theirs:+.1f} +- "
+        f"{100 * target.error / target.expected:.1f} %)",
+        _is_within(
+            ours.value / ours.expected - 1,
+            ours.error / ours.expected,
+            MAX_TEMPERATURE_DEVIATION,
+        ),
     )
 
 
-def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal:
-    name = f"kinetic energies distributed as they should: p >= {MIN_KINETIC_ENERGY_P:g}"
+def _mode_goal(mode: str, ours: ElementTemperature | None, absent: Absent) -> Goal:
+    """Judge a temperature that is the heat bath's exactly."""
+    what = mode if mode == ROTATION else f"{mode} stretch"
+    name = f"T({what}) within {100 * MAX_MODE_DEVIATION:g} % of equipartition"
     if ours is None:
         return absent(name)
-    return Goal(name, f"p = {ours.p_value:.2g}", ours.p_value >= MIN_KINETIC_ENERGY_P)
+    return Goal(
+        name,
+        _percent(ours),
+        _is_within(
+            ours.value / ours.expected - 1,
+            ours.error / ours.expected,
+            MAX_MODE_DEVIATION,
+        ),
+    )
+
+
+def _step_goal(ours: StepResidual | None, target: StepResidual, absent: Absent) -> Goal:
+    name = (
+        "velocities leave of steps what the reference's leave, within "
+        f"{100 * MAX_STEP_DEVIATION:g} %"
+    )
+    if ours is None:
+        return absent(name)
+    ratio = ours.value / target.value
+    error = ratio * math.hypot(ours.error / ours.value, target.error / target.value)
+    return Goal(
+        name,
+        f"{100 * ours.value:.1f} +- {100 * ours.error:.1f} % beside "
+        f"{100 * target.value:.1f} +- {100 * target.error:.1f} %",
+        _is_within(ratio - 1, error, MAX_STEP_DEVIATION),
+    )
+
+
+def _is_within(deviation: float, error: float, limit: float) -> bool | None:
+    """Say whether it is; None where the error is too large to tell, or unknown."""
+    if math.isnan(deviation) or math.isnan(error):
+        return None
+    if max(abs(deviation), error) <= limit:
+        return True
+    return False if abs(deviation) - 2 * error > limit else None
+
+
+def _percent(found: ElementTemperature) -> str:
+    error = found.error / found.expected
+    known = "-" if math.isnan(error) else f"{100 * error:.1f}"
+    return f"{100 * (found.value / found.expected - 1):+.1f} +- {known} %"
+
+
+def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal:
+    name = (
+        f"kinetic energies distributed as they should: p >= {MIN_KINETIC_ENERGY_P:g}, "
+        f"mean and width within {MAX_KINETIC_ENERGY_DEVIATION:g} errors"
+    )
+    if ours is None:
+        return absent(name)
+    deviations = ours.mean_deviation, ours.width_deviation
+    return Goal(
+        name,
+        f"p = {ours.p_value:.2g}, {deviations[0]:.1f} and {deviations[1]:.1f} errors",
+        ours.p_value >= MIN_KINETIC_ENERGY_P
+        and max(map(abs, deviations)) <= MAX_KINETIC_ENERGY_DEVIATION,
+    )
 
 
 def _floor_goal(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,16 @@ from openmm_diffmd.analysis.dynamics import (
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Curves, Figures, Row
+from openmm_diffmd.analysis.modes import mode_temperatures, step_residual
 from openmm_diffmd.analysis.rare_events import event_rates
 from openmm_diffmd.analysis.stability import Stability, bond_lengths, stability
 from openmm_diffmd.analysis.temperature import (
     element_temperatures,
     kinetic_energy_test,
 )
+
+MAX_OWN_SCATTER = 2.0
+"""Times what the reference lets expect that halves of a rollout may differ by."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,7 @@ def prepare_reference(
         h_r_error=floor_h,
         h_r_halves=floor_h,
         divergences=marginal_divergences(marginals(first), marginals(second)),
-        temperatures=element_temperatures(ensemble, temperature)
-        if with_velocities
-        else None,
-        kinetic_energy=kinetic_energy_test(ensemble, temperature)
-        if with_velocities
-        else None,
+        **_kinetic(ensemble, temperature),
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
         events=event_rates(ensemble),
     )
@@ -209,6 +209,7 @@ def measure(
     h, found = pair_distances(part), marginals(part)
     halves = part.halves() if part.n_frames > 1 else None
     own, floor = _halves_error(halves), reference.figures.h_r_halves
+    longer = reference.ensemble.length / part.length
     with_velocities = part.velocities is not None
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
@@ -218,17 +219,14 @@ def measure(
             analyzed_ps=part.length,
             h_r_error=h_r_error(h, reference.h_r),
             h_r_halves=own,
-            h_r_expected=_of_wholes(own, floor),
+            h_r_expected=_of_wholes(own, floor, longer),
             divergences=marginal_divergences(found, reference.marginals),
-            divergences_expected=_expected_divergences(halves, reference.figures),
-            temperatures=element_temperatures(part, temperature)
-            if with_velocities
-            else None,
-            kinetic_energy=kinetic_energy_test(part, temperature)
-            if with_velocities
-            else None,
+            divergences_expected=_expected_divergences(
+                halves, reference.figures, longer
+            ),
+            **_kinetic(part, temperature),
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
-            spectrum_expected=_expected_overlap(halves, reference),
+            spectrum_expected=_expected_overlap(halves, reference, longer),
             events=event_rates(part),
         ),
         Curves(stable, h, found, spectrum),
@@ -239,36 +237,57 @@ def _halves_error(halves: tuple[Ensemble, Ensemble] | None) -> float | None:
     return None if halves is None else h_r_error(*map(pair_distances, halves))
 
 
-def _of_wholes(ours: float | None, theirs: float | None) -> float | None:
+def _kinetic(ensemble: Ensemble, temperature: float) -> dict[str, Any]:
+    """Measure what needs velocities, by the names of Figures."""
+    if ensemble.velocities is None:
+        return {}
+    return {
+        "temperatures": element_temperatures(ensemble, temperature),
+        "modes": mode_temperatures(ensemble, temperature),
+        "step_residual": step_residual(ensemble),
+        "kinetic_energy": kinetic_energy_test(ensemble, temperature),
+    }
+
+
+def _of_wholes(ours: float | None, theirs: float | None, longer: float) -> float | None:
     """
     Difference of two wholes by sampling, from those of the halves of each.
 
     A half has twice the variance of its whole, so the difference of two halves
-    scatters twice as wide as one whole about the truth.
+    scatters twice as wide as one whole about the truth. Ours counts up to
+    `MAX_OWN_SCATTER` times what halves of the reference let expect of halves of our
+    length, `longer` times shorter: replicas that disagree more than chance lets them do
+    not excuse each other.
     """
     if ours is None or theirs is None:
         return None
-    return float(0.5 * np.hypot(ours, theirs))
+    most = MAX_OWN_SCATTER * theirs * np.sqrt(longer)
+    return float(0.5 * np.hypot(min(ours, most), theirs))
 
 
 def _expected_divergences(
-    halves: tuple[Ensemble, Ensemble] | None, floor: Figures
+    halves: tuple[Ensemble, Ensemble] | None, floor: Figures, longer: float
 ) -> dict[str, dict[str, float]] | None:
     """Small divergences go with the square of the difference: with its variance."""
     if halves is None or floor.divergences is None:
         return None
     own = marginal_divergences(*map(marginals, halves))
-    return {
-        kind: {
-            name: 0.25 * (value + floor.divergences[kind][name])
+    expected = {}
+    for kind, groups in own.items():
+        theirs = floor.divergences[kind]
+        # Together: one group's halves may agree by chance.
+        most = MAX_OWN_SCATTER**2 * longer * sum(theirs.values())
+        total = sum(groups.values())
+        share = min(1.0, most / total) if total > 0 else 1.0
+        expected[kind] = {
+            name: 0.25 * (share * value + theirs[name])
             for name, value in groups.items()
         }
-        for kind, groups in own.items()
-    }
+    return expected
 
 
 def _expected_overlap(
-    halves: tuple[Ensemble, Ensemble] | None, reference: Reference
+    halves: tuple[Ensemble, Ensemble] | None, reference: Reference, longer: float
 ) -> float | None:
     """Treat what an overlap lacks to 1 as h(r): half the area between two curves."""
     if halves is None or halves[0].velocities is None:
@@ -277,7 +296,7 @@ def _expected_overlap(
     floor = reference.figures.spectrum_overlap
     if own is None or floor is None:
         return None
-    lacking = _of_wholes(1.0 - own, 1.0 - floor)
+    lacking = _of_wholes(1.0 - own, 1.0 - floor, longer)
     return None if lacking is None else 1.0 - lacking
 
 

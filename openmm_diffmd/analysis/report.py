@@ -121,6 +121,46 @@ def temperature_table(reference: Reference, rows: Sequence[Row]) -> str:
     return format_columns(["K, centre-of-mass frame", *symbols], lines)
 
 
+def mode_table(reference: Reference, rows: Sequence[Row]) -> str:
+    """
+    Write what velocities say beside elements, with standard errors.
+
+    Parameters
+    ----------
+    reference : Reference
+        The reference.
+    rows : sequence of Row
+        What was run.
+
+    Returns
+    -------
+    str
+        A table: temperatures of rotation and bonds' stretches as deviations from the
+        heat bath's, %, and what velocities leave of steps, %; empty where the
+        reference has no velocities.
+    """
+    own = reference.figures.modes
+    if own is None:
+        return ""
+    lines = []
+    for name, figures in [
+        *((row.name, row.figures) for row in rows),
+        ("reference", reference.figures),
+    ]:
+        cells = ["-"] * (len(own) + 1)
+        if figures.modes is not None:
+            found = [figures.modes[mode] for mode in own]
+            cells[:-1] = [
+                f"{100 * (t.value / t.expected - 1):+.1f} +- "
+                f"{_number(100 * t.error / t.expected, '.1f')}"
+                for t in found
+            ]
+        if (residual := figures.step_residual) is not None:
+            cells[-1] = f"{100 * residual.value:.1f} +- {100 * residual.error:.1f}"
+        lines.append([name, *cells])
+    return format_columns(["% off equipartition", *own, "left of steps, %"], lines)
+
+
 def event_table(reference: Reference, rows: Sequence[Row]) -> str:
     """
     Write the rates of rare events of each row, with standard errors.

@@ -11,10 +11,12 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import Goal, judge
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
+from openmm_diffmd.analysis.modes import StepResidual
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     format_columns,
     goal_lines,
+    mode_table,
     structure_table,
     temperature_table,
     to_plain,
@@ -70,7 +72,9 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     verdicts = judge(measure("hot", hot, reference).figures, reference.figures, 1e-3)
     passed = [goal.name for goal in verdicts if goal.passed]
     # Its atoms are too stiff to turn: rates of 0 agree; its velocities are white noise.
-    assert [name.split()[0] for name in passed] == ["no", "velocity", "rate", "rate"]
+    assert [name.split()[0] for name in passed] == [
+        *("no", "velocities", "velocity", "rate", "rate")
+    ]
     assert all(goal.passed is False for goal in verdicts if goal.name not in passed)
 
 
@@ -196,9 +200,48 @@ def test_spectra_divergences_and_kinetic_energies_have_goals(
             divergences={k: {"C-C-O": factor * floor} for k in kinds},
             divergences_expected={k: {"C-C-O": expected * floor} for k in kinds},
         )
-    for p_value, passed in ((0.02, True), (0.005, False)):
-        test = KineticEnergyTest(100, 0.0, 0.0, p_value)
+    for p_value, mean, width, passed in (
+        (0.02, 2.9, -2.9, True),
+        (0.005, 0.0, 0.0, False),
+        (0.02, -3.1, 0.0, False),
+        (0.02, 0.0, 3.1, False),
+    ):
+        test = KineticEnergyTest(100, mean, width, p_value)
         assert verdict("kinetic", kinetic_energy=test) is passed
+    for value, error, passed in (
+        (509.0, 3.0, True),
+        (509.0, 11.0, None),
+        (519.0, 5.0, None),
+        (519.0, 4.0, False),
+    ):
+        modes = dict.fromkeys(reference.figures.modes or {}, row.figures.modes["C-H"])
+        modes["C-H"] = ElementTemperature(value, error, 500.0)
+        assert verdict("T(C-H stretch)", modes=modes) is passed
+    target = reference.figures.step_residual
+    assert target is not None
+    for ratio, passed in ((1.0, True), (1.2, False)):
+        residual = StepResidual(ratio * target.value, 0.01 * target.value)
+        assert verdict("velocities leave", step_residual=residual) is passed
+
+
+def test_replicas_that_disagree_do_not_excuse_each_other(
+    gaussian_ethanol: Maker, reference: Reference
+):
+    """Half of the replicas in another shape: whichever half, the goal is missed."""
+    for wrong in ((0, 1), (0, 3)):
+        ensemble = gaussian_ethanol(4, 2000, seed=8)
+        for replica in wrong:
+            # The hydroxyl hydrogen is turned to the other side of C-O.
+            x = ensemble.positions[replica]
+            axis = x[:, 2] - x[:, 1]
+            axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
+            arm = x[:, 8] - x[:, 2]
+            along = np.einsum("td,td->t", arm, axis)[:, None] * axis
+            x[:, 8] += 2.0 * (along - arm)
+        figures = measure("mixed", ensemble, reference).figures
+        verdicts = {g.name: g.passed for g in judge(figures, reference.figures)}
+        assert verdicts["h(r) error at most 1.5 x the floor"] is False
+        assert verdicts["divergence of dihedrals at most 2 x the floor"] is False
 
 
 def test_a_run_too_short_for_spectra_and_kinetic_energies_leaves_them_undecided(
@@ -215,14 +258,23 @@ def test_goals_that_need_velocities_are_undecided_where_there_are_none(
     row: Row, reference: Reference
 ):
     bare = dataclasses.replace(
-        row.figures, temperatures=None, kinetic_energy=None, spectrum_overlap=None
+        row.figures,
+        temperatures=None,
+        modes=None,
+        step_residual=None,
+        kinetic_energy=None,
+        spectrum_overlap=None,
     )
     goals = [
         goal
         for goal in judge(bare, reference.figures)
-        if any(word in goal.name for word in ("equipartition", "kinetic", "spectra"))
+        if any(
+            word in goal.name
+            for word in ("equipartition", "kinetic", "spectra", "velocities leave")
+        )
     ]
-    assert len(goals) == 5
+    # Three elements, rotation and four kinds of bonds.
+    assert len(goals) == 3 + 5 + 3
     assert {(g.passed, g.found) for g in goals} == {
         (None, "no velocities: run with --velocities true")
     }
@@ -234,8 +286,9 @@ def test_error_that_one_frame_cannot_tell_is_a_dash(
     one = measure("one", gaussian_ethanol(1, 1, seed=7), reference)
     goals = judge(one.figures, reference.figures)
     temperatures = [goal for goal in goals if "equipartition" in goal.name]
-    assert len(temperatures) == 3
-    assert all(g.passed is None and "+- - % (the" in g.found for g in temperatures)
+    assert len(temperatures) == 3 + 5
+    assert all(g.passed is None and "+- - %" in g.found for g in temperatures)
+    assert "nan" not in mode_table(reference, [one])
     table = temperature_table(reference, [one])
     assert table.splitlines()[2].split()[2:4] == ["+-", "-"]
     assert "nan" not in table + structure_table(reference, [one]) + goal_lines(goals)

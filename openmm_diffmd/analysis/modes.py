@@ -1,0 +1,158 @@
+"""Kinetic energy where elements do not show it: in bonds, in rotation, in the steps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_diffmd.analysis.distributions import bonded_terms
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.statistics import mean_and_error
+from openmm_diffmd.analysis.temperature import BOLTZMANN, ElementTemperature
+
+ROTATION = "rotation"
+LINEAR = 1e-3
+"""Least over largest moment of inertia of what has no third axis to turn about."""
+
+
+def mode_temperatures(
+    ensemble: Ensemble, temperature: float
+) -> dict[str, ElementTemperature]:
+    r"""
+    Temperature of the molecule's rotation, and of the stretch of each kind of bond.
+
+    Both are T in equilibrium, whatever the potential: velocities do not depend on
+    positions, so that :math:`\mu \langle (\Delta v \cdot \hat b)^2 \rangle = kT` for
+    two atoms of reduced mass :math:`\mu` along the bond :math:`\hat b` between them,
+    and :math:`\langle L \cdot I^{-1} L \rangle = 3 kT` for the angular momentum.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+    temperature : float
+        Temperature of the heat bath, K.
+
+    Returns
+    -------
+    dict
+        ``rotation``, unless the molecule is linear, and the elements of each kind of
+        bond, such as ``C-H``, to temperature.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble has no velocities.
+    """
+    replicas = [
+        (np.asarray(x, dtype=np.float64), v)
+        for x, v in zip(ensemble.positions, ensemble.relative_velocities(), strict=True)
+    ]
+    masses, found = ensemble.masses, {}
+    turning = [one for x, v in replicas if (one := _rotation(x, v, masses)) is not None]
+    if len(turning) == len(replicas):
+        found[ROTATION] = turning
+    for kind, pairs in bonded_terms(ensemble.topology)["bonds"].items():
+        found[kind] = [_stretch(x, v, masses, pairs) for x, v in replicas]
+    return {
+        kind: ElementTemperature(*mean_and_error(series), temperature)
+        for kind, series in found.items()
+    }
+
+
+def _stretch(
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    masses: NDArray[np.float64],
+    pairs: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Mean over bonds of one kind, of each frame, K."""
+    first, second = pairs.T
+    along = positions[:, second] - positions[:, first]
+    along /= np.linalg.norm(along, axis=-1, keepdims=True)
+    speed = np.einsum(
+        "tbd,tbd->tb", velocities[:, second] - velocities[:, first], along
+    )
+    reduced = masses[first] * masses[second] / (masses[first] + masses[second])
+    return np.asarray((reduced * speed**2).mean(axis=1) / BOLTZMANN)
+
+
+def _rotation(
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    masses: NDArray[np.float64],
+) -> NDArray[np.float64] | None:
+    """Of each frame, K; None for a linear molecule."""
+    x = positions - np.einsum("a,tad->td", masses / masses.sum(), positions)[:, None]
+    spread = np.einsum("a,tai,taj->tij", masses, x, x)
+    inertia = np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3) - spread
+    moments = np.linalg.eigvalsh(inertia)
+    if np.any(moments[:, 0] < LINEAR * moments[:, 2]):
+        return None
+    momentum = np.einsum("a,tad->td", masses, np.cross(x, velocities))
+    turning = np.linalg.solve(inertia, momentum[..., None])[..., 0]
+    return np.asarray(np.einsum("td,td->t", momentum, turning) / (3 * BOLTZMANN))
+
+
+@dataclass(frozen=True)
+class StepResidual:
+    """
+    What velocities leave of the steps between frames.
+
+    Attributes
+    ----------
+    value : float
+        Share of the mean square: 0 for straight steps, 1 where there is no relation, 2
+        where velocities are opposite.
+    error : float
+        Its standard error.
+    """
+
+    value: float
+    error: float
+
+
+def step_residual(ensemble: Ensemble) -> StepResidual | None:
+    r"""
+    Measure what velocities leave of the steps between frames.
+
+    :math:`\langle |\Delta x - \tau \bar v|_m^2 \rangle / \langle |\Delta x|_m^2 +
+    |\tau \bar v|_m^2 \rangle`, with :math:`\bar v` the mean of the velocities at both
+    ends and the square weighted by mass, the centre of mass at rest. Fast vibrations
+    leave much of it in true dynamics as well; velocities of other frames leave 1.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+
+    Returns
+    -------
+    StepResidual or None
+        The share; None where no replica has two frames.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble has no velocities.
+    """
+    masses, tau = ensemble.masses, ensemble.frame_interval
+    weights = masses / masses.sum()
+    left, whole = [], []
+    for positions, v in zip(
+        ensemble.positions, ensemble.relative_velocities(), strict=True
+    ):
+        if len(v) < 2:
+            continue
+        x = np.asarray(positions, dtype=np.float64)
+        step = np.diff(x - np.einsum("a,tad->td", weights, x)[:, None], axis=0)
+        expected = 0.5 * tau * (v[1:] + v[:-1])
+        left.append(np.einsum("a,tad->t", masses, (step - expected) ** 2))
+        whole.append(np.einsum("a,tad->t", masses, step**2 + expected**2))
+    if not left:
+        return None
+    mean, _ = mean_and_error(whole)
+    value = mean_and_error(left)[0] / mean
+    # Of a ratio: the error of what is 0 on average.
+    deviations = [(a - value * b) / mean for a, b in zip(left, whole, strict=True)]
+    return StepResidual(float(value), mean_and_error(deviations)[1])
