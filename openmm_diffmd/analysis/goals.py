@@ -12,7 +12,8 @@ from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergy
 
 MAX_TEMPERATURE_DEVIATION = 0.01
 MAX_MODE_DEVIATION = 0.02
-MAX_STEP_DEVIATION = 0.05
+MAX_STEP_DEVIATION = 0.15
+"""Coarse: a reference of 20 ps has bonds a quarter too cold, which leave less."""
 MAX_KINETIC_ENERGY_DEVIATION = 3.0
 MAX_H_R_FACTOR = 1.5
 H_R_CHANCE = 2.0
@@ -85,15 +86,15 @@ def judge(
     list of Goal
         No broken bond; temperature of each element within 1 % of equipartition, of the
         rotation and of each kind of bond's stretch within 2 %; velocities that leave of
-        the steps between frames what the reference's leave, within 5 %; kinetic
+        the steps between frames what the reference's leave, within 15 %; kinetic
         energies of the right distribution (p of 0.01 and more, mean and width within
-        three standard errors); h(r) error at
-        most 1.5 times and divergences at most twice the floor; spectra that overlap by
-        0.97; rates of rare events within two standard errors of the reference's; at
-        most one lag in 10^5 redrawn. A figure that could not be measured is a goal
-        missed; but what needs velocities is undecided where the rollout has none, and
-        kinetic energies and spectra are where it is too short for them. A
-        temperature known to no better than its limit, or outside by less than two
+        three standard errors); h(r) error at most 1.5 times and divergences at most
+        twice the floor; spectra that overlap by 0.97; rates of rare events within two
+        standard errors of the reference's; at most one lag in 10^5 redrawn. A figure
+        that could not be measured is a goal missed; but what needs velocities is
+        undecided where the rollout has none, and kinetic energies and spectra are
+        where it is too short for them. A temperature known to no better than its
+        limit, or outside by less than two
         standard errors, is undecided: run longer. So is a rate that agrees only because
         its error is above 20 %, one that is two to three errors off, or any beside
         less than ten blocks of 10 ps, whose errors are not known. So are errors of
