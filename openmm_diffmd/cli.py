@@ -89,6 +89,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
         return _refuse(f"{verb}: {error}", 1)
+    words = dashes_to_underscores(words)
     repeated = _repeated(words)
     if repeated:
         return _refuse(
@@ -97,8 +98,7 @@ def _run_verb(verb: str, words: list[str]) -> int:
             2,
         )
     try:
-        words = _with_bundled_configs(dashes_to_underscores(words))
-        result = function(**_parse(verb, function, words))
+        result = function(**_parse(verb, function, _with_bundled_configs(words)))
     except user_errors() as error:
         return _refuse(f"{verb}: {error}", 1)
     except KeyboardInterrupt:

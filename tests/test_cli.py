@@ -123,6 +123,8 @@ def test_an_option_given_again_is_refused(capsys):
     words = ["train", "--output", "none", "--data", "a.h5", "--data=b.h5"]
     assert cli.main(words) == 2
     assert "found --data twice, expected once: for" in capsys.readouterr().err
+    assert cli.main(["run", "--length-ps", "1", "--length_ps", "2"]) == 2
+    assert "found --length_ps twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--data", "a.h5"], ["--data+", "a.h5"]])

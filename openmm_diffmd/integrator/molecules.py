@@ -143,8 +143,8 @@ def describe_molecules(
             )
     ranges = [metadata.bond_range(symbols[i], symbols[j]) for i, j in bonds]
     graph = bond_graph(symbols, bonds.tolist())
-    unknown, known = _unknown_molecules(graph, indices, metadata)
-    if unknown and molecules is None:
+    unseen, known = _unseen_molecules(graph, indices, metadata)
+    if unseen and molecules is None:
         _check_one_molecule(graph, topology.getNumChains())
     if len(bonds) == 0 and len(atoms) > indices.max() + 1:
         warnings.warn(
@@ -153,9 +153,9 @@ def describe_molecules(
             "bonds, of a PDB file with CONECT records say",
             stacklevel=3,
         )
-    elif unknown and known:
+    elif unseen and known:
         warnings.warn(
-            f"found {_formulas(unknown)}, bonded as no molecule that model "
+            f"found {_formulas(unseen)}, bonded as no molecule that model "
             f"{metadata.name!r} was trained on ({_formulas(known)}), expected one of "
             "them: what it draws of another is extrapolated and may be wrong without a "
             "redraw; use a model trained on this molecule",
@@ -188,7 +188,7 @@ def _check_one_molecule(graph: nx.Graph, n_chains: int) -> None:
         )
 
 
-def _unknown_molecules(
+def _unseen_molecules(
     graph: nx.Graph, indices: NDArray[np.int64], metadata: ModelMetadata
 ) -> tuple[list[nx.Graph], list[nx.Graph]]:
     """List the molecules that a model was not trained on, and those that it was."""
