@@ -23,16 +23,18 @@ MIN_SAMPLES = 20
 @dataclass(frozen=True)
 class ElementTemperature:
     """
-    Kinetic temperature of one element in the centre-of-mass frame.
+    Kinetic temperature of one element, or of one kind of motion.
 
     Attributes
     ----------
     value : float
-        Mean of m v^2 / (3 k) over atoms and frames, K.
+        Of an element the mean of m v^2 / (3 k) over atoms and frames in the
+        centre-of-mass frame, K.
     error : float
         Its standard error, K.
     expected : float
-        What equipartition gives: T (1 - m_i / M), averaged over the atoms, K.
+        What equipartition gives, K: of an element T (1 - m_i / M), averaged over the
+        atoms.
     """
 
     value: float
