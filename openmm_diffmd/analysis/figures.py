@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from openmm_diffmd.analysis.bond_energies import HottestBond
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.dynamics import Spectrum
 from openmm_diffmd.analysis.modes import StepResidual
@@ -48,6 +49,8 @@ class Figures:
         Temperature of the rotation, and of the stretch of each kind of bond.
     step_residual : StepResidual or None
         What velocities leave of the steps between frames.
+    hottest_bond : HottestBond or None
+        The bond whose stretch has the most energy.
     kinetic_energy : KineticEnergyTest or None
         Test of the distribution of the kinetic energy.
     spectrum_overlap : float or None
@@ -72,6 +75,7 @@ class Figures:
     temperatures: Mapping[str, ElementTemperature] | None = None
     modes: Mapping[str, ElementTemperature] | None = None
     step_residual: StepResidual | None = None
+    hottest_bond: HottestBond | None = None
     kinetic_energy: KineticEnergyTest | None = None
     spectrum_overlap: float | None = None
     spectrum_expected: float | None = None

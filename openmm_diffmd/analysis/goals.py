@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from openmm_diffmd.analysis.bond_energies import HottestBond
 from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.modes import ROTATION, StepResidual
 from openmm_diffmd.analysis.rare_events import BLOCK_PS, EventRate
@@ -86,7 +87,8 @@ def judge(
     list of Goal
         No broken bond; temperature of each element within 1 % of equipartition, of the
         rotation and of each kind of bond's stretch within 2 %; velocities that leave of
-        the steps between frames what the reference's leave, within 15 %; kinetic
+        the steps between frames what the reference's leave, within 15 %; no bond with
+        more energy, over 0.2 ps, than chance shows in one of 1000 such runs; kinetic
         energies of the right distribution (p of 0.01 and more, mean and width within
         three standard errors); h(r) error at most 1.5 times and divergences at most
         twice the floor; spectra that overlap by 0.97; rates of rare events within two
@@ -178,6 +180,8 @@ def _velocity_goals(
         yield _mode_goal(mode, ours, absent)
     if reference.step_residual is not None:
         yield _step_goal(found.step_residual, reference.step_residual, absent)
+    if reference.hottest_bond is not None:
+        yield _hottest_bond_goal(found.hottest_bond, absent)
     if reference.temperatures is not None:
         yield _kinetic_energy_goal(found.kinetic_energy, absent)
 
@@ -235,6 +239,19 @@ def _step_goal(ours: StepResidual | None, target: StepResidual, absent: Absent) 
         f"{100 * ours.value:.1f} +- {100 * ours.error:.1f} % beside "
         f"{100 * target.value:.1f} +- {100 * target.error:.1f} %",
         _is_within(ratio - 1, error, MAX_STEP_DEVIATION),
+    )
+
+
+def _hottest_bond_goal(ours: HottestBond | None, absent: Absent) -> Goal:
+    """Judge what precedes a break: energy that gathers in one bond."""
+    name = "no bond with more energy than chance gives it"
+    if ours is None:
+        return absent(name)
+    return Goal(
+        name,
+        f"at most {ours.energy:.1f} kT, {ours.atoms} of replica {ours.replica} at "
+        f"{ours.time:.1f} ps (by chance up to {ours.likely:.1f})",
+        ours.energy <= ours.likely,
     )
 
 

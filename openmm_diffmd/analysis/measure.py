@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_diffmd.analysis.bond_energies import hottest_bond
 from openmm_diffmd.analysis.distributions import (
     Histogram,
     h_r_error,
@@ -47,6 +48,8 @@ class Reference:
         Temperature of the heat bath, K.
     mean_bond_lengths : ndarray, shape (n_bonds,), nm
         Mean of every bond.
+    bond_variances : ndarray, shape (n_bonds,), nm^2
+        Variance of every bond's length.
     h_r : Histogram
         Pair distances of the whole reference.
     marginals : mapping
@@ -63,6 +66,7 @@ class Reference:
     ensemble: Ensemble
     temperature: float
     mean_bond_lengths: NDArray[np.float64]
+    bond_variances: NDArray[np.float64]
     h_r: Histogram
     marginals: Mapping[str, Mapping[str, Histogram]]
     spectrum: Spectrum | None
@@ -101,7 +105,8 @@ def prepare_reference(
             f"of {ensemble.frame_interval:g} ps, expected two or more: give a longer "
             "reference"
         )
-    means = np.concatenate(bond_lengths(ensemble)).mean(axis=0)
+    lengths = np.concatenate(bond_lengths(ensemble))
+    means, variances = lengths.mean(axis=0), lengths.var(axis=0)
     stable = stability(ensemble, means)
     first, second = ensemble.halves()
     floor_h = h_r_error(pair_distances(first), pair_distances(second))
@@ -120,7 +125,7 @@ def prepare_reference(
         h_r_error=floor_h,
         h_r_halves=floor_h,
         divergences=marginal_divergences(marginals(first), marginals(second)),
-        **_kinetic(ensemble, temperature),
+        **_kinetic(ensemble, temperature, means, variances),
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
         events=event_rates(ensemble),
     )
@@ -128,6 +133,7 @@ def prepare_reference(
         ensemble=ensemble,
         temperature=temperature,
         mean_bond_lengths=means,
+        bond_variances=variances,
         h_r=pair_distances(ensemble),
         marginals=marginals(ensemble),
         spectrum=spectra[0],
@@ -224,7 +230,12 @@ def measure(
             divergences_expected=_expected_divergences(
                 halves, reference.figures, longer
             ),
-            **_kinetic(part, temperature),
+            **_kinetic(
+                part,
+                temperature,
+                reference.mean_bond_lengths,
+                reference.bond_variances,
+            ),
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
             spectrum_expected=_expected_overlap(halves, reference, longer),
             events=event_rates(part),
@@ -237,7 +248,12 @@ def _halves_error(halves: tuple[Ensemble, Ensemble] | None) -> float | None:
     return None if halves is None else h_r_error(*map(pair_distances, halves))
 
 
-def _kinetic(ensemble: Ensemble, temperature: float) -> dict[str, Any]:
+def _kinetic(
+    ensemble: Ensemble,
+    temperature: float,
+    means: NDArray[np.float64],
+    variances: NDArray[np.float64],
+) -> dict[str, Any]:
     """Measure what needs velocities, by the names of Figures."""
     if ensemble.velocities is None:
         return {}
@@ -245,6 +261,7 @@ def _kinetic(ensemble: Ensemble, temperature: float) -> dict[str, Any]:
         "temperatures": element_temperatures(ensemble, temperature),
         "modes": mode_temperatures(ensemble, temperature),
         "step_residual": step_residual(ensemble),
+        "hottest_bond": hottest_bond(ensemble, means, variances, temperature),
         "kinetic_energy": kinetic_energy_test(ensemble, temperature),
     }
 

@@ -73,7 +73,7 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     passed = [goal.name for goal in verdicts if goal.passed]
     # Its atoms are too stiff to turn: rates of 0 agree; its velocities are white noise.
     assert [name.split()[0] for name in passed] == [
-        *("no", "velocities", "velocity", "rate", "rate")
+        *("no", "velocities", "no", "velocity", "rate", "rate")
     ]
     assert all(goal.passed is False for goal in verdicts if goal.name not in passed)
 
@@ -262,6 +262,7 @@ def test_goals_that_need_velocities_are_undecided_where_there_are_none(
         temperatures=None,
         modes=None,
         step_residual=None,
+        hottest_bond=None,
         kinetic_energy=None,
         spectrum_overlap=None,
     )
@@ -270,11 +271,14 @@ def test_goals_that_need_velocities_are_undecided_where_there_are_none(
         for goal in judge(bare, reference.figures)
         if any(
             word in goal.name
-            for word in ("equipartition", "kinetic", "spectra", "velocities leave")
+            for word in (
+                *("equipartition", "kinetic", "spectra", "velocities leave"),
+                "no bond with",
+            )
         )
     ]
     # Three elements, rotation and four kinds of bonds.
-    assert len(goals) == 3 + 5 + 3
+    assert len(goals) == 3 + 5 + 4
     assert {(g.passed, g.found) for g in goals} == {
         (None, "no velocities: run with --velocities true")
     }
