@@ -67,14 +67,6 @@ class Torsions:
         counts = np.histogram2d(pairs[:, 0], pairs[:, 1], (BINS, BINS))[0]
         return counts / counts.sum()
 
-    def halves(self) -> tuple["Torsions", "Torsions"]:
-        """Cut in two: the replicas, or the one there is in the middle."""
-        parts = self.replicas
-        if len(parts) == 1:
-            parts = np.array_split(parts[0], 2)
-        middle = (len(parts) + 1) // 2
-        return Torsions(parts[:middle]), Torsions(parts[middle:])
-
     def shares(self) -> dict[str, tuple[float, float]]:
         """Measure the share of time in each region, and its standard error."""
         found = {}
@@ -141,7 +133,7 @@ def backbone(topology: mdtraj.Topology) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def measure_torsions(ensemble: Ensemble, start: int = 0) -> Torsions:
+def measure_torsions(ensemble: Ensemble) -> Torsions:
     """
     Measure phi and psi.
 
@@ -149,8 +141,6 @@ def measure_torsions(ensemble: Ensemble, start: int = 0) -> Torsions:
     ----------
     ensemble : Ensemble
         Frames.
-    start : int
-        Frames of each replica that are left out at its start.
 
     Returns
     -------
@@ -161,7 +151,7 @@ def measure_torsions(ensemble: Ensemble, start: int = 0) -> Torsions:
     indices = np.array([torsion for pair in residues for torsion in pair])
     replicas = []
     for positions in ensemble.positions:
-        frames = mdtraj.Trajectory(positions[start:], ensemble.topology)
+        frames = mdtraj.Trajectory(positions, ensemble.topology)
         angles = np.rad2deg(mdtraj.compute_dihedrals(frames, indices))
         replicas.append(angles.reshape(len(angles), len(residues), 2))
     return Torsions(replicas)
@@ -184,13 +174,30 @@ def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return float(jensenshannon(p.ravel(), q.ravel(), base=2) ** 2)
 
 
-def compare(found: Torsions, reference: Torsions) -> dict[str, Any]:
+def floor_of(ensemble: Ensemble) -> float:
+    """
+    Jensen-Shannon divergence of the first half of all frames from the second.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+
+    Returns
+    -------
+    float
+        Bits.
+    """
+    return divergence(*(measure_torsions(half).density() for half in ensemble.halves()))
+
+
+def compare(found: Ensemble, reference: Ensemble) -> dict[str, Any]:
     """
     Compare a rollout with the reference.
 
     Parameters
     ----------
-    found, reference : Torsions
+    found, reference : Ensemble
         Both.
 
     Returns
@@ -200,14 +207,11 @@ def compare(found: Torsions, reference: Torsions) -> dict[str, Any]:
         both half-against-half divergences), and ``shares`` of time by region, with
         errors.
     """
-    floors = [
-        divergence(*(half.density() for half in torsions.halves()))
-        for torsions in (found, reference)
-    ]
+    ours, theirs = measure_torsions(found), measure_torsions(reference)
     return {
-        "divergence": divergence(found.density(), reference.density()),
-        "by_sampling": 0.25 * sum(floors),
-        "shares": found.shares(),
+        "divergence": divergence(ours.density(), theirs.density()),
+        "by_sampling": 0.25 * (floor_of(found) + floor_of(reference)),
+        "shares": ours.shares(),
     }
 
 
@@ -280,11 +284,12 @@ def run(arguments: argparse.Namespace) -> None:
     for frames, _ in loaded:
         require_same_molecule("a reference", frames, first)
     positions = [one for frames, _ in loaded for one in frames.positions]
-    reference = measure_torsions(replace(first, positions=positions, velocities=None))
-    floor = divergence(*(half.density() for half in reference.halves()))
-    rows = {"reference": {"divergence": floor, "shares": reference.shares()}}
-    length = sum(frames.length for frames, _ in loaded)
-    maps = {f"reference, {length:g} ps": reference.density()}
+    reference = replace(first, positions=positions, velocities=None)
+    measured, length = measure_torsions(reference), reference.length
+    rows = {
+        "reference": {"divergence": floor_of(reference), "shares": measured.shares()}
+    }
+    maps = {f"reference, {length:g} ps": measured.density()}
     for path in arguments.rollouts:
         ensemble, sidecar = load_rollout(path)
         require_same_molecule("a rollout", ensemble, first)
@@ -296,9 +301,11 @@ def run(arguments: argparse.Namespace) -> None:
                 f"found equilibration_ps {arguments.equilibration_ps:g}, expected less "
                 f"than the length of each replica of {path}"
             )
-        found = measure_torsions(ensemble, start)
+        found = ensemble.window(
+            [start] * ensemble.n_replicas, [len(p) for p in ensemble.positions]
+        )
         rows[path.stem] = compare(found, reference)
-        maps[f"{path.stem}, {ensemble.length:g} ps"] = found.density()
+        maps[f"{path.stem}, {found.length:g} ps"] = measure_torsions(found).density()
     print(table(rows))
     output = make_folder(arguments.output)
     draw(maps, output / "ramachandran.png")

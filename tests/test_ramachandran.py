@@ -84,12 +84,21 @@ def test_molecule_without_peptide_bonds_is_refused(maps):
         maps.backbone(mdtraj.Topology.from_openmm(topology))
 
 
-def test_divergence_tells_samples_of_one_map_from_those_of_two(maps):
+def test_divergence_tells_samples_of_one_map_from_those_of_two(
+    maps, minimum, monkeypatch
+):
     generator = np.random.default_rng(5)
 
     def sample(center):
-        drawn = generator.normal(center, 12.0, size=(8, 4000, 1, 2))
-        return maps.Torsions(list(drawn))
+        """Frames whose first atom says phi and psi."""
+        positions = np.zeros((8, 4000, 22, 3))
+        positions[:, :, 0, :2] = generator.normal(center, 12.0, size=(8, 4000, 2))
+        return maps.Ensemble(minimum[0], 0.01, list(positions))
+
+    def said(ensemble):
+        return maps.Torsions([x[:, :1, :2] for x in ensemble.positions])
+
+    monkeypatch.setattr(maps, "measure_torsions", said)
 
     one, again, other = sample([-80, 70]), sample([-80, 70]), sample([-77, 70])
     same, shifted = maps.compare(again, one), maps.compare(other, one)
