@@ -40,7 +40,8 @@ def pairs_left_out(
     description : dict
         Of the training.
     temperature : float
-        Files at this temperature are used, K; all files where none is.
+        Files at this temperature, K, without heated bonds are used; all files where
+        none is.
     fraction : float
         Share of the frames; the option ``calibration_fraction``.
 
@@ -94,7 +95,8 @@ def pairs_trained_on(
     description : dict
         Of the training.
     temperature : float
-        Files at this temperature are used, K; all files where none is.
+        Files at this temperature, K, without heated bonds are used; all files where
+        none is.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def pairs_trained_on(
 def _files_at(
     data: Sequence[Path], description: dict[str, Any], temperature: float
 ) -> list[tuple[Trajectory, int]]:
-    """Read the files at a temperature, or all; with the frames of training in each."""
+    """Read the files of a temperature, or all; with the frames of training in each."""
     names = [file["file"] for file in description["data"]]
     if len(data) != len(names):
         raise ValueError(
@@ -130,6 +132,7 @@ def _files_at(
         (path, file)
         for path, file in files
         if file["provenance"].get("temperature_K") == temperature
+        and not file["provenance"].get("bond_energy_kT")
     ]
     # Trainings from before this option had none.
     interval = description["config"]["data"].get("frame_interval_fs")

@@ -4,15 +4,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.dynamics import (
     DynamicsError,
+    FloatArray,
+    ReferenceFrame,
     VelocityBath,
     baoab_integrator,
 )
+from openmm_diffmd.reference.hot_bonds import heat_bonds
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.reference.potentials import (
@@ -28,6 +32,7 @@ from openmm_diffmd.reference.recording import (
     run_thermostatted,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.units import BOLTZMANN
 
 
 def make_reference(
@@ -44,6 +49,7 @@ def make_reference(
     burst_length_ps: float = 1.0,
     burst_frame_interval_fs: float = 1.0,
     chained: bool = False,
+    bond_energy_kT: float = 0.0,
     seed: int = 1,
     platform: str = "Reference",
     progress: bool = True,
@@ -85,6 +91,10 @@ def make_reference(
         ended, after an exact Ornstein-Uhlenbeck step of a burst's length on the
         velocities. Every force then serves both files. `length_ps` says how many
         bursts; `num_bursts` is not used. Bursts should be short beside 1/friction.
+    bond_energy_kT : float
+        Largest energy by which stretches of bonds, a quarter of them, are heated where
+        a burst starts, kT; 0 for none. A rollout may get to bonds that are hotter than
+        a bath shows often; such bursts are training data for it, beside others.
     seed : int
         Seed of velocities and random forces, positive.
     platform : str
@@ -105,8 +115,9 @@ def make_reference(
     ------
     ValueError
         If a length is not a positive whole number of frames, or frames of steps,
-        more bursts are asked for than there are frames to start from, or a
-        temperature, friction or equilibration is negative.
+        more bursts are asked for than there are frames to start from, a temperature,
+        friction, equilibration or energy is negative, or bonds are to be heated where
+        there are none, or no bursts, or these are chained.
     FileNotFoundError
         If the molecule or the potential is a file that does not exist.
     FileExistsError
@@ -121,6 +132,7 @@ def make_reference(
     _not_negative("temperature_K", temperature_K)
     _not_negative("friction_per_ps", friction_per_ps)
     _not_negative("equilibration_ps", equilibration_ps)
+    _check_heating(bond_energy_kT, chained, num_bursts)
     run = _recording("", length_ps, frame_interval_fs, step_size_fs)
     burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
     if chained:
@@ -143,6 +155,7 @@ def make_reference(
     topology, positions = load_molecule(molecule)
     system = create_reference_system(topology, potential, potential_options)
     masses = particle_masses(system)
+    _check_bonds(bond_energy_kT, topology, molecule)
     described = describe_run(molecule, potential, potential_options, masses) | {
         "temperature_K": temperature_K,
         "friction_per_ps": friction_per_ps,
@@ -167,6 +180,7 @@ def make_reference(
         "kind": "bursts",
         "frame_interval_fs": burst_frame_interval_fs,
         "friction_per_ps": 0.0,
+        "bond_energy_kT": bond_energy_kT,
     }
     free = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
     with ReferenceWriter(
@@ -183,6 +197,8 @@ def make_reference(
             paths[1], topology, masses, burst_recorded, num_frames
         ) as burst_writer:
             if not chained:
+                max_energy = bond_energy_kT * BOLTZMANN * temperature_K
+                starts = _heated(starts, topology, masses, max_energy, seed)
                 run_bursts(free, burst, burst_writer, starts, progress)
                 return paths
             state = context.getState(positions=True, velocities=True)
@@ -216,6 +232,38 @@ def _context(
         temperature_K, friction_per_ps, step_size_fs / 1000, seed
     )
     return openmm.Context(system, integrator, find_platform(platform))
+
+
+def _check_heating(bond_energy_kT: float, chained: bool, num_bursts: int) -> None:
+    _not_negative("bond_energy_kT", bond_energy_kT)
+    if bond_energy_kT and (chained or not num_bursts):
+        raise ValueError(
+            f"found bond_energy_kT {bond_energy_kT:g} and "
+            f"{'chained bursts' if chained else 'no bursts'}, expected bursts that "
+            "start from frames of a run: --chained false and --num_bursts 100, say"
+        )
+
+
+def _check_bonds(bond_energy_kT: float, topology: app.Topology, molecule: str) -> None:
+    if bond_energy_kT and not topology.getNumBonds():
+        raise ValueError(
+            f"found bond_energy_kT {bond_energy_kT:g} and no bond in {molecule}, "
+            "expected bonds to heat; leave it out, or bring a pdb file with bonds"
+        )
+
+
+def _heated(
+    starts: list[ReferenceFrame],
+    topology: app.Topology,
+    masses: FloatArray,
+    max_energy: float,
+    seed: int,
+) -> list[ReferenceFrame]:
+    if not max_energy:
+        return starts
+    bonds = np.array([(a.index, b.index) for a, b in topology.bonds()])
+    generator = np.random.default_rng(seed)
+    return [heat_bonds(start, bonds, masses, max_energy, generator) for start in starts]
 
 
 def _check_first_force(

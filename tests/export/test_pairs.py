@@ -78,6 +78,18 @@ def test_pairs_trained_on_are_those_of_the_training_part_at_the_temperature(
         pairs_trained_on(model, paths[:1], description, 500.0)
 
 
+def test_pairs_with_heated_bonds_are_left_out(model, tmp_path):
+    plain = {"temperature_K": 500.0, "bond_energy_kT": 0.0}
+    heated = {"temperature_K": 500.0, "bond_energy_kT": 20.0}
+    paths = [
+        write_frames(tmp_path / f"{p['bond_energy_kT']}.h5", p) for p in (plain, heated)
+    ]
+    description = described((paths[0], plain), (paths[1], heated))
+    assert len(pairs_trained_on(model, paths, description, 500.0)) == 15
+    batch = pairs_left_out(model, paths, description, 500.0, 0.2)
+    assert len(batch.species) == 6
+
+
 def test_data_of_another_training_are_refused(model, tmp_path):
     one, other = (
         {"temperature_K": 500.0, "seed": 1},
