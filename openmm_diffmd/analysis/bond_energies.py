@@ -40,6 +40,55 @@ class HottestBond:
     time: float
 
 
+def bond_stretches(
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    bonds: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """
+    Lengths of bonds, and how fast they grow.
+
+    Parameters
+    ----------
+    positions, velocities : ndarray, shape (n_frames, n_atoms, 3), nm and nm/ps
+        Frames.
+    bonds : ndarray of int, shape (n_bonds, 2)
+        Atoms of each bond.
+
+    Returns
+    -------
+    lengths, speeds : ndarray, shape (n_frames, n_bonds), nm and nm/ps
+        Of each bond.
+    """
+    first, second = bonds.T
+    along = positions[:, second] - positions[:, first]
+    lengths = np.linalg.norm(along, axis=-1)
+    apart = velocities[:, second] - velocities[:, first]
+    return lengths, np.einsum("tbd,tbd->tb", apart, along) / lengths
+
+
+def reduced_masses(
+    masses: NDArray[np.float64], bonds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """
+    Reduced masses of the two atoms of bonds.
+
+    Parameters
+    ----------
+    masses : ndarray, shape (n_atoms,), Da
+        Masses.
+    bonds : ndarray of int, shape (n_bonds, 2)
+        Atoms of each bond.
+
+    Returns
+    -------
+    ndarray, shape (n_bonds,), Da
+        Of each bond.
+    """
+    first, second = masses[bonds].T
+    return np.asarray(first * second / (first + second))
+
+
 def hottest_bond(
     ensemble: Ensemble,
     means: NDArray[np.float64],
@@ -77,8 +126,7 @@ def hottest_bond(
     size = max(1, round(WINDOW_PS / ensemble.frame_interval))
     if not len(bonds) or not np.all(variances > 0):
         return None
-    first, second = bonds.T
-    reduced = masses[first] * masses[second] / (masses[first] + masses[second])
+    reduced = reduced_masses(masses, bonds)
     found: tuple[float, int, int, int] | None = None
     windows = 0
     for replica, (positions, velocities) in enumerate(
@@ -87,10 +135,7 @@ def hottest_bond(
         if len(velocities) < size:
             continue
         x = np.asarray(positions, dtype=np.float64)
-        along = x[:, second] - x[:, first]
-        lengths = np.linalg.norm(along, axis=-1)
-        apart = velocities[:, second] - velocities[:, first]
-        speeds = np.einsum("tbd,tbd->tb", apart, along) / lengths
+        lengths, speeds = bond_stretches(x, velocities, bonds)
         energy = 0.5 * reduced * speeds**2 / (BOLTZMANN * temperature)
         energy += 0.5 * (lengths - means) ** 2 / variances
         total = np.cumsum(np.vstack([np.zeros(len(bonds)), energy]), axis=0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_diffmd.analysis.bond_energies import bond_stretches, reduced_masses
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.statistics import mean_and_error
@@ -67,14 +68,9 @@ def _stretch(
     pairs: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Mean over bonds of one kind, of each frame, K."""
-    first, second = pairs.T
-    along = positions[:, second] - positions[:, first]
-    along /= np.linalg.norm(along, axis=-1, keepdims=True)
-    speed = np.einsum(
-        "tbd,tbd->tb", velocities[:, second] - velocities[:, first], along
-    )
-    reduced = masses[first] * masses[second] / (masses[first] + masses[second])
-    return np.asarray((reduced * speed**2).mean(axis=1) / BOLTZMANN)
+    _, speeds = bond_stretches(positions, velocities, pairs)
+    energies = reduced_masses(masses, pairs) * speeds**2
+    return np.asarray(energies.mean(axis=1) / BOLTZMANN)
 
 
 def _rotation(
