@@ -10,7 +10,10 @@ from openmm_diffmd import cli
 
 README = Path(__file__).parents[1] / "README.md"
 SCRIPT = r"```python\n(.*?)```"
-COMMANDS = re.findall(r"^openmm-diffmd .*", README.read_text(), re.MULTILINE)
+RESULTS = README.parent / "benchmarks" / "results" / "README.md"
+COMMANDS = re.findall(
+    r"^openmm-diffmd .*", README.read_text() + RESULTS.read_text(), re.MULTILINE
+)
 
 
 def test_first_script_runs(tmp_path):
