@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.bond_graphs import bond_graph
+from openmm_diffmd.units import BOLTZMANN
 
 RING_BONDS = 4
 """Bonds between donor and acceptor whose hydrogen bond closes a ring of six."""
@@ -56,6 +57,39 @@ class Rotor:
         turned = values - order * (2.0 * np.pi / values.shape[1])
         return np.asarray(np.angle(np.exp(1j * turned).mean(axis=1)))
 
+    def temperature(
+        self,
+        positions: NDArray[np.floating],
+        velocities: NDArray[np.floating],
+        masses: NDArray[np.floating],
+    ) -> NDArray[np.float64]:
+        r"""
+        Measure the kinetic energy of the turn.
+
+        :math:`\dot\phi^2 / (k \sum_i |\nabla_i \phi|^2 / m_i)`, with :math:`\phi` the
+        mean of the group's torsions. Its mean in equilibrium is T, whatever the
+        potential, as velocities do not depend on positions.
+
+        Parameters
+        ----------
+        positions, velocities : ndarray, shape (n_frames, n_atoms, 3), nm and nm/ps
+            Frames of the molecule.
+        masses : ndarray, shape (n_atoms,), Da
+            Masses.
+
+        Returns
+        -------
+        ndarray, shape (n_frames,), K
+            Of each frame.
+        """
+        x = np.asarray(positions, dtype=np.float64)
+        gradient = np.zeros_like(x)
+        for torsion in self.torsions:
+            gradient[:, torsion] += torsion_gradient(x[:, torsion]) / len(self.torsions)
+        speed = np.einsum("tad,tad->t", gradient, velocities)
+        inverse_inertia = np.einsum("tad,tad,a->t", gradient, gradient, 1.0 / masses)
+        return np.asarray(speed**2 / (BOLTZMANN * inverse_inertia))
+
 
 @dataclass(frozen=True)
 class Proton:
@@ -89,6 +123,36 @@ class Proton:
         pairs = [[self.donor, self.hydrogen], [self.acceptor, self.hydrogen]]
         distances = mdtraj.compute_distances(frames, np.array(pairs))
         return np.asarray(distances[:, 0] - distances[:, 1], dtype=np.float64)
+
+
+def torsion_gradient(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """
+    Gradient of a torsion with respect to its four atoms.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_frames, 4, 3), nm
+        The atoms along the chain.
+
+    Returns
+    -------
+    ndarray, shape (n_frames, 4, 3), rad/nm
+        The gradient.
+
+    Notes
+    -----
+    Blondel and Karplus, J. Comput. Chem. 17, 1132 (1996), eq. 27.
+    """
+    first, second, third, last = positions.transpose(1, 0, 2)
+    f, g, h = first - second, second - third, last - third
+    a, b = np.cross(f, g), np.cross(h, g)
+    length = np.linalg.norm(g, axis=-1, keepdims=True)
+    a /= (a**2).sum(-1, keepdims=True)
+    b /= (b**2).sum(-1, keepdims=True)
+    along = (f * g).sum(-1, keepdims=True) * a - (h * g).sum(-1, keepdims=True) * b
+    along /= length
+    ends = -length * a, length * b
+    return np.stack([ends[0], along - ends[0], -along - ends[1], ends[1]], axis=1)
 
 
 def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:

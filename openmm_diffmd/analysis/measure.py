@@ -127,7 +127,7 @@ def prepare_reference(
         divergences=marginal_divergences(marginals(first), marginals(second)),
         **_kinetic(ensemble, temperature, means, variances),
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
-        events=event_rates(ensemble),
+        events=event_rates(ensemble, temperature),
     )
     return Reference(
         ensemble=ensemble,
@@ -238,7 +238,7 @@ def measure(
             ),
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
             spectrum_expected=_expected_overlap(halves, reference, longer),
-            events=event_rates(part),
+            events=event_rates(part, temperature),
         ),
         Curves(stable, h, found, spectrum),
     )

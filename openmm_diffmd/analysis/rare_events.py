@@ -19,8 +19,33 @@ EXCURSION_NM, RETURN_NM = -0.04, -0.07
 """d(O-H) - d(H...O) above which a proton is out, and below which it is back."""
 BLOCK_PS = 10.0
 """Counts of blocks of this length are taken as independent."""
+MIN_BLOCKS = 10
+"""Blocks that can tell how a rate goes with the heat of the turn."""
 PROTON = "proton"
 PICOSECONDS_PER_NANOSECOND = 1000.0
+
+
+@dataclass(frozen=True)
+class EquilibriumRate:
+    """
+    What a rate would be, had the turns the temperature of the heat bath.
+
+    Attributes
+    ----------
+    rate : float
+        Events of one group, 1/ns.
+    error : float
+        Its standard error, 1/ns.
+    temperature : float
+        Kinetic temperature of the turns, K.
+    temperature_error : float
+        Its standard error, K.
+    """
+
+    rate: float
+    error: float
+    temperature: float
+    temperature_error: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,9 @@ class EventRate:
         Share of time that a proton is out; None for groups that turn.
     share_error : float or None
         Its standard error.
+    in_equilibrium : EquilibriumRate or None
+        The rate for turns as hot as the bath; None for protons, without velocities or
+        in less than ten blocks.
     """
 
     n_groups: int
@@ -50,6 +78,7 @@ class EventRate:
     error: float
     share: float | None = None
     share_error: float | None = None
+    in_equilibrium: EquilibriumRate | None = None
 
     def deviation(self, other: "EventRate") -> float:
         """
@@ -134,7 +163,9 @@ def entries(states: IntArray) -> tuple[IntArray, IntArray]:
     return visited[changed], cores[changed]
 
 
-def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
+def event_rates(
+    ensemble: Ensemble, temperature: float | None = None
+) -> dict[str, EventRate]:
     """
     Count turns of groups and excursions of protons.
 
@@ -143,6 +174,9 @@ def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
     ensemble : Ensemble
         Frames. Events quicker than the frame interval are not seen: compare at one
         interval.
+    temperature : float, optional
+        Temperature of the heat bath, K: where it is given and there are velocities,
+        rates are also told for turns as hot as it.
 
     Returns
     -------
@@ -155,10 +189,19 @@ def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
     Assigning states by the core visited last: Buchete and Hummer, J. Phys. Chem. B
     112, 6057 (2008). Errors are of counts in blocks of 10 ps, but not below that of
     as many independent events: turns come in series while a group still spins.
+
+    How hot the turns are in a finite run is chance, known exactly to have the mean T,
+    and decides much of their rate. Regression on it (a control variate) takes that
+    chance out: Lavenberg and Welch, Manage. Sci. 27, 322 (1981).
     """
     frames = [t for t in ensemble.trajectories() if t.n_frames]
     events: dict[str, list[Series]] = defaultdict(list)
+    heat: dict[str, list[Series]] = defaultdict(list)
     out: list[Series] = []
+    moving = []
+    if temperature is not None and ensemble.velocities is not None:
+        states_of = zip(ensemble.positions, ensemble.relative_velocities(), strict=True)
+        moving = [(x, v) for x, v in states_of if len(x)]
     for rotor in find_rotors(ensemble.topology):
         counted = []
         for replica in frames:
@@ -167,6 +210,9 @@ def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
             )
             counted.append(_indicator(len(states), entries(states)[0]))
         events[rotor.kind].append(counted)
+        heat[rotor.kind].append(
+            [rotor.temperature(x, v, ensemble.masses) for x, v in moving]
+        )
     for proton in find_protons(ensemble.topology):
         counted, beyond = [], []
         for replica in frames:
@@ -184,6 +230,9 @@ def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
             _mean(out, interval, count=False) if kind == PROTON else (None, None)
         )
         scale = PICOSECONDS_PER_NANOSECOND / interval
+        in_equilibrium = None
+        if moving and kind in heat and temperature is not None:
+            in_equilibrium = equilibrium_rate(groups, heat[kind], interval, temperature)
         result[kind] = EventRate(
             n_groups=len(groups),
             n_events=int(sum(series.sum() for group in groups for series in group)),
@@ -191,8 +240,57 @@ def event_rates(ensemble: Ensemble) -> dict[str, EventRate]:
             error=scale * error,
             share=share,
             share_error=share_error,
+            in_equilibrium=in_equilibrium,
         )
     return result
+
+
+def equilibrium_rate(
+    events: Sequence[Series],
+    temperatures: Sequence[Series],
+    interval: float,
+    temperature: float,
+) -> EquilibriumRate | None:
+    """
+    Take out of a rate what is owed to the heat that the turns had by chance.
+
+    Parameters
+    ----------
+    events : sequence of list of ndarray, shape (n_frames,)
+        Of each group, in each replica: 1 where it turned, else 0.
+    temperatures : sequence of list of ndarray, shape (n_frames,), K
+        The same of `Rotor.temperature`.
+    interval : float
+        Time between frames, ps.
+    temperature : float
+        Temperature of the heat bath, K.
+
+    Returns
+    -------
+    EquilibriumRate or None
+        From a straight line through rate over temperature of blocks; None where there
+        are fewer than `MIN_BLOCKS`.
+    """
+    counts, sizes = _blocks(events, interval)
+    heats, _ = _blocks(temperatures, interval)
+    if len(sizes) < MIN_BLOCKS:
+        return None
+    weights = sizes / sizes.sum()
+    rates = counts / sizes * PICOSECONDS_PER_NANOSECOND / interval
+    heats /= sizes
+    mean_rate, mean_heat = weights @ rates, weights @ heats
+    spread = weights @ (heats - mean_heat) ** 2
+    slope = weights @ ((heats - mean_heat) * (rates - mean_rate)) / spread
+    left = weights @ (rates - mean_rate - slope * (heats - mean_heat)) ** 2
+    # Two numbers of the line are fitted.
+    number = len(sizes) - 2
+    away = temperature - mean_heat
+    return EquilibriumRate(
+        rate=float(mean_rate + slope * away),
+        error=float(np.sqrt(left / number * (1.0 + away**2 / spread))),
+        temperature=float(mean_heat),
+        temperature_error=float(np.sqrt(spread / (number + 1))),
+    )
 
 
 def _indicator(n_frames: int, at: IntArray) -> NDArray[np.float64]:
@@ -205,15 +303,7 @@ def _mean(
     groups: Sequence[Series], interval: float, *, count: bool
 ) -> tuple[float, float]:
     """Mean of a frame of a group, and its error by blocks of time."""
-    sums, sizes = [], []
-    for replica in zip(*groups, strict=True):
-        # Groups of one molecule are not independent: they share a block.
-        total = np.sum(replica, axis=0)
-        number = max(1, int(len(total) * interval / BLOCK_PS))
-        for block in np.array_split(total, number):
-            sums.append(block.sum())
-            sizes.append(len(block) * len(groups))
-    totals, lengths = np.array(sums), np.array(sizes, dtype=np.float64)
+    totals, lengths = _blocks(groups, interval)
     mean = totals.sum() / lengths.sum()
     number = len(totals)
     variance = 0.0 if count else np.nan
@@ -223,3 +313,18 @@ def _mean(
     if count:
         variance = max(variance, totals.sum(), 1.0)
     return float(mean), float(np.sqrt(variance) / lengths.sum())
+
+
+def _blocks(
+    groups: Sequence[Series], interval: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum over blocks of time; tell how many frames of a group each has."""
+    sums, sizes = [], []
+    for replica in zip(*groups, strict=True):
+        # Groups of one molecule are not independent: they share a block.
+        total = np.sum(replica, axis=0)
+        number = max(1, int(len(total) * interval / BLOCK_PS))
+        for block in np.array_split(total, number):
+            sums.append(block.sum())
+            sizes.append(len(block) * len(groups))
+    return np.array(sums, dtype=np.float64), np.array(sizes, dtype=np.float64)

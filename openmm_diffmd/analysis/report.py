@@ -175,7 +175,8 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
     Returns
     -------
     str
-        A table; empty where the molecule has no such group.
+        A table; empty where the molecule has no such group. *At T*: the rate for
+        turns as hot as the heat bath.
     """
     own = reference.figures.events
     if not own:
@@ -186,6 +187,8 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
         header.append(f"{kind}{many}")
         if rate.share is not None:
             header.append("share of time, %")
+        if rate.in_equilibrium is not None:
+            header += ["at T", "T of it, K"]
     lines = []
     for name, figures in [
         *((row.name, row.figures) for row in rows),
@@ -203,6 +206,16 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
                     if found is None or found.share is None or found.share_error is None
                     else f"{100 * found.share:.2f} +- "
                     f"{_number(100 * found.share_error, '.2f')}"
+                )
+            if own[kind].in_equilibrium is not None:
+                even = None if found is None else found.in_equilibrium
+                cells += (
+                    ["-", "-"]
+                    if even is None
+                    else [
+                        f"{even.rate:.0f} +- {even.error:.0f}",
+                        f"{even.temperature:.0f} +- {even.temperature_error:.0f}",
+                    ]
                 )
         lines.append([name, *cells])
     return format_columns(header, lines)
