@@ -3,9 +3,9 @@ Speed and truth of learned dynamics beside an ML force and beside the reference'
 
 The ML force is the gradient of an `EnergyModel`: the encoder's layers, channels and
 edge features, trained on energies and forces of the same potential
-(`train_force.py`). It runs in OpenMM through PythonForce at 0.5 fs, all replicas in one
-batch, in the quickest of ``--forms``. Two parts, each with its own command and machine
-in the JSON file, where what is not made anew stays:
+(``openmm-diffmd force``). It runs in OpenMM through PythonForce at 0.5 fs, all replicas
+in one batch, in the quickest of ``--forms``. Two parts, each with its own command and
+machine in the JSON file, where what is not made anew stays:
 
 - *cost*: wall time of a step, the smallest of several rounds, for each number of
   replicas.
@@ -38,9 +38,7 @@ from command_line import (
 from cost_rollouts import ML_FORCE, measure_rollouts
 from machine import describe_machine
 from ml_force import (
-    FORMS,
     STEP_FS,
-    Evaluate,
     Molecule,
     langevin,
     load_molecule,
@@ -56,6 +54,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.reference.trained_force import FORMS, Evaluate
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")
@@ -266,7 +265,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", default="ethanol", help="bundled name or file")
-    add("--force", type=Path, default=FORCE_FILE, help="file of train_force.py")
+    add("--force", type=Path, default=FORCE_FILE, help="file of openmm-diffmd force")
     add("--reference", type=Path, default=REFERENCE)
     add("--parts", nargs="+", choices=PARTS, default=PARTS)
     add("--replicas", type=int, nargs="+", default=[1, 64])

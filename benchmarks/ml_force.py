@@ -1,7 +1,5 @@
-"""An `EnergyModel` as a force of OpenMM, in the forms that can be fast."""
+"""The ML force that learned dynamics are compared with, of one or more replicas."""
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,99 +9,16 @@ import openmm
 import torch
 from numpy.typing import NDArray
 from openmm import unit
-from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.models.energy import EnergyModel, load_force
+from openmm_diffmd.reference.trained_force import (
+    Evaluate,
+    force_function,
+    force_system,
+)
 
 STEP_FS = 0.5
-FORMS = ("eager", "scripted", "compiled")
-
-Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def force_function(model: EnergyModel, species: Tensor, form: str) -> Evaluate:
-    """
-    Make the function that a step calls, of positions alone.
-
-    Parameters
-    ----------
-    model : EnergyModel
-        The network, in evaluation mode; its weights are frozen.
-    species : Tensor of int, shape (R, A)
-        Elements of the molecules of a batch.
-    form : str
-        ``eager``: the module and autograd. ``scripted``: energy and gradient as one
-        graph of operations, without autograd, scripted and frozen by TorchScript.
-        ``compiled``: the same graph through torch.compile, which takes minutes.
-
-    Returns
-    -------
-    callable
-        From positions (R, A, 3), nm, to energies (R,), kJ/mol, and forces (R, A, 3),
-        kJ/mol/nm.
-
-    Raises
-    ------
-    ValueError
-        If there is no such form.
-    """
-    model.requires_grad_(requires_grad=False)
-
-    def eager(positions: Tensor) -> tuple[Tensor, Tensor]:
-        return model.energy_and_forces(positions, species)
-
-    if form == "eager":
-        return eager
-    if form not in FORMS:
-        raise ValueError(f"found form {form!r}, expected one of {FORMS}")
-    # Only the shape of the example matters, and that no two atoms coincide.
-    example = torch.arange(species.numel() * 3.0).sqrt().view(*species.shape, 3)
-    graph = make_fx(eager)(example)
-    if form == "compiled":
-        return torch.compile(graph)
-    # TorchScript knows operators by their names, and picks the overload itself.
-    graph.graph.eliminate_dead_code()
-    for node in graph.graph.nodes:
-        node.target = getattr(node.target, "overloadpacket", node.target)
-    graph.recompile()
-    with warnings.catch_warnings():
-        # Of how fx generates the module.
-        warnings.filterwarnings("ignore", ".*instance-level annotations", UserWarning)
-        return torch.jit.freeze(torch.jit.script(graph.eval()))
-
-
-def force_system(masses: NDArray[np.float64], evaluate: Evaluate) -> openmm.System:
-    """
-    Make the System of some molecules that do not see each other.
-
-    Parameters
-    ----------
-    masses : ndarray, shape (R, A), Da
-        Masses.
-    evaluate : callable
-        From `force_function`: all molecules in one batch.
-
-    Returns
-    -------
-    openmm.System
-        Masses and one PythonForce.
-    """
-    shape = (*masses.shape, 3)
-
-    def compute(state: openmm.State) -> tuple[float, NDArray[np.float64]]:
-        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        batch = torch.from_numpy(positions.astype(np.float32).reshape(shape))
-        with torch.no_grad():
-            energies, forces = evaluate(batch)
-        return energies.sum().item(), forces.reshape(-1, 3).double().numpy()
-
-    system = openmm.System()
-    for mass in masses.flatten():
-        system.addParticle(mass)
-    system.addForce(openmm.PythonForce(compute))
-    return system
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 VERBS = {
     "reference": ("openmm_diffmd.reference.driver", "make_reference"),
+    "force": ("openmm_diffmd.training.force", "train_force"),
     "train": ("openmm_diffmd.training.train", "train"),
     "export": ("openmm_diffmd.export.export", "export_model"),
     "run": ("openmm_diffmd.integrator.rollout", "run"),
@@ -27,6 +28,7 @@ usage: openmm-diffmd VERB [--config FILE.yaml] [--key value ...]
 
 verbs:
   reference   make reference trajectories of a molecule
+  force       train a force on frames, for reference
   train       train a model on them
   export      write a trained model as one file
   run         run a model in OpenMM and write a trajectory
@@ -141,9 +143,21 @@ def _rollout(path: Path) -> str:
     )
 
 
+def _force_errors(force: Path) -> str:
+    from openmm_diffmd.models.energy import load_force
+
+    lines = [
+        f"  {found['file']}: {found['test']['force_mae_meV_per_A']:.1f} meV/Angstrom, "
+        f"energies {found['test']['energy_mae_meV']:.1f} meV"
+        for found in load_force(force)[1]["data"]
+    ]
+    return "\n".join(["Mean absolute errors on frames left out:", *lines])
+
+
 FINDINGS: dict[str, Callable[[Path], str]] = {
     "analyze": lambda path: path.with_name("report.txt").read_text().strip(),
     "export": _one_lag_errors,
+    "force": _force_errors,
     "run": _rollout,
 }
 """What a verb found, for people to read, of the file that it wrote."""

@@ -18,6 +18,7 @@ from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.reference.trained_force import force_function, force_system
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 from openmm_diffmd.training.config import EnergyModelConfig
 
@@ -187,8 +188,8 @@ def test_force_in_openmm_is_that_of_the_network_in_every_form(
     batch = torch.tensor(start, dtype=torch.float32).view(replicas, -1, 3)
     energies, forces = force.energy_and_forces(batch, species)
     for form in ("eager", "scripted"):
-        evaluate = ml_force.force_function(force, species, form)
-        system = ml_force.force_system(np.full((replicas, 9), 12.0), evaluate)
+        evaluate = force_function(force, species, form)
+        system = force_system(np.full((replicas, 9), 12.0), evaluate)
         integrator = ml_force.langevin(model, seed=1)
         context = ml_force.start(system, integrator, start, model)
         state = context.getState(energy=True, forces=True)
@@ -203,6 +204,5 @@ def test_force_in_openmm_is_that_of_the_network_in_every_form(
 
 
 def test_form_that_does_not_exist_is_refused(benchmark: ModuleType, force: EnergyModel):
-    ml_force = importlib.import_module("ml_force")
     with pytest.raises(ValueError, match="found form 'quick', expected one of"):
-        ml_force.force_function(force, torch.zeros(1, 2, dtype=torch.long), "quick")
+        force_function(force, torch.zeros(1, 2, dtype=torch.long), "quick")

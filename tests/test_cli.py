@@ -63,7 +63,7 @@ def test_help_of_reference_says_units(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rfeerence"], "found verb 'rfeerence', expected one of reference, train"),
+        (["rfeerence"], "found verb 'rfeerence', expected one of reference, force"),
         (["reference", "--temprature_K", "300"], "temprature_K"),
         (["reference", "--seed", "one"], "seed"),
     ],

@@ -10,7 +10,7 @@ import openmm_diffmd
 
 PACKAGE = Path(openmm_diffmd.__file__).parent
 LAYERS = {
-    "reference": {"data"},
+    "reference": {"data", "models"},
     "data": set(),
     "diffusion": set(),
     "ops": set(),
@@ -64,9 +64,9 @@ def test_only_reference_and_integrator_need_openmm(path):
     assert not roots & {"openmm", "openmmml"}
 
 
-def test_one_module_names_torchscript():
+def test_one_module_for_each_network_names_torchscript():
     named = [path for path in FILES if re.search(r"torch\.jit", path.read_text())]
-    assert [path.name for path in named] == ["torchscript.py"]
+    assert [path.name for path in named] == ["torchscript.py", "trained_force.py"]
 
 
 def test_folders_are_known():

@@ -223,7 +223,9 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         If it is damaged or something else.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"found no {path}, expected a file of train_force.py")
+        raise FileNotFoundError(
+            f"found no {path}, expected a file of openmm-diffmd force"
+        )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         description = json.loads(saved["description"])
@@ -240,6 +242,6 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"found {path}, which is no trained force that can be read ({reason}), "
-            "expected a file of train_force.py"
+            "expected a file of openmm-diffmd force"
         ) from error
     return model.eval(), description

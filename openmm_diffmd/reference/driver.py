@@ -66,7 +66,8 @@ def make_reference(
         Folder for ``thermostatted.h5`` and ``bursts.h5``; made if absent.
     potential : str
         ``GFN2-xTB`` or ``GFN1-xTB`` (tblite), the import path of any ASE calculator,
-        or the path of a System XML.
+        or the path of a trained force (``.pt``, of the verb ``force``) or of a System
+        XML.
     temperature_K : float
         Bath temperature, K.
     friction_per_ps : float

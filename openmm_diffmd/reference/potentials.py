@@ -17,6 +17,8 @@ from openmm_diffmd.elements import check_element_masses
 
 TBLITE_METHODS = ("GFN2-xTB", "GFN1-xTB")
 """Methods of tblite's ASE calculator that are known by name."""
+FILES = (".xml", ".pt")
+"""Suffixes of potentials that are files."""
 MOVERS = (
     openmm.AndersenThermostat,
     openmm.MonteCarloBarostat,
@@ -42,7 +44,8 @@ def create_reference_system(
     potential : str or path-like
         A tblite method of `TBLITE_METHODS`; the import path of any ASE calculator
         (``ase.calculators.emt.EMT``), run like tblite through openmmml's ``ase``
-        potential; or the path of a serialized OpenMM System (``.xml``).
+        potential; or the path of a trained force (``.pt``, of the verb ``force``) or of
+        a serialized OpenMM System (``.xml``).
     options : mapping, optional
         Keyword arguments of the calculator.
 
@@ -55,21 +58,27 @@ def create_reference_system(
     Raises
     ------
     FileNotFoundError
-        If the System XML does not exist.
+        If the file does not exist.
     ValueError
         If `potential` is none of these, the calculator does not know an option, an
-        odd number of electrons has neither charge nor multiplicity given, or the
-        System does not fit: another number of particles, other masses than the
-        elements', constraints, a thermostat or a barostat.
+        odd number of electrons has neither charge nor multiplicity given, the trained
+        force does not know an element, or the System does not fit: another number of
+        particles, other masses than the elements', constraints, a thermostat or a
+        barostat.
     """
     name = str(potential)
-    if name.endswith(".xml"):
+    if name.endswith(FILES):
         if options:
             raise ValueError(
                 f"found options {dict(options)} for {name}, expected none: they "
                 "are for ASE calculators"
             )
-        return _load_system(Path(name), topology)
+        if name.endswith(".xml"):
+            return _load_system(Path(name), topology)
+        # Imported here: it loads PyTorch.
+        from openmm_diffmd.reference.trained_force import trained_force_system
+
+        return trained_force_system(Path(name), topology)
     if name in TBLITE_METHODS:
         _check_electrons(topology, name, options or {})
         _check_options("tblite.ase.TBLite", options or {}, without={"method"})
@@ -103,7 +112,7 @@ def recreate_reference_system(
     Raises
     ------
     FileNotFoundError
-        If the force is a System XML that does not lie in this folder.
+        If the force is a file that does not lie in this folder.
     ValueError
         If the reference does not name its force, or it cannot be made here.
     """
@@ -113,7 +122,7 @@ def recreate_reference_system(
             "found a reference that does not name its force, expected a file of "
             "openmm-diffmd reference"
         )
-    if str(potential).endswith(".xml") and not Path(potential).is_file():
+    if str(potential).endswith(FILES) and not Path(potential).is_file():
         raise FileNotFoundError(
             f"found no {potential} in this folder, whose force made the reference: "
             "copy it here"
@@ -214,7 +223,7 @@ def _no_calculator(
         f"found potential {import_path!r} with options {dict(options)}, which "
         f"gives {type(error).__name__}: {error}; expected one of "
         f"{TBLITE_METHODS}, the import path of an ASE calculator with its "
-        "keyword arguments, or the path of a System XML"
+        "keyword arguments, or the path of a trained force or a System XML"
     )
 
 

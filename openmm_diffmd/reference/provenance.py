@@ -41,6 +41,8 @@ def describe_run(
     packages = ["openmm", "openmmml", "mdtraj", "numpy", "openmm_diffmd"]
     if potential in TBLITE_METHODS:
         packages += ["tblite", "ase"]
+    elif potential.endswith(".pt"):
+        packages += ["torch"]
     elif not potential.endswith(".xml"):
         packages += ["ase", potential.split(".")[0]]
     distributions = packages_distributions()
