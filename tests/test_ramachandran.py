@@ -14,7 +14,6 @@ from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.reference.molecules import load_molecule
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-MOLECULE = BENCHMARKS / "alanine_dipeptide.xyz"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def maps():
 
 @pytest.fixture(scope="module")
 def minimum():
-    topology, positions = load_molecule(MOLECULE)
+    topology, positions = load_molecule("alanine_dipeptide")
     return mdtraj.Topology.from_openmm(topology), positions._value
 
 

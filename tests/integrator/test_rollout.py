@@ -160,9 +160,10 @@ MOLECULES = (
         ("ethanol_15fs", "ethanol", 15),
         ("ethanol_20fs", "ethanol", 20),
         ("salicylic_8fs", "salicylic", 8),
+        ("alanine_dipeptide", "alanine_dipeptide", 10),
     ],
 )
-def test_bundled_models_run_each_molecule_of_md17(
+def test_bundled_models_run_each_molecule_that_they_know(
     model: str, molecule: str, lag_fs: int, tmp_path: Path
 ):
     path = run(

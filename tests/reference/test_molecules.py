@@ -24,6 +24,7 @@ def bonds_of(topology):
         ("ethanol", 9, 8),
         ("Benzene", 12, 12),
         ("methane", 5, 4),
+        ("alanine_dipeptide", 22, 21),
         ("aspirin", 21, 21),
         ("malonaldehyde", 9, 8),
         ("naphthalene", 18, 19),
