@@ -220,16 +220,16 @@ def main(words: Sequence[str] | None = None) -> None:
         set_threads(arguments.threads)
         trajectory = read_reference(arguments.data)
         reference, _ = load_reference(arguments.reference)
-        models = [load_model(name) for name in arguments.models]
-        for model in models:
+        models = {name: load_model(name) for name in arguments.models}
+        for model in models.values():
             check(model, trajectory)
         make_folder(arguments.output)
         rows = [
             {
-                "model": {"name": model.metadata.name, "sha256": model.sha256},
+                "model": {"name": Path(name).stem, "sha256": model.sha256},
                 "bonds": measure(model, trajectory, reference, arguments.pairs),
             }
-            for model in models
+            for name, model in models.items()
         ]
         print(table(rows))
         written = {
