@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from openmm_diffmd import cli
 from openmm_diffmd.data.labelled import LabelledFrames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.models.energy import load_force
@@ -67,3 +68,17 @@ def test_training_goes_on_where_it_stopped(trained, many):
     model, description = load_force(path)
     assert description["steps"] == 70
     assert not all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_verb_prints_errors_on_frames_left_out(many, tmp_path, capsys):
+    words = ["force", "--data+", str(many), "--output", str(tmp_path / "run")]
+    words += ["--model.n_layers", "1", "--model.channels", "8"]
+    words += ["--model.edge_channels", "8", "--model.n_heads", "2"]
+    words += ["--optimizer.num_steps", "4", "--optimizer.batch_size", "8"]
+    words += ["--optimizer.warmup_steps", "1", "--progress", "false"]
+    assert cli.main(words) == 0
+    found = capsys.readouterr().out
+    assert str(tmp_path / "run" / "force.pt") in found
+    _, description = load_force(tmp_path / "run" / "force.pt")
+    error = description["data"][0]["test"]["force_mae_meV_per_A"]
+    assert f"bursts.h5: {error:.1f} meV/Angstrom, energies" in found
