@@ -789,3 +789,17 @@ def test_perfect_runs_miss_no_goal(command, tmp_path: Path):
     missed = {name: n for name, n in found["verdicts"].items() if n.get("missed")}
     assert not missed
     assert found["ratios"]["h(r) error"] == pytest.approx([1.0] * 3, abs=0.5)
+
+
+def test_frames_made_like_md17_are_read_as_such(command, tmp_path: Path, monkeypatch):
+    maker = command("md17_like")
+    monkeypatch.setattr(maker, "EQUILIBRATION_STEPS", 20)
+    path = tmp_path / "water.npz"
+    maker.main(["--molecule=water", "--length-ps=0.03", f"--output={path}"])
+    frames = read_md17(path)
+    assert frames.n_frames == 59
+    # Velocities are told where second differences are what forces say.
+    assert frames.provenance["velocities"] == "backward differences and half a kick"
+    assert frames.potential_energies.std() > 0
+    with pytest.raises(SystemExit, match="found frequency 0"):
+        maker.main(["--frequency=0", f"--output={path}"])
