@@ -263,7 +263,7 @@ def train_force(
         "elements": [chemical_symbols[number] for number in elements],
         "data": [
             {
-                "file": f"{Path(path).parent.name}/{Path(path).name}",
+                "file": "/".join(Path(path).parts[-2:]),
                 "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
                 "n_frames": trajectory.n_frames,
                 "temperature_K": trajectory.provenance.get("temperature_K"),
