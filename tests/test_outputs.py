@@ -48,6 +48,7 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
 
 WORDS = {
     "reference": ["--molecule", "water"],
+    "force": ["--data+", "absent.h5"],
     "train": ["--data+", "absent.h5"],
     "export": ["--data+", "absent.h5", "--name", "a"],
     "run": [],
