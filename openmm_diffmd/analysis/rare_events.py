@@ -269,7 +269,7 @@ def equilibrium_rate(
     -------
     EquilibriumRate or None
         From a straight line through rate over temperature of blocks; None where there
-        are fewer than `MIN_BLOCKS`.
+        are fewer than `MIN_BLOCKS`, or their temperatures are all the same.
     """
     counts, sizes = _blocks(events, interval)
     heats, _ = _blocks(temperatures, interval)
@@ -280,6 +280,9 @@ def equilibrium_rate(
     heats /= sizes
     mean_rate, mean_heat = weights @ rates, weights @ heats
     spread = weights @ (heats - mean_heat) ** 2
+    # A control that repeats its first frame has one temperature.
+    if spread <= 1e-12 * mean_heat**2:
+        return None
     slope = weights @ ((heats - mean_heat) * (rates - mean_rate)) / spread
     left = weights @ (rates - mean_rate - slope * (heats - mean_heat)) ** 2
     # Two numbers of the line are fitted.

@@ -418,3 +418,10 @@ def test_rates_in_equilibrium_need_velocities_and_ten_blocks(ethanol, gaussian_e
         velocities=[velocities[0][:9000]],
     )
     assert event_rates(short, 500.0)["methyl"].in_equilibrium is None
+    # One frame, repeated.
+    repeated = dataclasses.replace(
+        moving,
+        positions=[np.repeat(moving.positions[0][:1], 12_000, axis=0)],
+        velocities=[np.repeat(velocities[0][:1], 12_000, axis=0)],
+    )
+    assert event_rates(repeated, 500.0)["methyl"].in_equilibrium is None
