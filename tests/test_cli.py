@@ -127,9 +127,10 @@ def test_an_option_given_again_is_refused(capsys):
     assert "found --length_ps twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["train", "force"])
 @pytest.mark.parametrize("words", [["--data", "a.h5"], ["--data+", "a.h5"]])
-def test_one_file_is_data(words, tmp_path, capsys):
-    assert cli.main(["train", *words, "--output", str(tmp_path / "none")]) == 1
+def test_one_file_is_data(words, verb, tmp_path, capsys):
+    assert cli.main([verb, *words, "--output", str(tmp_path / "none")]) == 1
     assert "a.h5" in capsys.readouterr().err
 
 

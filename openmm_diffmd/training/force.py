@@ -157,7 +157,7 @@ def force_errors(model: EnergyModel, batch: LabelledBatch) -> dict[str, float]:
 
 
 def train_force(
-    data: list[Path],
+    data: list[Path] | Path,
     output: Path,
     model: EnergyModelConfig = EnergyModelConfig(),  # noqa: B008
     optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
@@ -173,7 +173,7 @@ def train_force(
 
     Parameters
     ----------
-    data : list of path-like
+    data : list of path-like, or one
         Files with energies and forces, of one or more molecules.
     output : path-like
         Folder for checkpoints and logs, and for ``force.pt``, which `load_force` reads.
@@ -209,6 +209,7 @@ def train_force(
     ValueError
         If data do not fit.
     """
+    data = [Path(data)] if isinstance(data, str | Path) else data
     output = Path(output)
     if (output / LAST_CHECKPOINT).exists() and not resume:
         raise FileExistsError(
