@@ -13,7 +13,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import load_reference
-from openmm_diffmd.data.held_out import held_out_frames
+from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
@@ -62,6 +62,38 @@ def unseen(trajectory: Trajectory, metadata: ModelMetadata) -> NDArray[np.bool_]
         fractions = config.get("data", {}).get("fractions", (1.0, 0.0, 0.0))
         kept &= held_out_frames(trajectory, files, fractions)
     return kept
+
+
+def unseen_pieces(
+    trajectory: Trajectory, metadata: ModelMetadata
+) -> list[tuple[Trajectory, range]]:
+    """
+    List the pieces of a file that the model has not seen.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Frames.
+    metadata : ModelMetadata
+        What the model says about its training.
+
+    Returns
+    -------
+    list of (Trajectory, range)
+        The file and frames of each piece, in order.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    ranges = contiguous_ranges(unseen(trajectory, metadata))
+    if not ranges:
+        raise ValueError(
+            "found no frame that the model was not trained on, expected some: give "
+            "--data of another seed"
+        )
+    return [(trajectory, frames) for frames in ranges]
 
 
 def _trainings(

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from command_line import one_line_errors, require
-from held_out_bursts import unseen
+from held_out_bursts import unseen_pieces
 from machine import describe_machine
 from numpy.typing import NDArray
 from one_lag import check, symbols_of
@@ -35,7 +35,6 @@ from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
-from openmm_diffmd.data.held_out import contiguous_ranges
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -142,14 +141,8 @@ def measure(
             f"of the bursts, {' '.join(expected)}"
         )
     metadata = model.metadata
-    ranges = contiguous_ranges(unseen(trajectory, metadata))
-    if not ranges:
-        raise ValueError(
-            "found no frame that the model was not trained on, expected some: give "
-            "--data of another seed"
-        )
+    pieces = unseen_pieces(trajectory, metadata)
     symbols = symbols_of(trajectory)
-    pieces = [(trajectory, frames) for frames in ranges]
     batch, _ = sample_pairs(pieces, symbols, metadata.lag_time_fs, count)
     with torch.inference_mode():
         change = model_change(model, symbols, metadata.sampler["name"], 0)(batch)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.models.energy import EnergyModel, load_force
+from openmm_diffmd.models.energy import EnergyModel
 from openmm_diffmd.reference.trained_force import (
     Evaluate,
     force_function,
     force_system,
+    read_trained_force,
 )
 
 STEP_FS = 0.5
@@ -42,18 +43,9 @@ class Molecule:
 
 def load_molecule(model: DiffusionModel, force_file: Path) -> tuple[Molecule, Any]:
     """Load the ML force and check that it knows the model's elements."""
-    force, description = load_force(force_file)
-    topology, _ = model.example()
-    symbols = [atom.element.symbol for atom in topology.atoms()]
-    unknown = set(symbols) - set(description["elements"])
-    if unknown:
-        raise ValueError(
-            f"found elements {sorted(unknown)} that {force_file} does not know, "
-            f"expected {description['elements']}"
-        )
-    species = torch.tensor([description["elements"].index(s) for s in symbols])
-    masses = [a.element.mass.value_in_unit(unit.dalton) for a in topology.atoms()]
-    return Molecule(model, force, species, np.array(masses)), description
+    found = read_trained_force(force_file, model.example()[0])
+    molecule = Molecule(model, found.model, found.species, found.masses)
+    return molecule, found.description
 
 
 def langevin(model: DiffusionModel, seed: int) -> openmm.LangevinMiddleIntegrator:

@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from command_line import one_line_errors, require
-from held_out_bursts import unseen
+from held_out_bursts import unseen_pieces
 from machine import describe_machine
 from one_lag_errors import model_change, relative_errors, sample_pairs
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
-from openmm_diffmd.data.held_out import contiguous_ranges
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -66,13 +65,7 @@ def measure(
     """
     metadata = model.metadata
     symbols = symbols_of(trajectory)
-    ranges = contiguous_ranges(unseen(trajectory, metadata))
-    if not ranges:
-        raise ValueError(
-            "found no frame that the model was not trained on, expected some: give "
-            "--data of another seed"
-        )
-    pieces = [(trajectory, frames) for frames in ranges]
+    pieces = unseen_pieces(trajectory, metadata)
     batch, scales = sample_pairs(pieces, symbols, metadata.lag_time_fs, count)
     if len(batch.species) < GROUPS:
         raise ValueError(

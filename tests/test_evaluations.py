@@ -127,7 +127,8 @@ def test_one_lag_errors_of_an_exact_model_are_the_noise(
         assert found["average"] == pytest.approx(np.mean(values))
         assert 0 < found["error"] < 0.03 * found["average"]
     one_lag = command("one_lag")
-    monkeypatch.setattr(one_lag, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
+    bursts = command("held_out_bursts")
+    monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"exact\.pt.*found no frame.*another seed"):
         one_lag.main([f"--models={tmp_path / 'exact.pt'}", f"--data={data}"])
 
@@ -214,7 +215,8 @@ def test_hot_bonds_of_another_molecule_are_refused(
         patch.setattr(hot_bonds, "load_reference", lambda _: (other, provenance))
         with pytest.raises(SystemExit, match="found a reference of C C O H H H H H, "):
             hot_bonds.main(words)
-    monkeypatch.setattr(hot_bonds, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
+    bursts = command("held_out_bursts")
+    monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"found no frame.*another seed"):
         hot_bonds.main(words)
 

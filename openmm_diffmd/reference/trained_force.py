@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -103,9 +105,32 @@ def force_system(masses: NDArray[np.float64], evaluate: Evaluate) -> openmm.Syst
     return system
 
 
-def trained_force_system(path: Path, topology: app.Topology) -> openmm.System:
+@dataclass(frozen=True)
+class TrainedForce:
     """
-    Make the System of one molecule with a trained force.
+    A trained force, and a molecule in its terms.
+
+    Attributes
+    ----------
+    model : EnergyModel
+        The network.
+    description : dict
+        What the file says about itself.
+    species : Tensor of int, shape (A,)
+        Elements of the molecule, as the network numbers them.
+    masses : ndarray, shape (A,), Da
+        Their masses.
+    """
+
+    model: EnergyModel
+    description: dict[str, Any]
+    species: Tensor
+    masses: NDArray[np.float64]
+
+
+def read_trained_force(path: Path, topology: app.Topology) -> TrainedForce:
+    """
+    Read a trained force for a molecule.
 
     Parameters
     ----------
@@ -116,8 +141,8 @@ def trained_force_system(path: Path, topology: app.Topology) -> openmm.System:
 
     Returns
     -------
-    openmm.System
-        Masses of the elements and one PythonForce.
+    TrainedForce
+        The force.
 
     Raises
     ------
@@ -135,6 +160,30 @@ def trained_force_system(path: Path, topology: app.Topology) -> openmm.System:
             f"found element {', '.join(unknown)}, expected one of {', '.join(known)}, "
             f"which {path} was trained on: train it on frames of this molecule"
         )
-    species = torch.tensor([[known.index(element.symbol) for element in elements]])
-    masses = np.array([[e.mass.value_in_unit(unit.dalton) for e in elements]])
-    return force_system(masses, force_function(model, species, "scripted"))
+    return TrainedForce(
+        model,
+        description,
+        species=torch.tensor([known.index(element.symbol) for element in elements]),
+        masses=np.array([e.mass.value_in_unit(unit.dalton) for e in elements]),
+    )
+
+
+def trained_force_system(path: Path, topology: app.Topology) -> openmm.System:
+    """
+    Make the System of one molecule with a trained force.
+
+    Parameters
+    ----------
+    path : path-like
+        As of `read_trained_force`, whose errors it raises.
+    topology : openmm.app.Topology
+        The molecule.
+
+    Returns
+    -------
+    openmm.System
+        Masses of the elements and one PythonForce.
+    """
+    force = read_trained_force(path, topology)
+    evaluate = force_function(force.model, force.species[None], "scripted")
+    return force_system(force.masses[None], evaluate)
