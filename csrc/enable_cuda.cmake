@@ -47,6 +47,14 @@ if(DIFFMD_ENABLE_CUDA)
             set(CMAKE_CUDA_ARCHITECTURES ${DIFFMD_CUDA_ARCHITECTURES})
         endif()
         enable_language(CUDA)
+        # Its headers, which the CUDA platform includes, differ by the toolkit's version.
+        string(REGEX MATCH "^[0-9]+" nvcc_major ${CMAKE_CUDA_COMPILER_VERSION})
+        string(REGEX MATCH "^[0-9]+" torch_major "${TORCH_CUDA}")
+        if(torch_major AND NOT nvcc_major EQUAL torch_major)
+            message(FATAL_ERROR "found nvcc ${CMAKE_CUDA_COMPILER_VERSION}, expected one of CUDA "
+                "${torch_major}, as torch ${TORCH_VERSION} was built with: let CUDACXX name it, or "
+                "build with DIFFMD_ENABLE_CUDA=OFF")
+        endif()
         set(CMAKE_CUDA_STANDARD 17)
         set(CMAKE_CUDA_STANDARD_REQUIRED ON)
         set(CMAKE_CUDA_RUNTIME_LIBRARY Static)

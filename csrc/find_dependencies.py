@@ -14,5 +14,7 @@ print(  # noqa: T201 (this is how CMake hears it)
     openmm.version.openmm_library_path,
     sysconfig.get_path("platlib"),
     sysconfig.get_path("scripts"),
+    openmm._openmm.__file__,
+    torch.version.cuda or "none",
     sep=";",
 )

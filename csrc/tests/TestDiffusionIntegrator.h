@@ -477,6 +477,18 @@ void testReinitialize(const Setup &setup) {
     integrator->step(3);
     untouched->step(6);
     ASSERT(frameOf(context) == frameOf(untouchedContext));
+
+    // A force may bring a parameter that the state of before does not have.
+    auto *force = new CustomExternalForce("k*x^2");
+    force->addGlobalParameter("k", 0.0);
+    force->addParticle(0, {});
+    const int index = system.addForce(force);
+    context.reinitialize(true);
+    integrator->step(3);
+    untouched->step(3);
+    assertFramesEqual(setup, frameOf(context), frameOf(untouchedContext));
+    system.removeForce(index);
+    context.reinitialize(true);
 }
 
 void testHistoryIsVoidAfterAChange(const Setup &setup) {

@@ -37,6 +37,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well
     below kT: beyond, the model meets states that it was not trained on.
 
+    On a CPU the network takes the threads of torch (`torch.set_num_threads`, or
+    ``OMP_NUM_THREADS``); a platform's property ``Threads`` is for forces only.
+
     Parameters
     ----------
     model : DiffusionModel, str or path-like

@@ -76,7 +76,8 @@ def find_problem_of_cuda() -> str | None:
         return (
             "found OpenMM's platform CUDA and a torch that can use the GPU, but no "
             f"kernels of openmm_diffmd for them in {LIBRARIES}: on the platform CUDA "
-            "the network runs on the CPU, with copies at each lag. Install nvcc"
+            "the network runs on the CPU, with copies at each lag. Install nvcc and "
+            "openmm-cuda-13, and build again without isolation, as README says"
         )
     if not built_with_cuda_graphs():
         return (

@@ -134,6 +134,36 @@ def test_checkpoints_know_of_the_steps_of_another_integrator(remembering, steps_
     assert_same_bits(*frames)
 
 
+def test_a_refused_checkpoint_of_a_later_integrator_voids_the_history(remembering):
+    topology, positions = remembering.example()
+    compound = openmm.CompoundIntegrator()
+    for _ in range(2):
+        learned = DiffusionIntegrator(remembering, topology)
+        learned.setRandomNumberSeed(1)
+        compound.addIntegrator(learned)
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(remembering.temperature, 1)
+    compound.step(3)
+    checkpoint = context.createCheckpoint()
+    damaged = bytearray(checkpoint)
+    damaged[checkpoint.rindex(b"diffmd") + 20] ^= 0x10
+    moved = 1.001 * read_frame(context)[0]
+    frames = []
+    for data in (bytes(damaged), checkpoint):
+        if data is checkpoint:
+            context.loadCheckpoint(checkpoint)
+        else:
+            with pytest.raises(openmm.OpenMMException, match="undamaged checkpoint"):
+                context.loadCheckpoint(data)
+        context.setPositions(moved)
+        compound.step(1)
+        frames.append(read_frame(context))
+    assert_same_bits(*frames)
+
+
 def test_setting_velocities_voids_the_history(simulate, remembering):
     frames = []
     for change in ("velocities", "positions", "none"):

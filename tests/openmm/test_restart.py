@@ -104,7 +104,7 @@ def test_damaged_checkpoint_is_refused(simulate, remembering):
     simulation = simulate(remembering)
     simulation.step(2)
     checkpoint = simulation.context.createCheckpoint()
-    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd03", b"diffmd99")):
+    for damaged in (checkpoint[:-2000], checkpoint.replace(b"diffmd04", b"diffmd99")):
         with pytest.raises(openmm.OpenMMException, match=r"use an undamaged"):
             simulation.context.loadCheckpoint(damaged)
 
@@ -206,7 +206,7 @@ def test_any_changed_byte_of_the_state_is_refused(simulate, remembering):
     simulation = simulate(remembering)
     simulation.step(2)
     checkpoint = simulation.context.createCheckpoint()
-    ours = checkpoint.index(b"diffmd03")
+    ours = checkpoint.index(b"diffmd04")
     # Time, step count, box, positions, velocities; before them OpenMM's own header,
     # after them its random numbers: more once another integrator has drawn some.
     numbers = 8 * (1 + 1 + 9 + 2 * 27)

@@ -256,6 +256,8 @@ private:
     std::string describeCheckpoint(size_t payloadSize) const;
     /** What only this integrator and its kernel know of their state, as bytes. */
     std::string writePayload() const;
+    /** SHA-256 of what the Context holds of a checkpoint. */
+    std::string hashOfState() const;
 
     std::string modelFile, modelHash;
     double temperature, friction;
@@ -281,6 +283,8 @@ private:
     bool isStepping = false;
     /** Reports, as bits of State::DataType, that a loaded checkpoint still makes. */
     int expectedReports = 0;
+    /** What hashOfState() was when it was loaded. */
+    std::string loadedState;
     /** Whether the forces that the kernel keeps are those of the present positions. */
     bool forcesAreValid = false;
     /** The periodic box of those forces, nm: no report says when it changes. */

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <sstream>
 
 using namespace OpenMM;
 
@@ -16,15 +17,28 @@ namespace OpenMMDiffMD {
 namespace {
 
 constexpr size_t MAGIC_SIZE = 8, HASH_SIZE = 64;
+constexpr int64_t MAX_NAMES_SIZE = 1 << 20;
 /** The last two letters are the format's version. */
-constexpr char MAGIC[MAGIC_SIZE + 1] = "diffmd03";
+constexpr char MAGIC[MAGIC_SIZE + 1] = "diffmd04";
 
 template <class T> std::string bytesOf(const T *values, size_t count) {
     return {reinterpret_cast<const char *>(values), sizeof(T) * count};
 }
 
-/** The bytes of what OpenMM itself keeps in a checkpoint, which has no checksum of its own. */
-std::string bytesOfState(ContextImpl &context) {
+/** Names of the Context's parameters, a zero behind each. */
+std::string namesOfParameters(ContextImpl &context) {
+    std::string names;
+    for (const auto &[name, value] : context.getParameters())
+        names += name + '\0';
+    return names;
+}
+
+/**
+ * The bytes of what OpenMM itself keeps in a checkpoint, which has no checksum of its own.
+ *
+ * @param names  parameters that count: a force that was added since may have brought others
+ */
+std::string bytesOfState(ContextImpl &context, const std::string &names) {
     std::vector<Vec3> positions, velocities;
     context.getPositions(positions);
     context.getVelocities(velocities);
@@ -35,13 +49,17 @@ std::string bytesOfState(ContextImpl &context) {
     std::string bytes = bytesOf(&time, 1) + bytesOf(&stepCount, 1) + bytesOf(box, 3) +
                         bytesOf(positions.data(), positions.size()) +
                         bytesOf(velocities.data(), velocities.size());
-    for (const auto &[name, value] : context.getParameters())
-        bytes += name + bytesOf(&value, 1);
+    const auto &parameters = context.getParameters();
+    std::istringstream each(names);
+    for (std::string name; std::getline(each, name, '\0');)
+        if (const auto found = parameters.find(name); found != parameters.end())
+            bytes += name + bytesOf(&found->second, 1);
     return bytes;
 }
 
-std::string hashOf(ContextImpl &context, const std::string &header, const std::string &payload) {
-    return diffmd::sha256(header + bytesOfState(context) + payload);
+std::string hashOf(ContextImpl &context, const std::string &header, const std::string &names,
+                   const std::string &payload) {
+    return diffmd::sha256(header + names + bytesOfState(context, names) + payload);
 }
 
 std::string readBytes(std::istream &stream, size_t size) {
@@ -67,7 +85,10 @@ std::string DiffusionIntegrator::writePayload() const {
 
 void DiffusionIntegrator::createCheckpoint(std::ostream &stream) const {
     const std::string payload = writePayload(), header = describeCheckpoint(payload.size());
-    stream << MAGIC << header << hashOf(*context, header, payload) << payload;
+    const std::string names = namesOfParameters(*context);
+    const int64_t namesSize = names.size();
+    stream << MAGIC << header << bytesOf(&namesSize, 1) << names
+           << hashOf(*context, header, names, payload) << payload;
 }
 
 void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
@@ -102,9 +123,13 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
             " molecules with ", getNumParticles(), " particles in ", payloadSize,
             " bytes; load it into the simulation that wrote it, or use an undamaged checkpoint"));
     }
+    int64_t namesSize = 0;
+    stream.read(reinterpret_cast<char *>(&namesSize), sizeof(namesSize));
+    const bool isSize = stream.good() && 0 <= namesSize && namesSize <= MAX_NAMES_SIZE;
+    const std::string names = readBytes(stream, isSize ? namesSize : 0);
     const std::string hash = readBytes(stream, HASH_SIZE);
     const std::string payload = readBytes(stream, payloadSize);
-    if (hash != hashOf(*context, header, payload))
+    if (!isSize || hash != hashOf(*context, header, names, payload))
         throw OpenMMException("DiffusionIntegrator: found a checkpoint whose content is not what "
                               "was written; use an undamaged checkpoint");
     std::istringstream content(payload);
@@ -119,6 +144,11 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
     stepCountAfterLag = savedStepCount;
     // The Context reports them next; the history belongs to them.
     expectedReports = State::Positions | State::Velocities | State::Parameters | State::Energy;
+    loadedState = hashOfState();
+}
+
+std::string DiffusionIntegrator::hashOfState() const {
+    return diffmd::sha256(bytesOfState(*context, namesOfParameters(*context)));
 }
 
 } // namespace OpenMMDiffMD

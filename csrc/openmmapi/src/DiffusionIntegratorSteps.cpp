@@ -124,7 +124,10 @@ void DiffusionIntegrator::stateChanged(State::DataType changed) {
         return;
     if ((expectedReports & changed) != 0) {
         expectedReports &= ~changed;
-        return;
+        // None came if a later integrator of a CompoundIntegrator refused its part: then this one
+        // is of something else, or of the same state again.
+        if (hashOfState() == loadedState)
+            return;
     }
     forcesAreValid = false;
     if (changed == State::Positions || changed == State::Velocities)
