@@ -5,6 +5,7 @@ from pathlib import Path
 
 import openmm
 import torch
+from openmm import _openmm
 
 print(  # noqa: T201 (this is how CMake hears it)
     torch.__version__,
@@ -14,7 +15,7 @@ print(  # noqa: T201 (this is how CMake hears it)
     openmm.version.openmm_library_path,
     sysconfig.get_path("platlib"),
     sysconfig.get_path("scripts"),
-    openmm._openmm.__file__,
+    _openmm.__file__,
     torch.version.cuda or "none",
     sep=";",
 )
