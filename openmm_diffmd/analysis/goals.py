@@ -176,7 +176,7 @@ def _velocity_goals(
         ours = None if found.temperatures is None else found.temperatures[symbol]
         yield _temperature_goal(symbol, ours, target, absent)
     for mode in reference.modes or {}:
-        ours = None if found.modes is None else found.modes[mode]
+        ours = None if found.modes is None else found.modes.get(mode)
         yield _mode_goal(mode, ours, absent)
     if reference.step_residual is not None:
         yield _step_goal(found.step_residual, reference.step_residual, absent)

@@ -171,7 +171,9 @@ def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:
         bond of a planar atom (to oxygen, if it has one) and are staggered about any
         other; those of O-H are planar on a planar carbon, else staggered; those of
         H-C=O eclipse, and are planar on a planar carbon alike. Planar are carbon with
-        three bonds and nitrogen with three beside such a carbon.
+        three bonds and nitrogen with three beside such a carbon. Left out are groups
+        without a torsion to another heavy atom, as in methanol, or about a straight
+        line, as in acetonitrile.
     """
     graph, symbols = _graph(topology)
     rotors = []
@@ -196,6 +198,9 @@ def find_rotors(topology: mdtraj.Topology) -> list[Rotor]:
         axis = heavy[0]
         others = [n for n in graph[axis] if n != end and symbols[n] != "H"]
         if not others or (kind != "methyl" and symbols[axis] != "C"):
+            continue
+        if symbols[axis] == "C" and graph.degree(axis) == 2:
+            # The torsion's angle at the axis is straight: it tells of noise.
             continue
         # Terminal atoms first: the oxygen of a carbonyl.
         mark = min(others, key=lambda n: (graph.degree(n), -_number(topology, n), n))

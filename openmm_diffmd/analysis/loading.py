@@ -13,7 +13,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
-from openmm_diffmd.elements import bonds_from_radii, check_element_masses
+from openmm_diffmd.elements import check_element_masses
 
 FloatArray = NDArray[np.floating]
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -132,7 +132,7 @@ def load_reference(
     path: str | Path, frame_interval_fs: float | None = None
 ) -> tuple[Ensemble, Mapping[str, Any]]:
     """
-    Read a reference trajectory, MDTraj HDF5 or MD17 npz: evenly spaced frames.
+    Read a reference trajectory, as `read_trajectory` does: evenly spaced frames.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def load_reference(
         The file, or ``ethanol`` for the reference that comes with the package. Where
         it has an array ``segment``, each segment is a replica.
     frame_interval_fs : float, optional
-        Time between frames of an npz file, fs; 0.5 unless given.
+        Time between frames of a file that does not say, fs; 0.5 of MD17 unless given.
 
     Returns
     -------
@@ -204,8 +204,7 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     -------
     ensemble : Ensemble
         One replica in the order of time, without velocities; its frame interval is
-        the mean one, and may hide gaps. Where the file has no bonds, they are those
-        of `openmm_diffmd.elements.bonds_from_radii`.
+        the mean one, and may hide gaps.
     provenance : mapping
         What made the frames.
 
@@ -219,11 +218,8 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     data = read_trajectory(path)
     if data.n_frames < 2:
         raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
-    bonds = data.bonds
-    if len(bonds) == 0:
-        bonds = bonds_from_radii(data.atomic_numbers, data.positions)
     ensemble = Ensemble(
-        topology=_topology(data.atomic_numbers, bonds),
+        topology=_topology(data.atomic_numbers, data.bonds),
         frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
         positions=[data.positions],
     )

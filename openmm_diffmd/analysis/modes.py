@@ -83,10 +83,11 @@ def _rotation(
     spread = np.einsum("a,tai,taj->tij", masses, x, x)
     inertia = np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3) - spread
     moments = np.linalg.eigvalsh(inertia)
-    if np.any(moments[:, 0] < LINEAR * moments[:, 2]):
+    if np.median(moments[:, 0]) < LINEAR * np.median(moments[:, 2]):
         return None
     momentum = np.einsum("a,tad->td", masses, np.cross(x, velocities))
-    turning = np.linalg.solve(inertia, momentum[..., None])[..., 0]
+    # Single frames of a bent molecule may be straight.
+    turning = (np.linalg.pinv(inertia, hermitian=True) @ momentum[..., None])[..., 0]
     return np.asarray(np.einsum("td,td->t", momentum, turning) / (3 * BOLTZMANN))
 
 

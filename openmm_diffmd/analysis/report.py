@@ -149,9 +149,11 @@ def mode_table(reference: Reference, rows: Sequence[Row]) -> str:
     ]:
         cells = ["-"] * (len(own) + 1)
         if figures.modes is not None:
-            found = [figures.modes[mode] for mode in own]
+            found = [figures.modes.get(mode) for mode in own]
             cells[:-1] = [
-                f"{100 * (t.value / t.expected - 1):+.1f} +- "
+                "-"
+                if t is None
+                else f"{100 * (t.value / t.expected - 1):+.1f} +- "
                 f"{_number(100 * t.error / t.expected, '.1f')}"
                 for t in found
             ]
@@ -175,8 +177,8 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
     Returns
     -------
     str
-        A table; empty where the molecule has no such group. *At T*: the rate for
-        turns as hot as the heat bath.
+        A table; empty where `find_rotors` and `find_protons` find none. *At T*: the
+        rate for turns as hot as the heat bath.
     """
     own = reference.figures.events
     if not own:

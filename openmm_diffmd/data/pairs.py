@@ -139,7 +139,8 @@ class LaggedPairs:
         Returns
         -------
         list of (Tensor of int, int)
-            Indices of the pairs of a group, and how many different molecules it has.
+            Indices of the pairs of a group, and how many different molecules it has,
+            told apart by their elements in order.
             The largest molecule has at most `GROUP_SIZE_RATIO` times the atoms of the
             smallest.
         """

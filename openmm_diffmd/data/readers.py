@@ -19,6 +19,7 @@ from openmm_diffmd.data.md17 import (
 from openmm_diffmd.data.reference_files import read_reference
 from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
 
 __all__ = [
@@ -135,6 +136,8 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
                 f"{path}: frame {index} has a periodic cell, expected an isolated "
                 "molecule: unwrap it and set pbc to F F F"
             )
+        if frame.has("masses"):
+            check_element_masses(path, numbers, frame.get_masses())
     velocity_unit = ANGSTROM * units.fs * FEMTOSECONDS_PER_PICOSECOND
     return single_molecule(
         path,

@@ -10,7 +10,7 @@ from mdtraj.core.element import Element
 from numpy.typing import NDArray
 
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.elements import element_masses
+from openmm_diffmd.elements import bonds_from_radii, element_masses
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PER_FRAME = (
@@ -95,6 +95,8 @@ def read_reference(path: str | Path) -> Trajectory:
         ) from error
     try:
         numbers, bonds = _parse_topology(topology)
+        if not len(bonds):
+            bonds = bonds_from_radii(numbers, values["coordinates"])
         masses = np.array(
             provenance.get("masses_Da", element_masses(numbers)), dtype=np.float64
         )

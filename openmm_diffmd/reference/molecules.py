@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
 from openmm_diffmd.elements import HEAVIEST, bonds_from_radii
 from openmm_diffmd.units import ANGSTROM
@@ -75,7 +77,8 @@ def load_molecule(
     ----------
     molecule : str or path-like
         One of `molecule_names`, or an xyz or pdb file. A pdb file keeps its own
-        residues and bonds; where it has no bonds, they come from covalent radii.
+        residues and bonds; where these leave it in pieces, bonds by covalent radii
+        join them.
 
     Returns
     -------
@@ -90,9 +93,27 @@ def load_molecule(
         If it is neither a known name nor a file.
     ValueError
         If it is a file of another kind, damaged or of several molecules, an atom has
-        no element, or a position is not finite.
+        no element or no bond to the others, or a position is not finite.
     """
-    name = str(molecule)
+    topology, positions = _load(str(molecule))
+    if pieces := _pieces(topology):
+        raise ValueError(
+            f"found {molecule} in {len(pieces)} pieces, the smallest of atoms "
+            f"{min(pieces, key=len)}, expected one molecule, bonds by covalent radii "
+            "included: split the file, or give a pdb with CONECT records of its bonds"
+        )
+    return topology, positions
+
+
+def _pieces(topology: app.Topology) -> list[list[int]]:
+    """Atoms of each piece that no bond joins to the others; empty if there is one."""
+    symbols = [atom.element.symbol for atom in topology.atoms()]
+    bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
+    pieces = list(nx.connected_components(bond_graph(symbols, bonds)))
+    return [sorted(piece) for piece in pieces] if len(pieces) > 1 else []
+
+
+def _load(name: str) -> tuple[app.Topology, unit.Quantity]:
     if name.lower() in G2_NAMES:
         atoms = g2_molecule(G2_NAMES[name.lower()])
         return topology_of(atoms), _positions_of(atoms)
@@ -169,6 +190,10 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
             f"{error}); expected {form}: copy or make it again"
         ) from error
     topology = pdb.topology
+    if pdb.getNumFrames() != 1:
+        raise ValueError(
+            f"{path} holds {pdb.getNumFrames()} models, expected one: split the file"
+        )
     if topology.getNumAtoms() == 0:
         raise ValueError(
             f"{path} holds no atom, expected {form} of one molecule: copy or make it "
@@ -183,8 +208,11 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
             f"{path} has atoms without an element: {nameless}; expected one for each: "
             "fill in columns 77-78"
         )
-    if topology.getNumBonds() == 0:
+    if _pieces(topology):
+        # Names of atoms that OpenMM does not know leave bonds out.
         numbers = np.array([atom.element.atomic_number for atom in atoms])
-        for i, j in bonds_from_radii(numbers, positions[None]):
-            topology.addBond(atoms[i], atoms[j])
+        known = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
+        for i, j in bonds_from_radii(numbers, positions[None]).tolist():
+            if frozenset((i, j)) not in known:
+                topology.addBond(atoms[i], atoms[j])
     return topology, unit.Quantity(np.array(positions, np.float64), unit.nanometer)

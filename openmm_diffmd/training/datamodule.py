@@ -15,7 +15,8 @@ class RandomBatches(IterableDataset[PairBatch]):
     Endless random batches, each of molecules of like size.
 
     A batch is of one of the pairs' size groups, drawn with the number of different
-    molecules in it as its weight: molecules are seen alike, however long their data.
+    molecules in it as its weight. Within a group pairs are drawn alike, so that
+    molecules of one size are seen as long as their data are.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mdtraj
 import numpy as np
 import pytest
 
@@ -88,3 +89,15 @@ def test_original_md17_is_a_reference_with_velocities(shared_data: Path):
     rmd17 = shared_data / "rmd17" / "rmd17_ethanol.npz"
     with pytest.raises(ValueError, match="unevenly spaced in time"):
         load_reference(rmd17)
+
+
+def test_a_reference_without_bonds_gets_them_by_distance(tmp_path: Path):
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("MOL", topology.add_chain())
+    for symbol in "OHH":
+        topology.add_atom(symbol, mdtraj.element.get_by_symbol(symbol), residue)
+    x = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]])
+    frames = mdtraj.Trajectory(np.stack([x, x, x]), topology, time=[0.0, 0.01, 0.02])
+    frames.save_hdf5(str(tmp_path / "water.h5"))
+    ensemble, _ = load_reference(tmp_path / "water.h5")
+    assert ensemble.bonds.tolist() == [[0, 1], [0, 2]]

@@ -68,6 +68,14 @@ def test_linear_molecules_have_no_third_axis(diatomic: mdtraj.Topology):
     assert stretch.value == pytest.approx(reduced * 4.0 / BOLTZMANN)
 
 
+def test_one_straight_frame_leaves_the_rotation(gaussian_ethanol: Maker):
+    ensemble = gaussian_ethanol(1, 5, seed=6)
+    x = np.array(ensemble.positions[0])
+    x[2, :, 1:] = 0.0
+    found = mode_temperatures(dataclasses.replace(ensemble, positions=[x]), 500.0)
+    assert 0.0 < found["rotation"].value < 5000.0
+
+
 def oscillating(topology: mdtraj.Topology, omega: float, shift: int = 0) -> Ensemble:
     """Two atoms along x, as two oscillators in opposite phase."""
     tau, times = 0.01, 0.01 * np.arange(2000)

@@ -122,6 +122,12 @@ def test_methyl_on_a_carbonyl_eclipses_its_oxygen():
     assert all(r.first_basin == 0.0 and r.n_basins == 3 for r in rotors)
 
 
+def test_methyl_on_a_straight_line_does_not_turn():
+    # Acetonitrile.
+    bonds = [(0, 1), (1, 2), *[(0, h) for h in (3, 4, 5)]]
+    assert find_rotors(make_topology("CCNHHH", bonds)) == []
+
+
 def test_methyl_is_staggered_on_a_pyramidal_atom_and_eclipses_a_planar_one():
     # Dimethyl sulfoxide, trimethylamine, N-methylacetamide's C(=O)-N(H)-CH3.
     methyls = [(1, h) for h in (4, 5, 6)] + [(2, h) for h in (7, 8, 9)]
@@ -234,11 +240,11 @@ def test_deviation_is_in_standard_errors_of_the_difference():
 
 
 def test_rate_is_of_one_group_where_there_are_two():
-    # Glycol without the hydrogens of its carbons: one hydroxyl turns, one rests.
-    bonds = [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5)]
-    topology = make_topology("OCCOHH", bonds)
+    # Glycol, the hydrogens of its carbons anywhere: one hydroxyl turns, one rests.
+    bonds = [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5), (1, 6), (1, 7), (2, 8), (2, 9)]
+    topology = make_topology("OCCOHHHHHH", bonds)
     n_frames = 2000
-    x = np.zeros((n_frames, 6, 3))
+    x = np.zeros((n_frames, 10, 3))
     x[:, 2] = [0.15, 0.0, 0.0]
     x[:, 0] = 0.14 * np.array([np.cos(TETRAHEDRAL), np.sin(TETRAHEDRAL), 0.0])
     x[:, 3] = x[:, 2] - x[:, 0]

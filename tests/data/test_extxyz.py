@@ -37,6 +37,13 @@ def test_extxyz_is_read_in_package_units(tmp_path):
     np.testing.assert_array_equal(trajectory.bonds, [[0, 1], [0, 2]])
 
 
+def test_extxyz_of_isotopes_is_refused(tmp_path):
+    heavy = frame(velocity=1.0)
+    heavy.set_masses([15.999, 2.014, 2.014])
+    with pytest.raises(ValueError, match=r"found mass 2.014 Da of atom 1 in "):
+        read_extxyz(write(tmp_path, [heavy, heavy]), 1.0)
+
+
 def test_extxyz_without_momenta_has_no_velocities(tmp_path):
     assert read_extxyz(write(tmp_path, [frame(), frame()]), 1.0).velocities is None
 

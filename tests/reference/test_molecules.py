@@ -72,8 +72,30 @@ def test_pdb_is_loaded_with_its_names_and_bonds(tmp_path, connections):
 
 def test_bonds_of_a_pdb_are_its_own(tmp_path):
     path = tmp_path / "water.pdb"
-    path.write_text(PDB + "CONECT    1    2\nEND\n")
-    assert bonds_of(load_molecule(path)[0]) == [(0, 1)]
+    path.write_text(PDB + "CONECT    1    2\nCONECT    2    3\nEND\n")
+    assert bonds_of(load_molecule(path)[0]) == [(0, 1), (1, 2)]
+
+
+def test_bonds_that_a_pdb_lacks_come_from_radii(tmp_path):
+    path = tmp_path / "water.pdb"
+    path.write_text(PDB + "CONECT    1    3\nEND\n")
+    assert sorted(bonds_of(load_molecule(path)[0])) == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("two.xyz", "4\n\nO 0 0 0\nH 0.96 0 0\nO 9 0 0\nH 9.96 0 0\n", "in 2 pieces"),
+        ("far.xyz", "2\n\nO 0 0 0\nH 1.5 0 0\n", r"smallest of atoms \[0\], .*CONECT"),
+        ("two.pdb", "MODEL        1\n" + PDB + "ENDMDL\nMODEL        2\n" + PDB
+         + "ENDMDL\nEND\n", "holds 2 models, expected one"),
+    ],
+)  # fmt: skip
+def test_several_molecules_are_refused(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_molecule(path)
 
 
 def test_unknown_name_is_refused():
