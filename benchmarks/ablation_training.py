@@ -24,7 +24,6 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -32,6 +31,7 @@ from openmm_diffmd.training.config import (
     TrainConfig,
 )
 from openmm_diffmd.training.description import DESCRIPTION_FILE, read_description
+from openmm_diffmd.training.module import build_model
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -157,11 +157,7 @@ def train_variant(
         )
         cpu = time.process_time() - begin
         elements = read_description(output)["elements"]
-        model = TransitionModel(
-            len(elements),
-            config.data.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
-            **dataclasses.asdict(config.model),
-        )
+        model = build_model(config, len(elements))
         sizes = [weight.numel() for weight in model.parameters()]
         done.write_text(json.dumps({"parameters": sum(sizes), "cpu_s": cpu}) + "\n")
     found: dict[str, Any] = json.loads(done.read_text())

@@ -36,6 +36,7 @@ from ablation_training import (
     train_variant,
 )
 from ase.data import chemical_symbols
+from bundled_reference import BUNDLED_REFERENCE
 from command_line import (
     one_line_errors,
     read_results,
@@ -62,7 +63,6 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.rollout import set_threads
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -74,7 +74,7 @@ def ablations(
     data: list[Path],
     output: Path = Path("ablations"),
     model: str = "ethanol",
-    reference: Path = PRETRAINED / "ethanol_reference.h5",
+    reference: Path = BUNDLED_REFERENCE,
     groups: list[str] | None = None,
     variants: list[str] | None = None,
     seeds: int = 1,

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bundled_reference import BUNDLED_REFERENCE
 from command_line import (
     one_line_errors,
     output_file,
@@ -53,13 +54,11 @@ from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.rollout import set_threads
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.reference.trained_force import FORMS, Evaluate
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")
 FORCE_FILE = Path(__file__).parent / "ethanol_force.pt"
-REFERENCE = PRETRAINED / "ethanol_reference.h5"
 
 
 def quickest(run: Callable[[int], Any], seconds: float) -> float:
@@ -266,7 +265,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", default="ethanol", help="bundled name or file")
     add("--force", type=Path, default=FORCE_FILE, help="file of openmm-diffmd force")
-    add("--reference", type=Path, default=REFERENCE)
+    add("--reference", type=Path, default=BUNDLED_REFERENCE)
     add("--parts", nargs="+", choices=PARTS, default=PARTS)
     add("--replicas", type=int, nargs="+", default=[1, 64])
     add("--k", type=int, nargs="+", default=[0, 1, 2, 4, 8], help="sampling steps")

@@ -12,7 +12,6 @@ CPU time is measured, so that other work on the machine counts less. Prints a ta
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import openmm
 from ase import Atoms
 from command_line import output_file
+from machine import describe_machine
 from openmm import unit
 from tblite.ase import TBLite
 
@@ -138,13 +138,9 @@ def main(words: Sequence[str] | None = None) -> None:
                     "all_ms": times,
                     "driver_over_bare_force": medians["driver step"] / bare - 1,
                     "reference_ns_per_day": per_day,
-                    "machine": {
-                        "processor": platform.machine(),
-                        "cores": os.cpu_count(),
-                        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-                    },
+                    "machine": describe_machine(),
                     "versions": {
-                        name: version(name) for name in ("openmm", "openmmml", "tblite")
+                        name: version(name) for name in ("openmmml", "tblite")
                     },
                 },
                 indent=1,

@@ -14,7 +14,6 @@ Prints a table; ``--output`` writes JSON, ``--profile`` prints where the time go
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 from command_line import output_file
+from machine import describe_machine
 from torch.profiler import ProfilerActivity, profile
 
 from openmm_diffmd.data.pairs import PairBatch
@@ -170,10 +170,8 @@ def main(words: Sequence[str] | None = None) -> None:
             "algorithm": config.optimizer.algorithm,
             "threads": arguments.threads,
             "model": asdict(config.model),
-            "load_average": os.getloadavg(),
-            "machine": f"{platform.processor() or platform.machine()}",
-            "cores": os.cpu_count(),
-            "versions": {name: version(name) for name in ("torch", "e3nn")},
+            "machine": describe_machine(),
+            "versions": {"e3nn": version("e3nn")},
             "costs": [asdict(cost) for cost in costs],
         }
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")

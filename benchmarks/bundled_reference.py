@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from openmm_diffmd.analysis.loading import BUNDLED
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.model_files import PRETRAINED
 
-BUNDLED_REFERENCE = PRETRAINED / "ethanol_reference.h5"
 ITS_MOLECULE = "ethanol"
+BUNDLED_REFERENCE = BUNDLED[ITS_MOLECULE]
 
 
 def reference_of(model: DiffusionModel, given: Path | None) -> Path:

@@ -31,7 +31,7 @@ import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
 from command_line import one_line_errors, require, require_positive
-from held_out_bursts import make_bursts, unseen
+from held_out_bursts import make_bursts, unseen_pieces
 from machine import describe_machine
 from numpy.typing import NDArray
 from provoked_runs import Provocation, Run
@@ -42,7 +42,6 @@ from openmm_diffmd.analysis.early_warning import measure_warning, split_by_event
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
 from openmm_diffmd.analysis.report import to_plain
-from openmm_diffmd.data.held_out import contiguous_ranges
 from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -76,19 +75,15 @@ def predict(
         Element of each atom.
     n_pairs : int
         Pairs that were drawn.
+
+    Raises
+    ------
+    ValueError
+        If the model has seen all of a file.
     """
     metadata = model.metadata
     lag_time = metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-    pieces = [
-        (trajectory, piece)
-        for trajectory in trajectories
-        for piece in contiguous_ranges(unseen(trajectory, metadata))
-    ]
-    if not pieces:
-        raise ValueError(
-            "found no frame that the model was not trained on, expected some: give "
-            "--data of another seed"
-        )
+    pieces = [p for t in trajectories for p in unseen_pieces(t, metadata)]
     elements = [atomic_numbers[symbol] for symbol in metadata.elements]
     found = LaggedPairs(
         [t for t, _ in pieces], [r for _, r in pieces], elements, lag_time

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bundled_reference import BUNDLED_REFERENCE
 from command_line import one_line_errors, require
 from machine import describe_machine
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -43,9 +44,6 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
 
-REFERENCE = (
-    Path(__file__).parent.parent / "openmm_diffmd/pretrained/ethanol_reference.h5"
-)
 UMBRELLA = Umbrella((0, 2), 2000.0, 0.19, (0, 1, 2, 3), 4.0)
 GROUP_PS = 10.0
 TRANS = np.deg2rad(120.0)
@@ -243,7 +241,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     set_threads(arguments.threads)
     make_folder(arguments.output)
-    ensemble, provenance = load_reference(REFERENCE)
+    ensemble, provenance = load_reference(BUNDLED_REFERENCE)
     temperature = float(provenance["temperature_K"])
     model = load_model("ethanol")
     runs = make_runs(arguments, ensemble, dict(provenance), model)

@@ -250,7 +250,9 @@ def test_exact_model_is_found_calibrated(
     assert matplotlib.image.imread(tmp_path / "reliability.png").ndim == 3
 
 
-def test_pairs_are_counted_in_files_of_several_molecules(command, tmp_path: Path):
+def test_pairs_are_counted_in_files_of_several_molecules(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(9), 20)
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(20)]
@@ -267,6 +269,12 @@ def test_pairs_are_counted_in_files_of_several_molecules(command, tmp_path: Path
     *_, symbols, n_pairs = command("reliability").predict(model, [whole, few], 99, 2)
     assert n_pairs == 2 * 19
     assert len(symbols) == 19 * (9 + 3)
+    bursts = command("held_out_bursts")
+    # The model has seen all of the second file.
+    kept = {9: np.ones(20, bool), 3: np.zeros(20, bool)}
+    monkeypatch.setattr(bursts, "unseen", lambda t, _: kept[t.n_atoms])
+    with pytest.raises(ValueError, match=r"found no frame.*another seed"):
+        command("reliability").predict(model, [whole, few], 99, 2)
 
 
 def test_all_elements_and_runs_are_drawn(

@@ -111,6 +111,11 @@ from openmm import unit
 %newobject OpenMMDiffMD::DiffusionIntegrator::fromXml;
 
 %inline %{
+/** Set where XML finds a bundled model whose path is not there. */
+void setModelFolder(const std::string& folder) {
+    OpenMMDiffMD::DiffusionIntegratorProxy::setModelFolder(folder);
+}
+
 /** Have a callable look at each integrator that is read from XML; it raises if it does not fit. */
 void setDeserializationCheck(PyObject* check) {
     Py_INCREF(check);

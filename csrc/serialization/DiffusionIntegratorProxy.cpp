@@ -6,6 +6,7 @@
 #include "openmm/serialization/SerializationNode.h"
 
 #include <charconv>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,21 @@ constexpr int VERSION = 1;
 DiffusionIntegratorProxy::Check &installedCheck() {
     static DiffusionIntegratorProxy::Check check;
     return check;
+}
+
+std::filesystem::path &modelFolder() {
+    static std::filesystem::path folder;
+    return folder;
+}
+
+/** The file itself, or where there is none the bundled one of its name, if there is one. */
+std::string findModelFile(const std::string &modelFile) {
+    const std::filesystem::path bundled =
+        modelFolder() / std::filesystem::path(modelFile).filename();
+    std::error_code error;
+    if (std::filesystem::exists(modelFile, error) || !std::filesystem::exists(bundled, error))
+        return modelFile;
+    return bundled.string();
 }
 
 // Runs when the library is loaded, as in OpenMM's own plugins.
@@ -43,6 +59,10 @@ template <class T> T read(const SerializationNode &node, const std::string &name
 DiffusionIntegratorProxy::DiffusionIntegratorProxy() : SerializationProxy("DiffusionIntegrator") {}
 
 void DiffusionIntegratorProxy::setCheck(Check check) { installedCheck() = std::move(check); }
+
+void DiffusionIntegratorProxy::setModelFolder(const std::string &folder) {
+    modelFolder() = folder;
+}
 
 void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &node) const {
     const auto &integrator = *static_cast<const DiffusionIntegrator *>(object);
@@ -100,7 +120,7 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
         throw OpenMMException("DiffusionIntegrator: found XML of version " +
                               std::to_string(version) + ", expected " + std::to_string(VERSION) +
                               "; write it again with this version of openmm_diffmd");
-    const std::string modelFile = node.getStringProperty("modelFile");
+    const std::string modelFile = findModelFile(node.getStringProperty("modelFile"));
     const std::string modelHash = node.getStringProperty("modelHash");
     try {
         diffmd::read_model_file(modelFile, modelHash);

@@ -4,6 +4,7 @@
 #include "openmm/serialization/SerializationProxy.h"
 
 #include <functional>
+#include <string>
 
 namespace OpenMMDiffMD {
 
@@ -11,7 +12,8 @@ class DiffusionIntegrator;
 
 /**
  * Reads and writes a DiffusionIntegrator. The model itself is not written: its path and SHA-256
- * are, and another file in its place is refused.
+ * are, and another file in its place is refused. Where there is none, a bundled one of its name is
+ * taken: the XML may be of another machine.
  */
 class DiffusionIntegratorProxy : public OpenMM::SerializationProxy {
 public:
@@ -23,6 +25,8 @@ public:
     void *deserialize(const OpenMM::SerializationNode &node) const override;
     /** Set what looks at each integrator that is read; the metadata of models are read there. */
     static void setCheck(Check check);
+    /** Set the folder of bundled models. */
+    static void setModelFolder(const std::string &folder);
 };
 
 } // namespace OpenMMDiffMD

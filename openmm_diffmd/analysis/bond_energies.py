@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.temperature import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN
 
 WINDOW_PS = 0.2
 RARE = 1e-3

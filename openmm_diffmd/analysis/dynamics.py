@@ -1,6 +1,5 @@
-"""Velocity autocorrelation and its spectrum."""
+"""Power spectrum of the velocities."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,52 +31,6 @@ class Spectrum:
 
     wavenumbers: NDArray[np.float64]
     density: NDArray[np.float64]
-
-
-def velocity_autocorrelation(
-    velocities: Sequence[NDArray[np.floating]],
-    masses: NDArray[np.floating],
-    max_lag: int,
-) -> NDArray[np.float64]:
-    r"""
-    Mass-weighted velocity autocorrelation, 1 at lag 0.
-
-    :math:`C_k = \sum_i m_i <v_i(t) v_i(t + k dt)> / \sum_i m_i <v_i(t)^2>`.
-
-    Parameters
-    ----------
-    velocities : sequence of ndarray, shape (n_frames, n_atoms, 3)
-        One array a replica, evenly spaced.
-    masses : ndarray, shape (n_atoms,)
-        Masses.
-    max_lag : int
-        Largest lag, frames; less than the longest replica.
-
-    Returns
-    -------
-    ndarray, shape (max_lag + 1,)
-        The autocorrelation.
-
-    Raises
-    ------
-    ValueError
-        If no replica is longer than `max_lag`.
-    """
-    longest = max(len(v) for v in velocities)
-    if max_lag >= longest:
-        raise ValueError(
-            f"found max_lag {max_lag}, expected less than the longest replica's "
-            f"{longest} frames"
-        )
-    total, count = np.zeros(max_lag + 1), np.zeros(max_lag + 1)
-    for v in velocities:
-        n = min(len(v), max_lag + 1)
-        spectrum = np.fft.rfft(v, 2 * len(v), axis=0)
-        power = np.einsum("a,fad->f", masses, np.abs(spectrum) ** 2)
-        total[:n] += np.fft.irfft(power, 2 * len(v))[:n]
-        count[:n] += len(v) - np.arange(n)
-    c = total / count
-    return np.asarray(c / c[0])
 
 
 def velocity_spectrum(ensemble: Ensemble, window: float = WINDOW_PS) -> Spectrum | None:

@@ -9,7 +9,8 @@ from openmm_diffmd.analysis.bond_energies import bond_stretches, reduced_masses
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.statistics import mean_and_error
-from openmm_diffmd.analysis.temperature import BOLTZMANN, ElementTemperature
+from openmm_diffmd.analysis.temperature import ElementTemperature
+from openmm_diffmd.units import BOLTZMANN
 
 ROTATION = "rotation"
 LINEAR = 1e-3

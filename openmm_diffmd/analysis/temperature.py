@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.constants import R as GAS_CONSTANT
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.statistics import mean_and_error, statistical_inefficiency
-
-BOLTZMANN = GAS_CONSTANT / 1000.0
-"""Boltzmann constant, kJ/mol/K; `units.py` has it too, but imports openmm."""
+from openmm_diffmd.units import BOLTZMANN
 
 APART = 2.0
 """Statistical inefficiencies between kinetic energies that are tested."""

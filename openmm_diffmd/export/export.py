@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from openmm_diffmd.diffusion.samplers import SAMPLERS
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
@@ -13,14 +14,12 @@ from openmm_diffmd.export.calibration import (
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.pairs import pairs_left_out, pairs_trained_on
 from openmm_diffmd.export.refit import refit_mean
-from openmm_diffmd.export.torchscript import (
-    load_model,
-    replace_metadata,
-    save_model,
-)
+from openmm_diffmd.export.torchscript import save_model
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
+from openmm_diffmd.training.config import DataConfig, ModelConfig, TrainConfig
 from openmm_diffmd.training.description import read_checkpoint, read_description
+from openmm_diffmd.training.module import build_model
 
 TEMPERATURE = "temperature_K"
 VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
@@ -94,7 +93,7 @@ def export_model(
         If `output` is a folder, or its folder cannot be made or written in.
     ValueError
         If the checkpoint is damaged, the data are not those of the training, no file
-        is of the temperature, or a number is out of range.
+        is of the temperature, the sampler is unknown, or a number is out of range.
     """
     checkpoint = Path(training) / "last.ckpt"
     if not checkpoint.is_file():
@@ -121,17 +120,13 @@ def export_model(
         "sigma_max": sigma_max,
         "rho": 7.0,
     }
+    if sampler not in SAMPLERS:
+        raise ValueError(
+            f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
+        )
     if refit_pairs < 0:
         raise ValueError(f"found refit_pairs {refit_pairs}, expected 0 or more")
-    refitted = 0
-    if refit_pairs and model.prior == "learned":
-        pairs = pairs_trained_on(model, data, description, temperature_K)
-        refitted = refit_mean(model, pairs, refit_pairs)
-    batch = pairs_left_out(
-        model, data, description, temperature_K, calibration_fraction
-    )
-    calibration = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
-    figures = one_lag_figures(model, batch, description["elements"], calibration)
+    # Made before the work that it describes: it refuses what is out of range.
     metadata = ModelMetadata(
         name=name,
         dynamics=config["data"]["dynamics"],
@@ -160,37 +155,26 @@ def export_model(
             **config,
             "seed": description["seed"],
             "steps": step,
-            "refit_pairs": refitted,
             "calibration_fraction": calibration_fraction,
             "history": description.get("history", []),
         },
+    )
+    refitted = 0
+    if refit_pairs and model.prior == "learned":
+        pairs = pairs_trained_on(model, data, description, temperature_K)
+        refitted = refit_mean(model, pairs, refit_pairs)
+    batch = pairs_left_out(
+        model, data, description, temperature_K, calibration_fraction
+    )
+    calibration = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
+    figures = one_lag_figures(model, batch, description["elements"], calibration)
+    metadata = replace(
+        metadata,
+        config={**metadata.config, "refit_pairs": refitted},
         acceptance={"one_lag": figures},
     )
     make_folder(Path(output).parent)
     return save_model(model, metadata, Path(output))
-
-
-def add_acceptance(path: Path, figures: dict[str, Any]) -> Path:
-    """
-    Write figures of a rollout into a model file.
-
-    Parameters
-    ----------
-    path : path-like
-        The model file; written anew, so that its SHA-256 changes.
-    figures : dict
-        JSON-able figures, added under ``acceptance``.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    model = load_model(path)
-    metadata = replace(
-        model.metadata, acceptance={**model.metadata.acceptance, **figures}
-    )
-    return replace_metadata(model, metadata)
 
 
 def _files_of(description: dict[str, Any]) -> list[Path]:
@@ -246,11 +230,12 @@ def _load_weights(
     checkpoint: Path, description: dict[str, Any]
 ) -> tuple[TransitionModel, int]:
     config = description["config"]
-    model = TransitionModel(
-        n_elements=len(description["elements"]),
-        lag_time=config["data"]["lag_time_fs"] / 1000,
-        **config["model"],
+    network = TrainConfig(
+        # Options that the training did not know yet have their defaults.
+        ModelConfig(**config["model"]),
+        DataConfig(lag_time_fs=config["data"]["lag_time_fs"]),
     )
+    model = build_model(network, len(description["elements"]))
     saved = read_checkpoint(checkpoint)
     prefix = "model."
     model.load_state_dict(
@@ -274,14 +259,18 @@ def _versions() -> dict[str, str]:
 
 
 def _git_hash() -> str:
+    """Name the commit of this file, where it is one that git tracks."""
+    file = Path(__file__)
     try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        # Installed, it may lie in a repository of the user, whose HEAD says nothing.
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _git(file.parent, "rev-parse", "HEAD").strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return result.stdout.strip()
+
+
+def _git(folder: Path, *words: str) -> str:
+    result = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return result.stdout

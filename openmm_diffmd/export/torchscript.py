@@ -245,8 +245,18 @@ def save_model(
     for name in METHODS:
         called |= set(re.findall(r"diffmd::\w+", str(getattr(scripted, name).graph)))
     metadata = replace(metadata, operators=sorted(called))
-    weights = pack_weights(module.state_dict())
-    return _write(scripted, metadata, weights, Path(path))
+    extra = {
+        METADATA_FILE: metadata.to_json(),
+        WEIGHTS_FILE: pack_weights(module.state_dict()),
+    }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        scripted.save(str(temporary), _extra_files=extra)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
 
 
 def script(module: nn.Module) -> Any:
@@ -265,38 +275,3 @@ def script(module: nn.Module) -> Any:
     """
     with _without_deprecation():
         return torch.jit.script(module.eval())
-
-
-def replace_metadata(model: DiffusionModel, metadata: ModelMetadata) -> Path:
-    """
-    Write a model file anew with other metadata, at once or not at all.
-
-    Parameters
-    ----------
-    model : DiffusionModel
-        The model; its weights stay as they are.
-    metadata : ModelMetadata
-        What the file is to say about itself from now on.
-
-    Returns
-    -------
-    Path
-        The file, that of `model`.
-    """
-    weights = read_extra(model.path.read_bytes(), WEIGHTS_FILE)
-    return _write(model.module, metadata, weights, model.path)
-
-
-def _write(
-    scripted: Any, metadata: ModelMetadata, weights: bytes | None, path: Path
-) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    extra: dict[str, str | bytes] = {METADATA_FILE: metadata.to_json()}
-    if weights is not None:
-        extra[WEIGHTS_FILE] = weights
-    try:
-        scripted.save(str(temporary), _extra_files=extra)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

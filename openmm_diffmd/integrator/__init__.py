@@ -23,11 +23,13 @@ from openmm_diffmd.integrator.systems import (  # noqa: E402
     create_system,
     replicate,
 )
+from openmm_diffmd.model_files import PRETRAINED  # noqa: E402
 
 # Before the first Context is made.
 load_plugins()
 # By XmlSerializer too, which reads in C++, where no metadata are known.
 bindings.setDeserializationCheck(check_consistency)
+bindings.setModelFolder(str(PRETRAINED))
 
 __all__ = [
     "DiffusionIntegrator",

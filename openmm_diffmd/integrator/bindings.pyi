@@ -4,6 +4,7 @@ from typing import Any, overload
 
 import openmm
 
+def setModelFolder(folder: str) -> None: ...
 def setDeserializationCheck(check: Callable[[Any], None]) -> None: ...
 
 class DiffusionIntegrator(openmm.Integrator):  # type: ignore[misc]

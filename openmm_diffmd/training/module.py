@@ -1,5 +1,6 @@
 """The Lightning module: losses, running whitening, optimizer, validation."""
 
+import dataclasses
 from typing import Any
 
 import lightning
@@ -18,6 +19,7 @@ from openmm_diffmd.diffusion.residuals import (
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import TrainConfig
 from openmm_diffmd.training.trainer import make_optimizer
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 WHITENING_MOMENTUM = 0.01
 
@@ -270,21 +272,9 @@ def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:
     TransitionModel
         With initial weights.
     """
-    options = config.model
+    # The options of the network are its keywords.
     return TransitionModel(
-        n_elements=n_elements,
-        lag_time=config.data.lag_time_fs / 1000,
-        prior=options.prior,
-        noise_conditioning=options.noise_conditioning,
-        cutoff=options.cutoff,
-        velocity_cutoff=options.velocity_cutoff,
-        l_max=options.l_max,
-        n_max=options.n_max,
-        channels=options.channels,
-        n_heads=options.n_heads,
-        edge_channels=options.edge_channels,
-        n_layers=options.n_layers,
-        head_channels=options.head_channels,
-        head_layers=options.head_layers,
-        velocity_features=options.velocity_features,
+        n_elements,
+        config.data.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+        **dataclasses.asdict(config.model),
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.temperature import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN
 
 SYMBOLS = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
 BONDS = [(0, 1), (1, 2), (0, 3), (0, 4), (0, 5), (1, 6), (1, 7), (2, 8)]

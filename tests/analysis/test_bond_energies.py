@@ -10,7 +10,7 @@ import pytest
 
 from openmm_diffmd.analysis.bond_energies import RARE, hottest_bond
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.temperature import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN
 
 Maker = Callable[..., Ensemble]
 TEMPERATURE, TAU = 500.0, 0.01

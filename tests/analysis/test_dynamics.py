@@ -6,7 +6,6 @@ from openmm_diffmd.analysis.dynamics import (
     WAVENUMBER_PER_TERAHERTZ,
     Spectrum,
     spectrum_overlap,
-    velocity_autocorrelation,
     velocity_spectrum,
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
@@ -39,30 +38,6 @@ def diatomic_ensemble(
     return Ensemble(
         topology, DT, [np.zeros((n_frames, 2, 3))] * n_replicas, list(velocities)
     )
-
-
-@pytest.mark.statistical
-def test_autocorrelation_of_damped_oscillators_is_a_damped_cosine():
-    # stochastic; n series of n_frames/2g independent pieces: about
-    # sqrt(1/(gamma T n)) = 0.01 at each lag.
-    x = damped_oscillators(90, 4000, seed=1).reshape(4000, 30, 3)
-    found = velocity_autocorrelation([x], np.ones(30), 40)
-    t = DT * np.arange(41)
-    np.testing.assert_allclose(found, np.exp(-GAMMA * t) * np.cos(OMEGA * t), atol=0.03)
-
-
-def test_autocorrelation_weighs_by_mass():
-    t = np.arange(400)
-    v = np.zeros((400, 2, 3))
-    v[:, 0, 0] = np.cos(np.pi * t)  # changes sign every frame
-    v[:, 1, 0] = 1.0
-    found = velocity_autocorrelation([v], np.array([3.0, 1.0]), 1)
-    assert found == pytest.approx([1.0, (1 - 3) / 4])
-
-
-def test_autocorrelation_beyond_the_trajectory_is_refused():
-    with pytest.raises(ValueError, match=r"max_lag 5, expected less.* 5 frames"):
-        velocity_autocorrelation([np.ones((5, 1, 3))], np.ones(1), 5)
 
 
 @pytest.mark.statistical

@@ -9,7 +9,7 @@ import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.modes import mode_temperatures, step_residual
-from openmm_diffmd.analysis.temperature import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN
 
 Maker = Callable[..., Ensemble]
 MODES = ["rotation", "C-C", "C-H", "C-O", "H-O"]

@@ -6,19 +6,14 @@ from scipy.signal import lfilter
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.temperature import (
-    BOLTZMANN,
     element_temperatures,
     kinetic_energies,
     kinetic_energy_test,
     thin,
 )
-from openmm_diffmd.units import BOLTZMANN as OPENMM_BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN
 
 Maker = Callable[..., Ensemble]
-
-
-def test_boltzmann_constant_is_that_of_openmm():
-    assert pytest.approx(OPENMM_BOLTZMANN, rel=1e-9) == BOLTZMANN
 
 
 @pytest.mark.statistical

@@ -1,6 +1,8 @@
 """What an export says of itself is what it did."""
 
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -147,3 +149,67 @@ def test_calibration_stays_in_the_validation_part(exported, tmp_path):
         exported(calibration_fraction=0.0)
     with pytest.raises(ValueError, match=r"found no pair .* raise calibration_fr"):
         exported(calibration_fraction=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "euclid"}, r"sampler 'euclid', expected one of .*exponential"),
+        ({"sampler": "euclid", "num_sampling_steps": 0}, "sampler 'euclid', expected"),
+        ({"num_sampling_steps": -1}, r"\['num_steps'\] -1, expected a whole number"),
+        ({"max_resamples": -1}, "max_resamples -1, expected a whole number"),
+        ({"sigma_max": 0.01}, "'sigma_max': 0.01.* expected sigma_min <= sigma_max"),
+        ({"friction_per_ps": -1.0}, "friction_per_ps -1.0, expected a number of at"),
+        ({"temperature_K": 0.0}, "temperature_K 0.0, expected a positive number"),
+        ({"refit_pairs": -1}, "refit_pairs -1, expected 0 or more"),
+    ],
+    ids=str,
+)
+def test_options_are_refused_before_the_work(exported, monkeypatch, options, message):
+    # No temperature is known, or only those known would pass.
+    monkeypatch.setattr(export, "TEMPERATURE", "none_K")
+    for work in ("pairs_trained_on", "pairs_left_out"):
+        monkeypatch.delattr(export, work)
+    with pytest.raises(ValueError, match=f"found .*{message}"):
+        exported(**{"temperature_K": 300.0, **options})
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit_is_that_of_the_code(tmp_path, monkeypatch):
+    installed = tmp_path / "environment" / "export.py"
+    installed.parent.mkdir()
+    installed.touch()
+    monkeypatch.setattr(export, "__file__", str(installed))
+
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True)
+
+    assert export._git_hash() == "unknown"
+    # A user's repository, in which the package is installed.
+    git("init")
+    git("commit", "--allow-empty", "--message=first")
+    assert export._git_hash() == "unknown"
+    git("add", ".")
+    git("commit", "--message=second")
+    assert export._git_hash() == git("rev-parse", "HEAD").stdout.strip()
+
+
+def test_training_of_fewer_options_has_the_defaults_of_the_others(tmp_path):
+    config = TrainConfig(model=ModelConfig(channels=8, n_heads=2, n_layers=1))
+    weights = build_model(config, 2).state_dict()
+    torch.save(
+        {
+            "state_dict": {f"model.{name}": w for name, w in weights.items()},
+            "global_step": 7,
+        },
+        tmp_path / "last.ckpt",
+    )
+    few = {
+        "model": {"channels": 8, "n_heads": 2, "n_layers": 1},
+        "data": {"lag_time_fs": 15.0},
+    }
+    description = {"config": few, "elements": ["H", "O"]}
+    model, step = export._load_weights(tmp_path / "last.ckpt", description)
+    assert (model.prior, model.lag_time, step) == ("learned", 0.015, 7)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from openmm import unit
 
-from openmm_diffmd.export.export import add_acceptance
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
 
@@ -134,15 +133,3 @@ def test_file_without_a_method_is_refused(path, monkeypatch):
     )
     with pytest.raises(ValueError, match=r"without the methods \['dream'\]"):
         load_model(path)
-
-
-def test_added_acceptance_leaves_the_network_as_it_was(path):
-    before = load_model(path)
-    add_acceptance(path, {"rollout": {"broken": 0}})
-    after = load_model(path)
-    assert after.metadata.acceptance == {
-        **before.metadata.acceptance,
-        "rollout": {"broken": 0},
-    }
-    for name, value in encode(before.module).items():
-        assert torch.equal(encode(after.module)[name], value)

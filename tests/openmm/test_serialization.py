@@ -135,6 +135,15 @@ def test_missing_model_file_is_refused(tmp_path):
         DiffusionIntegrator.from_xml(xml)
 
 
+def test_a_bundled_model_is_found_on_another_machine():
+    model = load_model("ethanol")
+    integrator = DiffusionIntegrator(model, model.example()[0])
+    xml = openmm.XmlSerializer.serialize(integrator)
+    there = xml.replace(str(model.path.parent), "/nowhere")
+    assert there != xml
+    assert DiffusionIntegrator.from_xml(there).getModelFile() == str(model.path)
+
+
 def test_the_first_xml_says_nothing_of_batches(integrator):
     xml = openmm.XmlSerializer.serialize(integrator)
     assert xml.count(' moleculesPerBatch="6"') == 1
