@@ -17,6 +17,9 @@ from openmm_diffmd.analysis.measure import Reference
 REFERENCE_COLOR = "#3c3c3c"
 COLORS = ("#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e", "#b0a13a")
 STYLE_SIZE = 8.5
+GOAL_PERCENT = 1.0
+FARTHEST_PERCENT = 20.0
+"""Temperatures farther from equipartition are left out of the picture."""
 
 
 def plot_rows(
@@ -106,21 +109,25 @@ def _spectrum(axes: Axes, reference: Reference, rows: Sequence[Row]) -> None:
     axes.fill_between(
         s.wavenumbers, 1000 * s.density, color=REFERENCE_COLOR, alpha=0.25, lw=0
     )
+    highest = s.density.max()
     for index, row in enumerate(rows):
         if row.curves.spectrum is not None:
             curve = row.curves.spectrum
             axes.plot(curve.wavenumbers, 1000 * curve.density, **_line(index))
+            if index == 0:
+                highest = max(highest, curve.density.max())
     axes.set(
         xlabel="wavenumber / cm⁻¹ (folded above the limit of the frames)",
         ylabel="10⁻³ cm",
         xlim=(0, s.wavenumbers[-1]),
-        ylim=(0, 1100 * s.density.max()),
+        ylim=(0, 1100 * highest),
     )
 
 
 def _marginal(axes: Axes, kind: str, reference: Reference, rows: Sequence[Row]) -> None:
     unit = "Å" if kind == "bonds" else "degrees"
-    axes.set(title=kind.capitalize(), xlabel=unit, yticks=[])
+    title = f"{kind.capitalize()} (mean over kinds of elements)"
+    axes.set(title=title, xlabel=unit, yticks=[])
     groups = reference.marginals[kind]
     if not groups:
         return
@@ -148,36 +155,38 @@ def _temperatures(axes: Axes, reference: Reference, rows: Sequence[Row]) -> None
     if own is None:
         axes.text(0.5, 0.5, "no velocities", ha="center", transform=axes.transAxes)
         return
-    bars = [("reference", own, REFERENCE_COLOR)]
+    shown = [("reference", own, REFERENCE_COLOR)]
     for index, row in enumerate(rows):
         found = row.figures.temperatures
         if found is not None:
-            bars.append((row.name, found, COLORS[index % len(COLORS)]))
-    width, positions = 0.8 / len(bars), np.arange(len(own))
-    for index, (name, found, color) in enumerate(bars):
-        axes.bar(
-            positions + width * (index - 0.5 * (len(bars) - 1)),
-            [found[s].value for s in own],
-            0.92 * width,
-            yerr=[found[s].error for s in own],
+            shown.append((row.name, found, COLORS[index % len(COLORS)]))
+    width, positions = 0.8 / len(shown), np.arange(len(own))
+    reach = 1.5 * GOAL_PERCENT
+    axes.axhspan(-GOAL_PERCENT, GOAL_PERCENT, color=REFERENCE_COLOR, alpha=0.08, lw=0)
+    axes.axhline(0.0, color="black", linestyle="dotted", linewidth=1.2)
+    for index, (name, found, color) in enumerate(shown):
+        off = [100 * (found[s].value / found[s].expected - 1) for s in own]
+        errors = [100 * found[s].error / found[s].expected for s in own]
+        axes.errorbar(
+            positions + width * (index - 0.5 * (len(shown) - 1)),
+            off,
+            errors,
+            fmt="o",
+            markersize=5,
             color=color,
-            alpha=0.35 if name == "reference" else 0.9,
-            error_kw={"elinewidth": 0.9, "ecolor": REFERENCE_COLOR},
+            alpha=0.6 if name == "reference" else 1.0,
+            label=name,
         )
-    for position, temperature in zip(positions, own.values(), strict=True):
-        axes.hlines(
-            temperature.expected,
-            position - 0.45,
-            position + 0.45,
-            colors="black",
-            linestyles="dotted",
-            linewidth=1.2,
-            label="equipartition" if position == 0 else "_",
+        reach = max(
+            reach, *(abs(x) + 1.5 * e for x, e in zip(off, errors, strict=True))
         )
-    axes.set(xticks=positions, ylabel="K")
+    # Rows that are far off must not hide the others.
+    reach = min(reach, FARTHEST_PERCENT)
+    axes.set(
+        xticks=positions, ylim=(-reach, reach), ylabel="% off equipartition, ± 1 error"
+    )
     axes.set_xticklabels(list(own))
-    axes.margins(y=0.2)
-    axes.legend(frameon=False, fontsize=STYLE_SIZE, loc="upper right")
+    axes.set_xlim(-0.6, len(own) - 0.4)
 
 
 def _survival(axes: Axes, rows: Sequence[Row]) -> None:
