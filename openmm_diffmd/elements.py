@@ -52,6 +52,7 @@ def check_element_masses(
     source: str | Path,
     atomic_numbers: NDArray[np.integer[Any]],
     masses: NDArray[np.floating[Any]],
+    advice: str = "make the System without hydrogen mass repartitioning or isotopes",
 ) -> None:
     """
     Refuse masses that are not the elements'.
@@ -64,6 +65,8 @@ def check_element_masses(
         Atomic numbers.
     masses : ndarray, shape (n_atoms,), Da
         Masses.
+    advice : str
+        What to do about it, for the message.
 
     Raises
     ------
@@ -77,8 +80,7 @@ def check_element_masses(
         raise ValueError(
             f"found mass {masses[first]:g} Da of atom {first} in {source}, expected "
             f"{expected[first]:g} Da as its element has, which models are run and "
-            "rollouts are measured with: make the System without hydrogen mass "
-            "repartitioning or isotopes"
+            f"rollouts are measured with: {advice}"
         )
 
 

@@ -166,9 +166,17 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         ----------
         temp : Quantity or float
             Temperature, K.
+
+        Raises
+        ------
+        TypeError
+            If it has another unit, or is a text.
+        openmm.OpenMMException
+            If it is negative, or the model has learned its heat bath.
         """
-        super().setTemperature(temp)
-        self._warn_if_hot(to_float(temp, unit.kelvin))
+        temperature = to_float(temp, unit.kelvin)
+        super().setTemperature(temperature)
+        self._warn_if_hot(temperature)
 
     def setFriction(self, coeff: Any) -> None:
         """

@@ -85,7 +85,8 @@ class DiffusionReporter(PeriodicReporter):
     Raises
     ------
     ValueError
-        If the interval is less than 1, or a file object is to be continued.
+        If the interval is less than 1, the separator is not one character that can
+        separate columns, or a file object is to be continued.
     FileNotFoundError
         If there is no file to continue.
     """
@@ -99,6 +100,11 @@ class DiffusionReporter(PeriodicReporter):
         integrator: Any = None,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
+        if len(separator) != 1 or separator in '"\r\n':
+            raise ValueError(
+                f"found separator {separator!r}, expected one character that ends no "
+                "line and quotes no text: choose another, such as ','"
+            )
         self.last_refusal = ""
         self._separator = separator
         self._append = append

@@ -1,6 +1,5 @@
 """Run a model in OpenMM and write a trajectory: the verb ``run``."""
 
-import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,11 @@ from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.platforms import find_platform
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import (
+    FEMTOSECONDS_PER_PICOSECOND,
+    count_intervals,
+    to_int,
+)
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
@@ -62,7 +65,7 @@ class RolloutSettings:
         Show a progress bar.
     """
 
-    length_ps: float = 20.0
+    length_ps: float
     frame_interval_fs: float | None = None
     temperature_K: float | None = None
     friction_per_ps: float | None = None
@@ -117,7 +120,8 @@ def roll_out(
         Where each replica starts.
     output : path-like
         Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``; a
-        replica's own DCD with ``_0.dcd`` and so on.
+        replica's own DCD with ``_0.dcd`` and so on. Those of an earlier run called
+        this are replaced.
     settings : RolloutSettings
         How to run.
 
@@ -129,7 +133,8 @@ def roll_out(
     Raises
     ------
     ValueError
-        If a length is no whole number of frames, or of lags; if shapes do not fit.
+        If a length is no whole number of frames, or of lags; if shapes do not fit, or
+        the JSON file of this name is no rollout's.
     OpenMMException
         If the integrator gives up. The frames made until then are kept, the sidecar
         counts them and says why.
@@ -143,8 +148,8 @@ def roll_out(
     metadata = model.metadata
     lag = metadata.lag_time_fs
     interval = _given(settings.frame_interval_fs, lag)
-    lags_per_frame = _whole("frame_interval_fs", interval, lag)
-    num_frames = _whole(
+    lags_per_frame = count_intervals("frame_interval_fs", interval, lag)
+    num_frames = count_intervals(
         "length_ps", settings.length_ps * FEMTOSECONDS_PER_PICOSECOND, interval
     )
     temperature = _given(settings.temperature_K, metadata.temperature_K)
@@ -194,6 +199,7 @@ def roll_out(
         dcd_per_replica=settings.dcd_per_replica,
         versions=_versions(),
     )
+    _remove_frames(Path(output))
     with RolloutReporter(
         Path(output),
         replicas.topology,
@@ -294,12 +300,16 @@ def run(
         If there is no such model or molecule.
     OSError
         If `output` is a folder, or its own is a file, or cannot be made or written in.
+    TypeError
+        If what must be a whole number is not.
     ValueError
-        If a number is out of range or does not fit the model, or `output` has one of
-        the suffixes.
+        If a number is out of range or does not fit the model, `output` has one of
+        the suffixes, or the JSON file to be replaced is no rollout's.
     OpenMMException
         If the integrator gives up; frames made until then are kept.
     """
+    replicas, seed = to_int("replicas", replicas), to_int("seed", seed)
+    velocities, dcd_per_replica = bool(velocities), bool(dcd_per_replica)
     if replicas < 1:
         raise ValueError(f"found {replicas} replicas, expected 1 or more")
     if not 0 <= seed <= MAX_SEED:
@@ -374,11 +384,20 @@ def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
             raise FileExistsError(
                 f"found a run in {files[0]}; choose another output, or set overwrite"
             )
+        RolloutSidecar.read(files[0])
     elif there:
         raise FileExistsError(
             f"found {there[0]}, which is of no run (there is no {files[0]} beside it), "
             "expected a name that is free; choose another output"
         )
+
+
+def _remove_frames(output: Path) -> None:
+    """Leave no DCD of an earlier run that the new one does not replace."""
+    sidecar = output.with_name(f"{output.name}.json")
+    if sidecar.exists():
+        for file in RolloutSidecar.read(sidecar).dcd_files(sidecar):
+            file.unlink(missing_ok=True)
 
 
 def set_threads(threads: int | None) -> None:
@@ -397,6 +416,7 @@ def set_threads(threads: int | None) -> None:
     """
     if threads is None:
         return
+    threads = to_int("threads", threads)
     if threads < 1:
         raise ValueError(f"found {threads} threads, expected 1 or more")
     torch.set_num_threads(threads)
@@ -409,15 +429,3 @@ def _versions() -> Mapping[str, str]:
 
 def _given(value: Any, default: float) -> float:
     return float(default if value is None else value)
-
-
-def _whole(name: str, length: float, interval: float) -> int:
-    if not math.isfinite(length):
-        raise ValueError(f"found {name} of {length:g} fs, expected a finite number")
-    count = round(length / interval)
-    if count < 1 or abs(count * interval - length) > 1e-6 * length:
-        raise ValueError(
-            f"found {name} of {length:g} fs, expected a positive multiple of "
-            f"{interval:g} fs"
-        )
-    return count

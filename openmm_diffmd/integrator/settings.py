@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from openmm import unit
 
 from openmm_diffmd.diffusion.samplers import SAMPLERS
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.units import to_float
+from openmm_diffmd.units import to_float, to_int
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def resolve_settings(
 
     Raises
     ------
+    TypeError
+        If a choice is of another type; a float is no whole number.
     ValueError
         If a number is negative, the sampler unknown, or the model has learned its heat
         bath and another temperature or friction is asked for.
@@ -103,10 +106,13 @@ def resolve_settings(
         to_float(given(temperature, own.temperature), unit.kelvin),
         to_float(given(friction, own.friction), unit.picosecond**-1),
         given(sampler, own.sampler),
-        given(num_sampling_steps, own.num_sampling_steps),
-        given(max_resamples, own.max_resamples),
-        given(conserve_angular_momentum, own.conserve_angular_momentum),
-        molecules_per_batch,
+        to_int("num_sampling_steps", given(num_sampling_steps, own.num_sampling_steps)),
+        to_int("max_resamples", given(max_resamples, own.max_resamples)),
+        _to_bool(
+            "conserve_angular_momentum",
+            given(conserve_angular_momentum, own.conserve_angular_momentum),
+        ),
+        to_int("molecules_per_batch", molecules_per_batch),
     )
     for name in (
         "temperature",
@@ -133,3 +139,9 @@ def resolve_settings(
                     "frictionless flow"
                 )
     return chosen
+
+
+def _to_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"found {name} {value!r}, expected True or False")
+    return bool(value)

@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.dynamics import (
     DynamicsError,
@@ -32,7 +33,7 @@ from openmm_diffmd.reference.recording import (
     run_thermostatted,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
-from openmm_diffmd.units import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN, count_intervals, to_int
 
 
 def make_reference(
@@ -60,11 +61,11 @@ def make_reference(
 
     Parameters
     ----------
-    molecule : str
+    molecule : str or path-like
         Name of a molecule, or the path of an xyz or pdb file.
     output : path-like
         Folder for ``thermostatted.h5`` and ``bursts.h5``; made if absent.
-    potential : str
+    potential : str or path-like
         ``GFN2-xTB`` or ``GFN1-xTB`` (tblite), the import path of any ASE calculator,
         or the path of a trained force (``.pt``, of the verb ``force``) or of a System
         XML.
@@ -114,11 +115,14 @@ def make_reference(
 
     Raises
     ------
+    TypeError
+        If `seed` or `num_bursts` is no whole number.
     ValueError
         If a length is not a positive whole number of frames, or frames of steps,
         more bursts are asked for than there are frames to start from, a temperature,
-        friction, equilibration or energy is negative, or bonds are to be heated where
-        there are none, or no bursts, or these are chained.
+        friction, equilibration or energy is negative, an atom is an isotope with a
+        mass of its own, or bonds are to be heated where there are none, or no bursts,
+        or these are chained.
     FileNotFoundError
         If the molecule or the potential is a file that does not exist.
     FileExistsError
@@ -128,6 +132,15 @@ def make_reference(
     DynamicsError
         If the force fails or the molecule explodes; what was written is kept.
     """
+    # Numbers of NumPy and paths would be refused when the provenance is written.
+    molecule, potential = str(molecule), str(potential)
+    seed, num_bursts = to_int("seed", seed), to_int("num_bursts", num_bursts)
+    temperature_K, friction_per_ps = float(temperature_K), float(friction_per_ps)
+    step_size_fs, equilibration_ps = float(step_size_fs), float(equilibration_ps)
+    frame_interval_fs = float(frame_interval_fs)
+    burst_frame_interval_fs = float(burst_frame_interval_fs)
+    bond_energy_kT = float(bond_energy_kT)
+    potential_options = _plain(potential_options)
     if seed < 1:
         raise ValueError(f"found seed {seed}, expected a positive whole number")
     _not_negative("temperature_K", temperature_K)
@@ -137,9 +150,13 @@ def make_reference(
     run = _recording("", length_ps, frame_interval_fs, step_size_fs)
     burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
     if chained:
-        num_bursts = _whole("length_ps", length_ps * 1000, burst_length_ps * 1000)
-        stride = _whole("frame_interval_fs", frame_interval_fs, burst_frame_interval_fs)
-        _whole("burst_length_ps", burst_length_ps * 1000, frame_interval_fs)
+        num_bursts = count_intervals(
+            "length_ps", length_ps * 1000, burst_length_ps * 1000
+        )
+        stride = count_intervals(
+            "frame_interval_fs", frame_interval_fs, burst_frame_interval_fs
+        )
+        count_intervals("burst_length_ps", burst_length_ps * 1000, frame_interval_fs)
     elif not 0 <= num_bursts <= run.num_frames:
         raise ValueError(
             f"found {num_bursts} bursts, expected 0 to {run.num_frames}, the frames "
@@ -156,6 +173,9 @@ def make_reference(
     topology, positions = load_molecule(molecule)
     system = create_reference_system(topology, potential, potential_options)
     masses = particle_masses(system)
+    numbers = np.array([atom.element.atomic_number for atom in topology.atoms()])
+    advice = "name its element instead of the isotope, such as H for D"
+    check_element_masses(molecule, numbers, masses, advice)
     _check_bonds(bond_energy_kT, topology, molecule)
     described = describe_run(molecule, potential, potential_options, masses) | {
         "temperature_K": temperature_K,
@@ -235,6 +255,16 @@ def _context(
     return openmm.Context(system, integrator, find_platform(platform))
 
 
+def _plain(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Make numbers and arrays of NumPy such as JSON holds."""
+    if options is None:
+        return None
+    return {
+        name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        for name, value in options.items()
+    }
+
+
 def _check_heating(bond_energy_kT: float, chained: bool, num_bursts: int) -> None:
     _not_negative("bond_energy_kT", bond_energy_kT)
     if bond_energy_kT and (chained or not num_bursts):
@@ -286,26 +316,11 @@ def _recording(
     prefix: str, length_ps: float, frame_interval_fs: float, step_size_fs: float
 ) -> Recording:
     return Recording(
-        _whole(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
-        _whole(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
+        count_intervals(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
+        count_intervals(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
     )
 
 
 def _not_negative(name: str, value: float) -> None:
     if not 0 <= value < math.inf:
         raise ValueError(f"found {name} {value:g}, expected a number of at least 0")
-
-
-def _whole(name: str, length: float, interval: float) -> int:
-    if not math.isfinite(length) or not math.isfinite(interval):
-        raise ValueError(
-            f"found {name} of {length:g} fs and steps of {interval:g} fs, expected "
-            "finite numbers"
-        )
-    count = round(length / interval) if interval > 0 else 0
-    if count < 1 or not math.isclose(count * interval, length, rel_tol=1e-6):
-        raise ValueError(
-            f"found {name} of {length:g} fs, expected a positive multiple of "
-            f"{interval:g} fs"
-        )
-    return count

@@ -227,7 +227,12 @@ def _no_calculator(
     )
 
 
-def _load_system(path: Path, topology: app.Topology) -> openmm.System:
+def _read_system(path: Path) -> openmm.System:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"found no file {path}, expected a serialized System as the potential: "
+            "give its path"
+        )
     text = path.read_text()
     try:
         system = openmm.XmlSerializer.deserialize(text)
@@ -240,6 +245,11 @@ def _load_system(path: Path, topology: app.Topology) -> openmm.System:
         raise ValueError(
             f"{path} holds a {type(system).__name__}, expected a serialized System"
         )
+    return system
+
+
+def _load_system(path: Path, topology: app.Topology) -> openmm.System:
+    system = _read_system(path)
     if system.getNumParticles() != topology.getNumAtoms():
         raise ValueError(
             f"{path} has {system.getNumParticles()} particles, expected "

@@ -27,7 +27,8 @@ def describe_run(
     molecule : str
         Name or file of the molecule.
     potential : str
-        A tblite method, the import path of an ASE calculator, or a System XML.
+        A tblite method, the import path of an ASE calculator, or the path of a trained
+        force (``.pt``) or of a System XML.
     options : mapping, optional
         Keyword arguments of the calculator.
     masses : ndarray, shape (n_atoms,), Da

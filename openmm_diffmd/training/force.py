@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -15,16 +16,27 @@ from torch.utils.data import DataLoader, IterableDataset
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import contiguous_split
+from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
-from openmm_diffmd.outputs import check_output_folder, make_folder
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
-from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit, make_optimizer
+from openmm_diffmd.training.description import check_same_training, read_checkpoint
+from openmm_diffmd.training.trainer import (
+    check_num_steps,
+    find_checkpoint,
+    fit,
+    list_files,
+    make_optimizer,
+    set_threads,
+)
 from openmm_diffmd.units import ANGSTROM, EV
 
 FRACTIONS = (0.9, 0.05, 0.05)
 NUM_VALIDATION_FRAMES = 512
 MEV_PER_ANGSTROM = 1000 / (EV / ANGSTROM)
 """Of 1 kJ/mol/nm."""
+DESCRIPTION = "force_training"
+"""Of a checkpoint: network, optimizer and elements."""
 
 
 class RandomFrames(IterableDataset[LabelledBatch]):
@@ -67,15 +79,33 @@ class ForceTraining(lightning.LightningModule):
     energy_weight : float
         Weight of the energy's error, in units of the force scale over 0.1 nm, beside
         that of the forces, in units of the force scale.
+    description : dict
+        What a training that goes on from a checkpoint is compared with, kept in it.
     """
 
     def __init__(
-        self, model: EnergyModel, options: OptimizerConfig, energy_weight: float
+        self,
+        model: EnergyModel,
+        options: OptimizerConfig,
+        energy_weight: float,
+        description: dict[str, Any],
     ) -> None:
         super().__init__()
         self.model = model
         self.options = options
         self.energy_weight = energy_weight
+        self.description = description
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """
+        Keep what the weights mean beside them.
+
+        Parameters
+        ----------
+        checkpoint : dict
+            What is saved.
+        """
+        checkpoint[DESCRIPTION] = self.description
 
     def training_step(self, batch: LabelledBatch, batch_index: int) -> Tensor:
         """
@@ -204,29 +234,34 @@ def train_force(
     ------
     FileExistsError
         If `output` holds a training and `resume` is off.
+    FileNotFoundError
+        If `resume` is on and there is no checkpoint.
     OSError
         If `output` is a file, or cannot be made or written in.
     ValueError
-        If data do not fit.
+        If data do not fit or, on resuming, the training.
     """
-    data = [Path(data)] if isinstance(data, str | Path) else data
     output = Path(output)
-    if (output / LAST_CHECKPOINT).exists() and not resume:
-        raise FileExistsError(
-            f"found a training in {output}; set resume, or choose another folder"
-        )
-    check_output_folder(output)
-    if num_threads:
-        torch.set_num_threads(num_threads)
+    checkpoint = find_checkpoint(output, resume)
+    data = list_files(data)
+    set_threads(num_threads)
     lightning.seed_everything(seed, verbose=False)
-    trajectories = [read_trajectory(path) for path in data]
+    trajectories = [_read(path) for path in data]
     splits = [contiguous_split(t.segments, 1, FRACTIONS) for t in trajectories]
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
+    symbols = [chemical_symbols[number] for number in elements]
+    options = {
+        "model": dataclasses.asdict(model),
+        "optimizer": dataclasses.asdict(optimizer),
+    }
+    current = {"elements": symbols, "config": {"data": {}, **options}}
+    first_step = _first_step(checkpoint, current) if resume else 0
     frames = LabelledFrames(trajectories, [s.train for s in splits], elements)
     module = ForceTraining(
         EnergyModel(len(elements), **dataclasses.asdict(model)),
         optimizer,
         energy_weight,
+        current,
     )
     calibrate(module.model, frames)
     make_folder(output)
@@ -238,11 +273,10 @@ def train_force(
         ]
 
     energy = frames.element_energy
-    checkpoint = fit(
+    batches = RandomFrames(frames, optimizer.batch_size, seed + first_step)
+    fit(
         module,
-        DataLoader(
-            RandomFrames(frames, optimizer.batch_size, seed + resume), batch_size=None
-        ),
+        DataLoader(batches, batch_size=None),
         [
             DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
             for batch in spread("validation")
@@ -253,15 +287,14 @@ def train_force(
         accelerator,
         progress,
     )
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    saved = read_checkpoint(checkpoint)
     module.load_state_dict(saved["state_dict"])
     description = {
-        "model": dataclasses.asdict(model),
-        "optimizer": dataclasses.asdict(optimizer),
+        **options,
         "energy_weight": energy_weight,
         "seed": seed,
         "steps": saved["global_step"],
-        "elements": [chemical_symbols[number] for number in elements],
+        "elements": symbols,
         "data": [
             {
                 "file": "/".join(Path(path).parts[-2:]),
@@ -276,6 +309,30 @@ def train_force(
         ],
     }
     return save_force(module.model, description, output / "force.pt")
+
+
+def _read(path: Path) -> Trajectory:
+    # Any interval does for a file without times: forces need none.
+    untimed = Path(path).suffix.lower() in (".xyz", ".extxyz")
+    trajectory = read_trajectory(path, 1.0 if untimed else None)
+    if trajectory.forces is None or trajectory.potential_energies is None:
+        raise ValueError(
+            f"found {path} without energies or forces, expected both: bring a "
+            "reference of openmm-diffmd reference, MD17, or extxyz with both in "
+            "every frame"
+        )
+    return trajectory
+
+
+def _first_step(checkpoint: Path, description: dict[str, Any]) -> int:
+    """Read how many steps a training made, if it is the one described."""
+    saved = read_checkpoint(checkpoint)
+    # Checkpoints from before it was kept say nothing.
+    if DESCRIPTION in saved:
+        check_same_training(saved[DESCRIPTION], description)
+    steps: int = saved["global_step"]
+    check_num_steps(description["config"]["optimizer"]["num_steps"], steps)
+    return steps
 
 
 def calibrate(model: EnergyModel, frames: LabelledFrames) -> None:

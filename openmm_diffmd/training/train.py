@@ -21,7 +21,7 @@ from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
-from openmm_diffmd.outputs import check_output_folder, make_folder
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -39,7 +39,13 @@ from openmm_diffmd.training.description import (
 )
 from openmm_diffmd.training.initialize import initialize
 from openmm_diffmd.training.module import TransitionTraining
-from openmm_diffmd.training.trainer import LAST_CHECKPOINT, fit
+from openmm_diffmd.training.trainer import (
+    check_num_steps,
+    find_checkpoint,
+    fit,
+    list_files,
+    set_threads,
+)
 
 
 def train(
@@ -110,20 +116,11 @@ def train(
     as good as the uninterrupted one, not equal to it.
     """
     output = Path(output)
-    checkpoint = output / LAST_CHECKPOINT
-    if checkpoint.exists() and not resume:
-        raise FileExistsError(
-            f"found a training in {output}; set resume, or choose another folder"
-        )
-    if resume and not checkpoint.exists():
-        raise FileNotFoundError(f"found no {checkpoint} to resume from")
-    check_output_folder(output)
-    data = [Path(data)] if isinstance(data, str | Path) else data
-    if not data:
-        raise ValueError("found no data, expected reference files: give --data")
+    checkpoint = find_checkpoint(output, resume)
+    data = list_files(data)
     config = TrainConfig(model, pairs, optimizer)
     _check_options(config, resume or initialize_from is not None)
-    _set_threads(num_threads)
+    set_threads(num_threads)
     lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path, pairs) for path in data]
     splits = split_trajectories(trajectories, config)
@@ -200,23 +197,11 @@ def _validation_pairs(
     return pairs
 
 
-def _set_threads(num_threads: int) -> None:
-    if num_threads < 0:
-        raise ValueError(f"found {num_threads} threads, expected 0 or more")
-    if num_threads:
-        torch.set_num_threads(num_threads)
-
-
 def _history(
     output: Path, description: dict[str, Any], first_step: int
 ) -> list[dict[str, Any]]:
     """List the configurations before this one of a training that goes on."""
-    asked = description["config"]["optimizer"]["num_steps"]
-    if first_step > asked:
-        raise ValueError(
-            f"found num_steps {asked}, but the training to resume has made "
-            f"{first_step}; give more, or choose another folder"
-        )
+    check_num_steps(description["config"]["optimizer"]["num_steps"], first_step)
     before = read_description(output)
     check_same_training(before, description)
     history: list[dict[str, Any]] = before.get("history", [])

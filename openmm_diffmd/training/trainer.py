@@ -19,10 +19,115 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from openmm_diffmd.outputs import check_output_folder
 from openmm_diffmd.training.config import OptimizerConfig
 from openmm_diffmd.training.muon import Muon
 
 LAST_CHECKPOINT = "last.ckpt"
+
+
+def find_checkpoint(output: Path, resume: bool) -> Path:
+    """
+    Name the last checkpoint of a training that is to begin or to go on.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the training.
+    resume : bool
+        Whether it goes on.
+
+    Returns
+    -------
+    Path
+        The checkpoint: there if `resume` is on, else not.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a checkpoint and `resume` is off.
+    FileNotFoundError
+        If there is none and `resume` is on.
+    OSError
+        If `output` is a file, or cannot be made or written in.
+    """
+    checkpoint = output / LAST_CHECKPOINT
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"found a training in {output}; set resume, or choose another folder"
+        )
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"found no {checkpoint} to resume from")
+    check_output_folder(output)
+    return checkpoint
+
+
+def list_files(data: list[Path] | Path) -> list[Path]:
+    """
+    List the files to train on.
+
+    Parameters
+    ----------
+    data : list of path-like, or one
+        The files.
+
+    Returns
+    -------
+    list of path-like
+        One or more.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    files = [Path(data)] if isinstance(data, str | Path) else data
+    if not files:
+        raise ValueError("found no data, expected reference files: give --data")
+    return files
+
+
+def set_threads(num_threads: int) -> None:
+    """
+    Set the threads of PyTorch, for the whole process.
+
+    Parameters
+    ----------
+    num_threads : int
+        Threads; 0 leaves PyTorch's own choice.
+
+    Raises
+    ------
+    ValueError
+        If it is negative.
+    """
+    if num_threads < 0:
+        raise ValueError(f"found {num_threads} threads, expected 0 or more")
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+
+def check_num_steps(asked: int, made: int) -> None:
+    """
+    Refuse to resume a training that is longer already.
+
+    Parameters
+    ----------
+    asked : int
+        Steps to train up to.
+    made : int
+        Steps made.
+
+    Raises
+    ------
+    ValueError
+        If there are more of these.
+    """
+    if made > asked:
+        raise ValueError(
+            f"found num_steps {asked}, but the training to resume has made "
+            f"{made}; give more, or choose another folder"
+        )
 
 
 class FinalCheckpoint(lightning.Callback):

@@ -281,6 +281,10 @@ def test_compound_integrator_needs_the_name(harmonic: DiffusionModel):
 def test_what_cannot_be_written_is_refused(harmonic: DiffusionModel, tmp_path: Path):
     with pytest.raises(ValueError, match="interval of 0, expected a whole"):
         DiffusionReporter(tmp_path / "run.csv", 0)
+    for separator in ("::", "", "\n", '"'):
+        with pytest.raises(ValueError, match=r"found separator .*, expected one char"):
+            DiffusionReporter(tmp_path / "run.csv", 1, separator=separator)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError):
         DiffusionReporter(tmp_path / "run.csv", 1, append=True)
     with pytest.raises(ValueError, match="found a file object to continue, expected"):

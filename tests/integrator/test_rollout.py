@@ -277,6 +277,73 @@ def test_an_earlier_runs_velocities_are_not_left_beside_new_frames(
     assert load_rollout(path)[0].velocities is None
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later", "expected"),
+    [
+        ((3, False), (2, True), ["a_0.dcd", "a_1.dcd"]),
+        ((3, True), (2, True), ["a_0.dcd", "a_1.dcd"]),
+        ((2, True), (3, False), ["a.dcd"]),
+    ],
+)
+def test_an_earlier_runs_frames_are_not_left_beside_the_new_ones(
+    stub: Path,
+    tmp_path: Path,
+    earlier: tuple[int, bool],
+    later: tuple[int, bool],
+    expected: list[str],
+):
+    mine = tmp_path / "a_9.dcd"
+    mine.touch()
+    arguments = {"length_ps": 0.1, "seed": 1, "progress": False, "overwrite": True}
+    for replicas, each in (earlier, later):
+        path = run(
+            str(stub),
+            tmp_path / "a",
+            replicas=replicas,
+            dcd_per_replica=each,
+            **arguments,
+        )
+    assert sorted(p.name for p in tmp_path.glob("*.dcd")) == [*expected, mine.name]
+    load_rollout(path)
+    # Refused late: nothing of the run that was there is gone.
+    with pytest.raises(ValueError, match="found length_ps of 15 fs"):
+        run(str(stub), tmp_path / "a", **(arguments | {"length_ps": 0.015}))
+    load_rollout(path)
+
+
+def test_json_that_is_of_no_run_is_not_overwritten(stub: Path, tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="is no rollout sidecar"):
+        run(str(stub), tmp_path / "a", overwrite=True, progress=False)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ['{"mine": 1}']
+
+
+def test_numbers_of_numpy_are_taken(stub: Path, tmp_path: Path):
+    path = run(
+        str(stub),
+        tmp_path / "a",
+        replicas=np.int64(2),
+        length_ps=np.float32(0.1),
+        temperature_K=np.float32(250),
+        seed=np.int64(4),
+        num_sampling_steps=np.int64(2),
+        velocities=np.bool_(True),
+        dcd_per_replica=np.bool_(True),
+        threads=np.int64(1),
+        progress=False,
+    )
+    found = RolloutSidecar.read(path)
+    assert (found.seed, found.num_replicas, found.num_sampling_steps) == (4, 2, 2)
+    assert (found.num_frames, found.temperature_K) == (10, 250.0)
+    assert load_rollout(path)[0].velocities is not None
+
+
+def test_length_has_one_default(stub: Path):
+    # In whole frames of the model; 20 ps are not with every lag.
+    with pytest.raises(TypeError, match="length_ps"):
+        RolloutSettings()
+
+
 @pytest.mark.parametrize("suffix", [".pdb", ".h5", ".dcd", "_1.dcd"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_that_is_of_no_run_is_left_alone(

@@ -47,6 +47,38 @@ USAGES = {
         lambda model: integrator(model, temperature="500 K"),
         "found the text '500 K', expected a number in kelvin",
     ),
+    "text for a new temperature": (
+        lambda model: integrator(model).setTemperature("300"),
+        "found the text '300', expected a number in kelvin",
+    ),
+    "half a step of sampling": (
+        lambda model: integrator(model, num_sampling_steps=2.5),
+        r"found num_sampling_steps 2\.5, expected a whole number",
+    ),
+    "half a redraw": (
+        lambda model: integrator(model, max_resamples=0.5),
+        r"found max_resamples 0\.5, expected a whole number",
+    ),
+    "half a molecule": (
+        lambda model: integrator(model, molecules_per_batch=0.5),
+        r"found molecules_per_batch 0\.5, expected a whole number",
+    ),
+    "text for a choice": (
+        lambda model: integrator(model, conserve_angular_momentum="false"),
+        "found conserve_angular_momentum 'false', expected True or False",
+    ),
+    "half a seed": (
+        lambda model: diffmd.run(str(model.path), "none", seed=1.5),
+        r"found seed 1\.5, expected a whole number",
+    ),
+    "run of half a replica": (
+        lambda model: diffmd.run(str(model.path), "none", replicas=1.5),
+        r"found replicas 1\.5, expected a whole number",
+    ),
+    "half a seed of a reference": (
+        lambda model: diffmd.make_reference("water", "none", seed=1.5),
+        r"found seed 1\.5, expected a whole number",
+    ),
     "positions for a topology": (
         lambda model: integrator(model, model.example()[1]),
         r"as the topology, expected an openmm.app.Topology: .* give its .topology",
@@ -119,11 +151,11 @@ USAGES = {
     ),
     "endless run": (
         lambda model: diffmd.run(str(model.path), "none", length_ps=float("inf")),
-        "found length_ps of inf fs, expected a finite number",
+        "found length_ps of inf fs .* expected finite numbers",
     ),
     "run of no number": (
         lambda model: diffmd.run(str(model.path), "none", length_ps=float("nan")),
-        "found length_ps of nan fs, expected a finite number",
+        "found length_ps of nan fs .* expected finite numbers",
     ),
     "reference without an end": (
         lambda model: diffmd.make_reference("water", "none", length_ps=float("inf")),
@@ -196,3 +228,17 @@ def test_stock_reporter_wraps_only_with_a_periodic_force(
         (x,) = mdtraj.load_dcd(str(path), mdtraj.Topology.from_openmm(topology)).xyz
         middle = x[:, 0].mean()
         assert middle == pytest.approx(0.1 if wrapped and is_periodic else 0.6, abs=0.1)
+
+
+def test_whole_numbers_of_numpy_are_taken(model):
+    made = integrator(
+        model,
+        num_sampling_steps=np.int64(2),
+        max_resamples=np.int64(3),
+        conserve_angular_momentum=np.bool_(True),
+        molecules_per_batch=np.int64(4),
+    )
+    assert made.getNumSamplingSteps() == 2
+    assert made.getMaxResamples() == 3
+    assert made.getConserveAngularMomentum() is True
+    assert made.getMoleculesPerBatch() == 4

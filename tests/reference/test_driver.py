@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import mdtraj
 import numpy as np
 import pytest
@@ -223,3 +225,56 @@ def test_failing_force_keeps_what_was_written(tmp_path, harmonic, monkeypatch):
         )
     assert read_reference(tmp_path / "thermostatted.h5").n_frames == 7
     assert mdtraj.load(tmp_path / "thermostatted.h5").n_frames == 7
+
+
+def test_isotopes_are_refused_before_the_run(tmp_path):
+    lines = [
+        f"HETATM    {i}  {e}{i}  HOH A   1    {x:8.3f}   0.000   0.000{e:>24}"
+        for i, (e, x) in enumerate(zip("DOD", (-0.96, 0.0, 0.96), strict=True), 1)
+    ]
+    (tmp_path / "d2o.pdb").write_text("\n".join([*lines, "END", ""]))
+    with pytest.raises(
+        ValueError, match=r"mass 2.01.* of atom 0 in .*d2o.pdb, .* such as H for D"
+    ):
+        make_reference(str(tmp_path / "d2o.pdb"), tmp_path / "out", **SHORT)
+    assert not (tmp_path / "out").exists()
+
+
+def test_paths_and_numbers_of_numpy_are_taken(tmp_path, harmonic):
+    paths = {name: Path(value) for name, value in harmonic.items()}
+    numbers = {
+        name: np.float32(SHORT[name])
+        for name in ("equilibration_ps", "length_ps", "burst_length_ps")
+    } | {
+        "temperature_K": np.float32(400),
+        "friction_per_ps": np.float32(2),
+        "step_size_fs": np.float32(0.5),
+        "frame_interval_fs": np.float32(10),
+        "burst_frame_interval_fs": np.float32(1),
+        "num_bursts": np.int64(2),
+        "seed": np.int64(3),
+    }
+    run, bursts = make_reference(**paths, output=tmp_path / "out", **(SHORT | numbers))
+    made = read_reference(run).provenance
+    assert (made["temperature_K"], made["friction_per_ps"]) == (400.0, 2.0)
+    assert (made["potential"], made["seed"]) == ("ch.xml", 3)
+    assert read_reference(bursts).n_frames == 40
+
+
+def test_options_of_numpy_are_written(tmp_path, harmonic):
+    (path,) = make_reference(
+        harmonic["molecule"],
+        tmp_path,
+        potential="ase.calculators.lj.LennardJones",
+        potential_options={"sigma": np.float64(0.9), "rc": np.float32(20)},
+        **(SHORT | {"num_bursts": 0, "temperature_K": 10.0}),
+    )
+    options = read_reference(path).provenance["potential_options"]
+    assert options == {"sigma": 0.9, "rc": 20.0}
+
+
+def test_a_potential_that_is_not_there_is_named(tmp_path, harmonic):
+    with pytest.raises(FileNotFoundError, match=r"found no file .*none\.xml, expected"):
+        make_reference(
+            harmonic["molecule"], tmp_path, Path(tmp_path / "none.xml"), **SHORT
+        )

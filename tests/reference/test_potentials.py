@@ -95,7 +95,7 @@ def test_xml_that_does_not_fit_is_refused(tmp_path):
     integrator.write_text("no XML")
     with pytest.raises(ValueError, match="is not a serialized OpenMM object"):
         create_reference_system(TOPOLOGY, integrator)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"found no file .* serialized System"):
         create_reference_system(TOPOLOGY, tmp_path / "absent.xml")
     with pytest.raises(ValueError, match=r"options {'a': 1} .* expected none"):
         create_reference_system(TOPOLOGY, save(tmp_path, water()), {"a": 1})
@@ -164,7 +164,8 @@ def test_options_that_a_calculator_reads_are_taken(path, options):
 
 def test_odd_electrons_need_a_charge_or_a_multiplicity(tmp_path):
     path = tmp_path / "ammonium.xyz"
-    path.write_text("5\n\nN 0 0 0\nH 6 6 6\nH -6 -6 6\nH 6 -6 -6\nH -6 6 -6\n")
+    hydrogens = "H .6 .6 .6\nH -.6 -.6 .6\nH .6 -.6 -.6\nH -.6 .6 -.6\n"
+    path.write_text(f"5\n\nN 0 0 0\n{hydrogens}")
     ion, _ = load_molecule(path)
     with pytest.raises(
         ValueError, match=r"found 11 electrons for GFN2-xTB .*charge: 1"

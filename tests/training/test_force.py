@@ -1,13 +1,18 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from openmm_diffmd import cli
 from openmm_diffmd.data.labelled import LabelledFrames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.models.energy import load_force
+from openmm_diffmd.training import force
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
 from openmm_diffmd.training.force import MEV_PER_ANGSTROM, train_force
 
@@ -68,6 +73,94 @@ def test_training_goes_on_where_it_stopped(trained, many):
     model, description = load_force(path)
     assert description["steps"] == 70
     assert not all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"data": []}, ValueError, "found no data, expected reference files"),
+        ({"num_threads": -1}, ValueError, "found -1 threads, expected 0 or more"),
+        ({"resume": True}, FileNotFoundError, r"found no .*last.ckpt to resume from"),
+    ],
+)
+def test_what_no_training_can_begin_with_is_refused(
+    many, tmp_path, changes, error, message
+):
+    arguments = {"data": [many], "output": tmp_path / "run", "progress": False}
+    with pytest.raises(error, match=message):
+        train_force(**(arguments | changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_another_training_is_refused(trained, many, write_bursts, tmp_path):
+    def resume(data, model, optimizer):
+        train_force(data, trained.parent, model, optimizer, resume=True, progress=False)
+
+    wider = dataclasses.replace(MODEL, channels=16)
+    with pytest.raises(ValueError, match=r"found model.channels 16, .* resume has 8"):
+        resume([many], wider, OPTIMIZER)
+    # As many elements: nothing else would tell.
+    other = write_bursts(tmp_path / "nh.h5", ("N", "H", "H"), n_bursts=40, n_frames=4)
+    with pytest.raises(ValueError, match=r"found elements \['H', 'N'\], .*'O'"):
+        resume([other], MODEL, OPTIMIZER)
+    shorter = dataclasses.replace(OPTIMIZER, num_steps=10)
+    with pytest.raises(ValueError, match="found num_steps 10, but the training to"):
+        resume([many], MODEL, shorter)
+
+
+def test_each_resumption_draws_its_own_batches(many, tmp_path, monkeypatch):
+    seeds = []
+
+    class Recorded(force.RandomFrames):
+        def __init__(self, frames, batch_size, seed):
+            seeds.append(seed)
+            super().__init__(frames, batch_size, seed)
+
+    monkeypatch.setattr(force, "RandomFrames", Recorded)
+    for steps in (2, 4, 6):
+        optimizer = dataclasses.replace(OPTIMIZER, num_steps=steps)
+        train_force(
+            [many],
+            tmp_path / "run",
+            MODEL,
+            optimizer,
+            seed=5,
+            resume=steps > 2,
+            progress=False,
+        )
+    assert seeds == [5, 7, 9]
+
+
+def write_xyz(path: Path, labelled: bool) -> Path:
+    generator = np.random.default_rng(1)
+    frames = []
+    for _ in range(60):
+        x = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        atoms = Atoms("OH2", x + 0.02 * generator.normal(size=(3, 3)))
+        if labelled:
+            atoms.calc = SinglePointCalculator(
+                atoms,
+                energy=generator.normal(),
+                forces=generator.normal(size=(3, 3)),
+            )
+        frames.append(atoms)
+    write(path, frames, format="extxyz")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".extxyz"])
+def test_extxyz_needs_no_times(tmp_path, suffix):
+    data = write_xyz(tmp_path / f"water{suffix}", labelled=True)
+    optimizer = dataclasses.replace(OPTIMIZER, num_steps=2)
+    path = train_force(data, tmp_path / "run", MODEL, optimizer, progress=False)
+    assert load_force(path)[1]["data"][0]["n_frames"] == 60
+
+
+def test_file_without_forces_is_named(many, tmp_path):
+    data = [many, write_xyz(tmp_path / "bare.xyz", labelled=False)]
+    with pytest.raises(ValueError, match=r"found .*bare.xyz without energies or for"):
+        train_force(data, tmp_path / "run", MODEL, OPTIMIZER, progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_verb_prints_errors_on_frames_left_out(many, tmp_path, capsys):
