@@ -24,10 +24,12 @@ from md17_rollout import OURS
 
 Tables = Mapping[str, Mapping[str, Any]]
 ELEMENT_COLORS = {"H": "#0f7ba0", "C": "#3c3c3c", "N": "#8a5a9e", "O": "#d9722e"}
-KIND_COLORS = {"bonds": "#3c3c3c", "angles": "#0f7ba0", "dihedrals": "#d9722e"}
+KIND_COLORS = {"bonds": "#4d7c2a", "angles": "#b0862a", "dihedrals": "#a03a5a"}
+MODEL_COLOR = "#1a1a1a"
 GREY = "#9a9a9a"
 MARKERS = ("o", "s", "^", "D")
 GOAL_PERCENT = 1.0
+GOAL_OVERLAP = 0.97
 SIZE = 8.5
 
 
@@ -77,6 +79,9 @@ def draw(tables: Tables, path: Path) -> None:
     panels[0].axvspan(-GOAL_PERCENT, GOAL_PERCENT, color="#e6e6e6", zorder=0)
     panels[0].axvline(0, color=GREY, linewidth=0.8, zorder=0)
     panels[2].axvline(1, color=GREY, linewidth=0.8, zorder=0)
+    panels[3].axvline(
+        GOAL_OVERLAP, color=GREY, linewidth=0.8, linestyle="dotted", zorder=0
+    )
     panels[2].set_xscale("log")
     panels[2].set_xticks([0.25, 0.5, 1, 2, 4, 8], ["1/4", "1/2", "1", "2", "4", "8"])
     panels[2].minorticks_off()
@@ -84,9 +89,9 @@ def draw(tables: Tables, path: Path) -> None:
         panels,
         (
             "Temperature of each element,\n% off equipartition (band: goal)",
-            "Error of h(r)\n(bar: of it by sampling)",
+            "Error of h(r)\n(grey tick: of it by sampling)",
             "Divergence over what\nsampling explains",
-            "Overlap of velocity spectra\n(bar: that sampling leaves)",
+            "Overlap of velocity spectra (tick: that\nsampling leaves; dotted: goal)",
         ),
         strict=True,
     ):
@@ -102,7 +107,7 @@ def draw(tables: Tables, path: Path) -> None:
     _legend(panels[2], [_dot(s, c) for s, c in KIND_COLORS.items()])
     if len(tables) > 1:
         handles = [
-            _dot(label, ELEMENT_COLORS["H"], marker, filled=index == 0)
+            _dot(label, MODEL_COLOR, marker, filled=index == 0)
             for index, ((label, _), marker) in enumerate(marked)
         ]
         _legend(panels[1], handles)
@@ -152,7 +157,7 @@ def _beside_sampling(
             row[expected], y, color=GREY, marker="|", markersize=11, markeredgewidth=2
         )
     if row[found] is not None:
-        axes.plot(row[found], y, color=ELEMENT_COLORS["H"], **style)
+        axes.plot(row[found], y, color=MODEL_COLOR, **style)
 
 
 def _divergences(

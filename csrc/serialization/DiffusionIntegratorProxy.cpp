@@ -60,9 +60,7 @@ DiffusionIntegratorProxy::DiffusionIntegratorProxy() : SerializationProxy("Diffu
 
 void DiffusionIntegratorProxy::setCheck(Check check) { installedCheck() = std::move(check); }
 
-void DiffusionIntegratorProxy::setModelFolder(const std::string &folder) {
-    modelFolder() = folder;
-}
+void DiffusionIntegratorProxy::setModelFolder(const std::string &folder) { modelFolder() = folder; }
 
 void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &node) const {
     const auto &integrator = *static_cast<const DiffusionIntegrator *>(object);
