@@ -122,9 +122,16 @@ def test_what_cannot_be_heated_is_refused_first(tmp_path, harmonic, change, mess
 
 
 def test_a_molecule_without_bonds_is_refused_first(tmp_path, harmonic):
-    (tmp_path / "ch.xyz").write_text("2\n\nC 0 0 0\nH 5.1 0 0\n")
-    with pytest.raises(ValueError, match=r"kT 20 and no bond in .*ch\.xyz"):
+    (tmp_path / "atom.xyz").write_text("1\n\nAr 0 0 0\n")
+    atom = {
+        "molecule": str(tmp_path / "atom.xyz"),
+        "potential": "ase.calculators.lj.LennardJones",
+    }
+    with pytest.raises(ValueError, match=r"kT 20 and no bond in .*atom\.xyz"):
         make_reference(
-            **harmonic, output=tmp_path / "out", **BURSTS, bond_energy_kT=20.0
+            **{**harmonic, **atom},
+            output=tmp_path / "out",
+            **BURSTS,
+            bond_energy_kT=20.0,
         )
     assert not (tmp_path / "out").exists()
