@@ -91,7 +91,7 @@ def draw(tables: Tables, path: Path) -> None:
             "Temperature of each element,\n% off equipartition (band: goal)",
             "Error of h(r)\n(grey tick: of it by sampling)",
             "Divergence over what\nsampling explains",
-            "Overlap of velocity spectra (tick: that\nsampling leaves; dotted: goal)",
+            "Overlap of velocity spectra\n(tick: perfect runs; dotted: goal)",
         ),
         strict=True,
     ):
