@@ -22,14 +22,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from md17_rollout import OURS
 
+from openmm_diffmd.analysis.goals import (
+    MAX_TEMPERATURE_DEVIATION,
+    MIN_SPECTRUM_OVERLAP,
+)
+
 Tables = Mapping[str, Mapping[str, Any]]
 ELEMENT_COLORS = {"H": "#0f7ba0", "C": "#3c3c3c", "N": "#8a5a9e", "O": "#d9722e"}
 KIND_COLORS = {"bonds": "#4d7c2a", "angles": "#b0862a", "dihedrals": "#a03a5a"}
 MODEL_COLOR = "#1a1a1a"
 GREY = "#9a9a9a"
 MARKERS = ("o", "s", "^", "D")
-GOAL_PERCENT = 1.0
-GOAL_OVERLAP = 0.97
+GOAL_PERCENT = 100 * MAX_TEMPERATURE_DEVIATION
 SIZE = 8.5
 
 
@@ -80,7 +84,7 @@ def draw(tables: Tables, path: Path) -> None:
     panels[0].axvline(0, color=GREY, linewidth=0.8, zorder=0)
     panels[2].axvline(1, color=GREY, linewidth=0.8, zorder=0)
     panels[3].axvline(
-        GOAL_OVERLAP, color=GREY, linewidth=0.8, linestyle="dotted", zorder=0
+        MIN_SPECTRUM_OVERLAP, color=GREY, linewidth=0.8, linestyle="dotted", zorder=0
     )
     panels[2].set_xscale("log")
     panels[2].set_xticks([0.25, 0.5, 1, 2, 4, 8], ["1/4", "1/2", "1", "2", "4", "8"])

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.figures import Row
+from openmm_diffmd.analysis.goals import MAX_TEMPERATURE_DEVIATION
 from openmm_diffmd.analysis.measure import Reference
 
 REFERENCE_COLOR = "#3c3c3c"
 COLORS = ("#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e", "#b0a13a")
 STYLE_SIZE = 8.5
-GOAL_PERCENT = 1.0
+GOAL_PERCENT = 100 * MAX_TEMPERATURE_DEVIATION
 FARTHEST_PERCENT = 20.0
 """Temperatures farther from equipartition are left out of the picture."""
 
