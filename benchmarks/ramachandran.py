@@ -188,7 +188,7 @@ def floor_of(ensemble: Ensemble) -> float:
     float
         Bits.
     """
-    return divergence(*(measure_torsions(half).density() for half in ensemble.halves()))
+    return divergence(*(measure_torsions(half).density() for half in ensemble.split(2)))
 
 
 def compare(found: Ensemble, reference: Ensemble) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def compare_all(
         )
     }
     for name, ensemble in sets.items():
-        first, second = ensemble.halves()
+        first, second = ensemble.split(2)
         rows[f"{name}, half - half"] = compare(shape_of(first), shape_of(second))
     share = common_share(*(shapes[name].h_r for name in sets))
     return {"rows": rows, "share": share}

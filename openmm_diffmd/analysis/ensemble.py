@@ -1,5 +1,6 @@
 """Replicas of one molecule in memory."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -220,25 +221,35 @@ class Ensemble:
             else [v[stride - 1 :: stride] for v in self.velocities],
         )
 
-    def halves(self) -> tuple["Ensemble", "Ensemble"]:
+    def split(self, number: int) -> list["Ensemble"]:
         """
-        Split in two independent parts of equal length.
+        Split in independent parts of equal length.
+
+        Parameters
+        ----------
+        number : int
+            Parts.
 
         Returns
         -------
-        first, second : Ensemble
-            First and second half of all frames, replica after replica: whole replicas
-            but for the one in the middle, where the cut falls into it.
+        list of Ensemble, length number
+            Frame after frame, replica after replica: whole replicas but for those into
+            which a cut falls.
 
         Raises
         ------
         ValueError
-            If there are fewer than two frames.
+            If there are fewer frames than parts.
         """
+        if self.n_frames < number:
+            raise ValueError(
+                f"found {self.n_frames} frames, expected at least {number} to split in "
+                f"{number} parts"
+            )
         lengths = np.array([len(p) for p in self.positions])
         before = np.cumsum(lengths) - lengths
-        cuts = np.clip(self.n_frames // 2 - before, 0, lengths).tolist()
-        return (
-            self.window([0] * self.n_replicas, cuts),
-            self.window(cuts, lengths.tolist()),
-        )
+        cuts = [
+            np.clip(self.n_frames * k // number - before, 0, lengths).tolist()
+            for k in range(number + 1)
+        ]
+        return [self.window(a, b) for a, b in itertools.pairwise(cuts)]

@@ -1,6 +1,6 @@
 """Every figure of a rollout beside a reference, and the reference beside itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,8 @@ from openmm_diffmd.analysis.temperature import (
 
 MAX_OWN_SCATTER = 2.0
 """Times what the reference lets expect that halves of a rollout may differ by."""
+SCATTER_BLOCKS = 10
+"""Blocks of a reference whose divergence from the whole tells how far that is off."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Reference:
         Pair distances of the whole reference.
     marginals : mapping
         Bonds, angles and dihedrals of the whole reference.
+    scatter : mapping
+        Divergence of each marginal from that of an endless reference, by sampling.
     spectrum : Spectrum or None
         Velocity spectrum; None where it has no velocities or is too short.
     figures : Figures
@@ -69,6 +73,7 @@ class Reference:
     bond_variances: NDArray[np.float64]
     h_r: Histogram
     marginals: Mapping[str, Mapping[str, Histogram]]
+    scatter: Mapping[str, Mapping[str, float]]
     spectrum: Spectrum | None
     figures: Figures
     window: float
@@ -97,8 +102,13 @@ def prepare_reference(
     Raises
     ------
     ValueError
-        If it has fewer than two frames.
+        If it has fewer than two frames, or one atom.
     """
+    if len(ensemble.bonds) == 0:
+        raise ValueError(
+            "found a reference of one atom, expected a molecule: an atom has no "
+            "distances to compare"
+        )
     if ensemble.n_frames < 2:
         raise ValueError(
             f"found a reference of {ensemble.n_frames} frames at the common interval "
@@ -108,13 +118,15 @@ def prepare_reference(
     lengths = np.concatenate(bond_lengths(ensemble))
     means, variances = lengths.mean(axis=0), lengths.var(axis=0)
     stable = stability(ensemble, means)
-    first, second = ensemble.halves()
+    first, second = ensemble.split(2)
     floor_h = h_r_error(pair_distances(first), pair_distances(second))
     with_velocities = ensemble.velocities is not None
     spectra = [
         velocity_spectrum(part, window) if with_velocities else None
         for part in (ensemble, first, second)
     ]
+    whole = marginals(ensemble)
+    halves = marginal_divergences(marginals(first), marginals(second))
     figures = Figures(
         n_replicas=ensemble.n_replicas,
         watched_ps=float(stable.lengths.max()),
@@ -124,7 +136,7 @@ def prepare_reference(
         stable_ps=stable.mean_time,
         h_r_error=floor_h,
         h_r_halves=floor_h,
-        divergences=marginal_divergences(marginals(first), marginals(second)),
+        divergences=halves,
         **_kinetic(ensemble, temperature, means, variances),
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
         events=event_rates(ensemble, temperature),
@@ -135,7 +147,8 @@ def prepare_reference(
         mean_bond_lengths=means,
         bond_variances=variances,
         h_r=pair_distances(ensemble),
-        marginals=marginals(ensemble),
+        marginals=whole,
+        scatter=_scatter(ensemble, whole, halves),
         spectrum=spectra[0],
         figures=figures,
         window=window,
@@ -213,7 +226,7 @@ def measure(
         return Row(name, figures, Curves(stable))
     part = ensemble.window([skipped] * ensemble.n_replicas, list(stable_frames))
     h, found = pair_distances(part), marginals(part)
-    halves = part.halves() if part.n_frames > 1 else None
+    halves = part.split(2) if part.n_frames > 1 else None
     own, floor = _halves_error(halves), reference.figures.h_r_halves
     longer = reference.ensemble.length / part.length
     with_velocities = part.velocities is not None
@@ -227,9 +240,10 @@ def measure(
             h_r_halves=own,
             h_r_expected=_of_wholes(own, floor, longer),
             divergences=marginal_divergences(found, reference.marginals),
-            divergences_expected=_expected_divergences(
-                halves, reference.figures, longer
-            ),
+            divergences_expected={
+                kind: {name: (1.0 + longer) * value for name, value in groups.items()}
+                for kind, groups in reference.scatter.items()
+            },
             **_kinetic(
                 part,
                 temperature,
@@ -244,7 +258,7 @@ def measure(
     )
 
 
-def _halves_error(halves: tuple[Ensemble, Ensemble] | None) -> float | None:
+def _halves_error(halves: Sequence[Ensemble] | None) -> float | None:
     return None if halves is None else h_r_error(*map(pair_distances, halves))
 
 
@@ -282,29 +296,38 @@ def _of_wholes(ours: float | None, theirs: float | None, longer: float) -> float
     return float(0.5 * np.hypot(min(ours, most), theirs))
 
 
-def _expected_divergences(
-    halves: tuple[Ensemble, Ensemble] | None, floor: Figures, longer: float
-) -> dict[str, dict[str, float]] | None:
-    """Small divergences go with the square of the difference: with its variance."""
-    if halves is None or floor.divergences is None:
-        return None
-    own = marginal_divergences(*map(marginals, halves))
-    expected = {}
-    for kind, groups in own.items():
-        theirs = floor.divergences[kind]
-        # Together: one group's halves may agree by chance.
-        most = MAX_OWN_SCATTER**2 * longer * sum(theirs.values())
-        total = sum(groups.values())
-        share = min(1.0, most / total) if total > 0 else 1.0
-        expected[kind] = {
-            name: 0.25 * (share * value + theirs[name])
+def _scatter(
+    ensemble: Ensemble,
+    whole: Mapping[str, Mapping[str, Histogram]],
+    halves: Mapping[str, Mapping[str, float]],
+) -> dict[str, dict[str, float]]:
+    """
+    Estimate how far the marginals of a whole are from the truth.
+
+    Small divergences go with the square of the difference: with its variance. That of
+    two halves is four times the whole's, that of one of K blocks from the whole K - 1
+    times. Halves may agree by chance where a torsion is slow; blocks tell less where it
+    is slower than they are. The larger counts.
+    """
+    number = min(SCATTER_BLOCKS, ensemble.n_frames)
+    of_blocks = [
+        marginal_divergences(marginals(block), whole)
+        for block in ensemble.split(number)
+    ]
+    return {
+        kind: {
+            name: max(
+                0.25 * value,
+                sum(block[kind][name] for block in of_blocks) / (number * (number - 1)),
+            )
             for name, value in groups.items()
         }
-    return expected
+        for kind, groups in halves.items()
+    }
 
 
 def _expected_overlap(
-    halves: tuple[Ensemble, Ensemble] | None, reference: Reference, longer: float
+    halves: Sequence[Ensemble] | None, reference: Reference, longer: float
 ) -> float | None:
     """Treat what an overlap lacks to 1 as h(r): half the area between two curves."""
     if halves is None or halves[0].velocities is None:

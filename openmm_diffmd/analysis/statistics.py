@@ -9,6 +9,8 @@ WINDOW_FACTOR = 5.0
 """Correlation times after which the sum is cut (Sokal's automatic window)."""
 MIN_BLOCKS = 64
 """Fewer blocks than this say nothing of what blocks have in common."""
+MIN_SAMPLES = 20
+"""Fewer independent samples than this do not know how far their mean is off."""
 
 
 def autocorrelation(
@@ -113,7 +115,7 @@ def mean_and_error(series: Sequence[ArrayLike]) -> tuple[float, float]:
     -------
     mean, error : float
         The error is the standard deviation over the root of the number of
-        independent samples, n / g; nan where there is one sample only.
+        independent samples, n / g; nan where these are fewer than `MIN_SAMPLES`.
 
     Notes
     -----
@@ -121,7 +123,6 @@ def mean_and_error(series: Sequence[ArrayLike]) -> tuple[float, float]:
     root of two too wide.
     """
     values = np.concatenate([np.asarray(s, dtype=np.float64) for s in series])
-    if len(values) < 2:
-        return float(values.mean()), np.nan
-    g = statistical_inefficiency(series)
-    return float(values.mean()), float(values.std() * np.sqrt(g / len(values)))
+    samples = len(values) / statistical_inefficiency(series)
+    error = values.std() / np.sqrt(samples) if samples >= MIN_SAMPLES else np.nan
+    return float(values.mean()), float(error)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import mdtraj
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from openmm_diffmd.analysis.bond_energies import RARE, hottest_bond
+from openmm_diffmd.analysis.bond_energies import ANHARMONICITY, RARE, hottest_bond
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.units import BOLTZMANN
 
@@ -37,7 +38,35 @@ def test_energy_of_an_oscillator_is_the_exact_one(diatomic: mdtraj.Topology):
     assert found.energy == pytest.approx(7.0)
     assert found.replica == 1
     # Of one bond, in two replicas of 100 frames, each window 20 long.
-    assert found.likely == pytest.approx(math.log(10 / RARE))
+    rare = math.log(10 / RARE)
+    assert found.likely == pytest.approx(rare * (1 + ANHARMONICITY * rare))
+
+
+def test_a_morse_bond_looks_hotter_than_it_is_as_said():
+    """Against the mean of the harmonic energy over orbits of a Morse oscillator."""
+    stiffness = 0.083  # a sigma: in units of kT and of the mass.
+    x = np.linspace(-5.0, 6.0, 100_001)
+
+    def potential(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 0.5 * ((1.0 - np.exp(-stiffness * x)) / stiffness) ** 2
+
+    weights = np.exp(-potential(x))
+    mean = np.average(x, weights=weights)
+    variance = np.average((x - mean) ** 2, weights=weights)
+    skewness = np.average((x - mean) ** 3, weights=weights) / variance**1.5
+    assert skewness == pytest.approx(0.26, abs=0.01)
+    for energy, looks in ((10.0, 10.8), (14.0, 15.8), (18.0, 21.4)):
+        u = math.sqrt(2.0 * energy) * stiffness
+        ends = -np.log(1.0 + u) / stiffness, -np.log(1.0 - u) / stiffness
+        # Chebyshev nodes: the time at each is its share of the period.
+        theta = (np.arange(2000) + 0.5) * np.pi / 2000
+        at = 0.5 * (ends[0] + ends[1]) - 0.5 * (ends[1] - ends[0]) * np.cos(theta)
+        kinetic = energy - potential(at)
+        time = np.sin(theta) / np.sqrt(kinetic)
+        apparent = kinetic + 0.5 * (at - mean) ** 2 / variance
+        found = np.average(apparent, weights=time)
+        assert found == pytest.approx(looks, abs=0.1)
+        assert found == pytest.approx(energy * (1 + ANHARMONICITY * energy), rel=0.03)
 
 
 def test_a_bond_that_gathers_energy_is_found(gaussian_ethanol: Maker):

@@ -142,7 +142,7 @@ def test_halves_share_no_frame_and_lose_none(
     gaussian_ethanol: Maker, n_replicas: int, expected: list[int]
 ):
     ensemble = gaussian_ethanol(n_replicas, 10, seed=1)
-    halves = ensemble.halves()
+    halves = ensemble.split(2)
     assert [h.n_replicas for h in halves] == expected
     assert [h.n_frames for h in halves] == 2 * [5 * n_replicas]
     together = np.concatenate([np.concatenate(h.positions) for h in halves])
@@ -153,7 +153,7 @@ def test_halves_share_no_frame_and_lose_none(
 def test_halves_of_unequal_replicas_are_equally_long(gaussian_ethanol: Maker):
     # As the bundled reference: runs of 566, 330, 150 and 75 ps.
     whole = gaussian_ethanol(4, 57, seed=1)
-    first, second = whole.window([0] * 4, [57, 33, 15, 7]).halves()
+    first, second = whole.window([0] * 4, [57, 33, 15, 7]).split(2)
     assert [len(p) for p in first.positions] == [56]
     assert [len(p) for p in second.positions] == [1, 33, 15, 7]
 

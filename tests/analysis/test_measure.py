@@ -28,7 +28,7 @@ Maker = Callable[..., Ensemble]
 
 @pytest.fixture
 def reference(gaussian_ethanol: Maker) -> Reference:
-    return prepare_reference(gaussian_ethanol(1, 6000, seed=1), 500.0, window=0.64)
+    return prepare_reference(gaussian_ethanol(1, 10_000, seed=1), 500.0, window=0.64)
 
 
 @pytest.fixture
@@ -53,11 +53,9 @@ def test_a_sample_of_the_reference_is_as_good_as_sampling_allows(
     assert f.spectrum_overlap > 0.95
     assert f.spectrum_expected is not None
     assert 1 - f.spectrum_overlap == pytest.approx(1 - f.spectrum_expected, rel=0.3)
-    # The floor is of halves: about four times what sampling explains of a divergence.
     for kind in ("bonds", "angles", "dihedrals"):
         found, expected = f.mean_divergence(kind), f.mean_expected_divergence(kind)
         assert found == pytest.approx(expected, rel=0.5)
-        assert found < 0.8 * (reference.figures.mean_divergence(kind) or 0)
     for goal in judge(f, reference.figures, 0.0):
         # The one oxygen's temperature has an error of 1.2 %.
         assert goal.passed is (None if goal.name.startswith("T(O)") else True), goal
@@ -148,11 +146,23 @@ def test_h_r_error_that_sampling_explains_is_undecided(row: Row, reference: Refe
         goals = judge(figures, floor)
         return next(goal.passed for goal in goals if goal.name.startswith("h(r)"))
 
-    assert verdict(0.03, 0.01) is True
+    assert verdict(0.03, 0.02) is True
+    # Within the floor, but more than twice what sampling explains.
+    assert verdict(0.03, 0.01) is None
     assert verdict(0.08, 0.01) is False
-    assert verdict(0.08, None) is False
+    assert verdict(0.08, None) is None
     assert verdict(0.08, 0.05) is None
     assert verdict(0.08, 0.03) is False
+
+
+def test_floor_of_a_short_reference_meets_no_goal(row: Row, reference: Reference):
+    verdicts = []
+    for length in (99.0, 100.0):
+        short = dataclasses.replace(reference.figures, analyzed_ps=length)
+        goals = [g for g in judge(row.figures, short) if "the floor" in g.name]
+        assert len(goals) == 4
+        verdicts.append({goal.passed for goal in goals})
+    assert verdicts == [{None}, {True}]
 
 
 def test_temperature_that_its_error_does_not_decide_is_undecided(
@@ -169,7 +179,7 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
     assert verdict(504.0, 1.0) is True
     assert verdict(508.0, 1.0) is False
     assert verdict(492.0, 1.0) is False
-    assert verdict(508.0, 2.0) is None
+    assert verdict(508.0, 1.1) is None
     assert verdict(501.0, 6.0) is None
     assert verdict(501.0, float("nan")) is None
 
@@ -185,12 +195,13 @@ def test_spectra_divergences_and_kinetic_energies_have_goals(
     assert verdict("spectra", spectrum_overlap=0.971) is True
     assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=0.94) is False
     assert verdict("spectra", spectrum_overlap=0.92, spectrum_expected=0.94) is None
-    assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=None) is False
+    assert verdict("spectra", spectrum_overlap=0.9, spectrum_expected=None) is None
     kinds = ("bonds", "angles", "dihedrals")
     floor = reference.figures.mean_divergence("angles")
     assert floor is not None
     for factor, expected, passed in (
-        (1.9, 0.0, True),
+        (1.9, 0.5, True),
+        (1.9, 0.4, None),
         (2.1, 0.0, False),
         (2.1, 0.5, False),
         (2.1, 0.6, None),
@@ -211,8 +222,8 @@ def test_spectra_divergences_and_kinetic_energies_have_goals(
     for value, error, passed in (
         (509.0, 3.0, True),
         (509.0, 11.0, None),
-        (519.0, 5.0, None),
-        (519.0, 4.0, False),
+        (519.0, 3.1, None),
+        (519.0, 2.9, False),
     ):
         modes = dict.fromkeys(reference.figures.modes or {}, row.figures.modes["C-H"])
         modes["C-H"] = ElementTemperature(value, error, 500.0)
@@ -369,7 +380,7 @@ def test_floor_is_one_half_against_the_other(diatomic: mdtraj.Topology):
     assert figures.spectrum_overlap == pytest.approx(0.0, abs=1e-3)
     np.testing.assert_allclose(found.mean_bond_lengths, [0.12])
     # The whole is measured against all of it: half of each lies in common.
-    half = measure("half", found.ensemble.halves()[0], found).figures
+    half = measure("half", found.ensemble.split(2)[0], found).figures
     assert half.h_r_error == pytest.approx(1.0)
     assert half.spectrum_overlap == pytest.approx(0.5, abs=1e-3)
 

@@ -1,6 +1,7 @@
 """Events counted on molecules that turn as they are told."""
 
 import dataclasses
+import math
 
 import mdtraj
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
-from openmm_diffmd.analysis.goals import judge
+from openmm_diffmd.analysis.goals import _rate_goal, judge
 from openmm_diffmd.analysis.groups import Proton, find_protons, find_rotors
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.rare_events import (
@@ -287,6 +288,25 @@ def test_excursions_of_a_proton_are_counted_with_their_share_of_time():
     x[:1000, 7] = np.where(away, 0.115, 0.08)[:, None] * np.array([1.0, 0.0, 0.0])
     found = event_rates(Ensemble(topology, INTERVAL, [x]))["proton"]
     assert (found.share, found.share_error) == pytest.approx((0.05, 0.05))
+
+
+def test_few_events_are_judged_by_the_binomial_distribution():
+    def rate(events: int, length: float, at_once: int = 1) -> EventRate:
+        error = math.sqrt(max(1, events * at_once)) / length
+        return EventRate(1, events, events / length, error)
+
+    def verdict(ours: EventRate, theirs: EventRate) -> bool | None:
+        return _rate_goal("turn", ours, theirs, errors_are_known=True).passed
+
+    # (200 / 1700)^8 = 4e-8, though the difference is 2.8 standard errors.
+    assert verdict(rate(0, 1.5), rate(8, 0.2)) is False
+    assert verdict(rate(0, 1.5), rate(2, 0.2)) is None
+    # As eight turns of four series: (200 / 1700)^2.
+    assert verdict(rate(0, 1.5), rate(8, 0.2, at_once=4)) is None
+    assert verdict(rate(60, 1.5), rate(8, 0.2)) is None
+    assert verdict(rate(15, 1.5), rate(0, 0.2)) is True
+    assert verdict(rate(90, 1.5), rate(0, 0.2)) is False
+    assert verdict(rate(0, 1.5), rate(0, 0.2)) is True
 
 
 def test_rates_reach_the_figures_the_table_and_the_goals(ethanol: mdtraj.Topology):
