@@ -5,6 +5,10 @@
 %include <std_string.i>
 
 %{
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "DiffusionIntegrator.h"
 #include "DiffusionIntegratorProxy.h"
 #include "OpenMM.h"
@@ -35,25 +39,61 @@ from openmm import unit
     }
 }
 
-// A step takes long: other Python threads may run during it.
+// Steps take long: other Python threads may run during them, and Ctrl-C is looked for each ten.
 %exception OpenMMDiffMD::DiffusionIntegrator::step {
-    PyThreadState* const threadState = PyEval_SaveThread();
-    std::string message;
-    bool failed = false;
-    try {
-        $action
-    } catch (const std::exception& error) {
-        failed = true;
-        message = error.what();
-    }
-    PyEval_RestoreThread(threadState);
-    if (failed) {
-        PyObject* openmm = PyImport_AddModule("openmm");
-        PyObject* exception = PyObject_GetAttrString(openmm, "OpenMMException");
-        PyErr_SetString(exception, message.c_str());
-        Py_DECREF(exception);
+    const int steps = arg2;
+    int done = 0;
+    do {
+        arg2 = std::min(10, steps - done);
+        PyThreadState* const threadState = PyEval_SaveThread();
+        std::string message;
+        bool failed = false;
+        try {
+            $action
+        } catch (const std::exception& error) {
+            failed = true;
+            message = error.what();
+        }
+        PyEval_RestoreThread(threadState);
+        if (failed) {
+            PyObject* openmm = PyImport_AddModule("openmm");
+            PyObject* exception = PyObject_GetAttrString(openmm, "OpenMMException");
+            PyErr_SetString(exception, message.c_str());
+            Py_DECREF(exception);
+            SWIG_fail;
+        }
+        done += arg2;
+        if (PyErr_CheckSignals() != 0)
+            SWIG_fail;
+    } while (done < steps);
+}
+
+// Whole numbers as OpenMM takes them: NumPy's, and floats without a fraction.
+%typemap(in) int {
+    PyObject* const whole = PyFloat_Check($input) && PyFloat_AsDouble($input) == std::floor(PyFloat_AsDouble($input))
+                                ? PyLong_FromDouble(PyFloat_AsDouble($input))
+                                : PyNumber_Index($input);
+    if (whole == nullptr)
+        SWIG_fail;
+    const long value = PyLong_AsLong(whole);
+    Py_DECREF(whole);
+    if (PyErr_Occurred())
+        SWIG_fail;
+    if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max()) {
+        PyErr_Format(PyExc_OverflowError, "found %ld, expected a number of 32 bits", value);
         SWIG_fail;
     }
+    $1 = static_cast<int>(value);
+}
+%typemap(typecheck, precedence=SWIG_TYPECHECK_INTEGER) int {
+    $1 = PyNumber_Check($input);
+}
+%typemap(in) bool {
+    if (!PyNumber_Check($input)) {
+        PyErr_SetString(PyExc_TypeError, "found no number, expected True or False");
+        SWIG_fail;
+    }
+    $1 = PyObject_IsTrue($input) == 1;
 }
 
 %pythonappend OpenMMDiffMD::DiffusionIntegrator::getTemperature() const %{
@@ -103,7 +143,7 @@ from openmm import unit
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getLastRefusal "What the guards said about the last draw they refused; empty if there was none."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumEvaluations "Calls of the denoising head since the Context was made, each for one batch."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNetworkTime "Wall time, in seconds, spent in calls of the network since the Context was made."
-%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::step "Advance the simulation by a number of lags."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::step "Advance the simulation by a number of lags; Ctrl-C ends it after ten."
 
 %apply int& OUTPUT { int& species, int& molecule, int& particle1, int& particle2 };
 %apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& sigmaMin,

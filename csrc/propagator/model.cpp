@@ -20,7 +20,8 @@ Batch::Batch(int64_t num_molecules, int64_t num_atoms, const std::string &device
     const c10::InferenceMode guard;
     Tensors &t = *tensors;
     const int64_t b = num_molecules, a = num_atoms;
-    const at::TensorOptions options = at::TensorOptions().device(at::Device(device));
+    // Named: another library in the process may have changed torch's default type.
+    const at::TensorOptions options = at::TensorOptions(at::kFloat).device(at::Device(device));
     t.positions = at::zeros({b, a, 3}, options);
     t.velocities = at::zeros({b, a, 3}, options);
     t.acceleration = at::zeros({b, a, 3}, options);

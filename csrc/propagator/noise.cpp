@@ -21,7 +21,7 @@ NoiseStreams::NoiseStreams(uint64_t seed, const std::vector<int> &num_atoms, int
     const c10::InferenceMode guard;
     for (size_t molecule = 0; molecule < num_atoms.size(); molecule++) {
         streams->generators.emplace_back(at::detail::createCPUGenerator(seed + molecule));
-        streams->values.push_back(at::empty({num_rows, num_atoms[molecule], 3}));
+        streams->values.push_back(at::empty({num_rows, num_atoms[molecule], 3}, at::kFloat));
     }
 }
 

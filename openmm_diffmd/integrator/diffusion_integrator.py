@@ -178,6 +178,24 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         super().setTemperature(temperature)
         self._warn_if_hot(temperature)
 
+    def setMaxTemperature(self, temp: Any) -> None:
+        """
+        Set the temperature of the hottest training data, before the Context is made.
+
+        Parameters
+        ----------
+        temp : Quantity or float
+            Temperature, K.
+
+        Raises
+        ------
+        TypeError
+            If it has another unit.
+        openmm.OpenMMException
+            If it is negative.
+        """
+        super().setMaxTemperature(to_float(temp, unit.kelvin))
+
     def setFriction(self, coeff: Any) -> None:
         """
         Set the friction of the heat bath.

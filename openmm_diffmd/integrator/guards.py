@@ -71,7 +71,7 @@ class LagRefusedError(RuntimeError):
         if lag == 0:
             advice = (
                 "check the start: positions in nm of the topology's atoms, in its "
-                "order, of a relaxed geometry"
+                "order, of a relaxed geometry, and velocities in nm/ps"
             )
         super().__init__(
             f"lag {lag}, molecule {molecule}: {fault}, after {num_draws} draws; "

@@ -153,7 +153,9 @@ def describe_molecules(
             "bonds, of a PDB file with CONECT records say",
             stacklevel=3,
         )
-    elif unseen and known:
+        formulas = {_formulas([one]) for one in known}
+        unseen = [one for one in unseen if _formulas([one]) not in formulas]
+    if unseen and known:
         warnings.warn(
             f"found {_formulas(unseen)}, bonded as no molecule that model "
             f"{metadata.name!r} was trained on ({_formulas(known)}), expected one of "

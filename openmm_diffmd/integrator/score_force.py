@@ -86,9 +86,9 @@ class ScoreModule(nn.Module):
         # A loaded model's constants are on the CPU, wherever the Context is.
         x = positions.to(torch.device("cpu"), torch.float32)
         centred = x - (self.weights * x).sum(0)
-        residual = torch.zeros((1, x.shape[0], 2, 3))
+        residual = torch.zeros((1, x.shape[0], 2, 3), dtype=torch.float32)
         residual[0, :, 0] = (centred - self.middle) / self.width
-        sigma = torch.full((1,), self.noise_level)
+        sigma = torch.full((1,), self.noise_level, dtype=torch.float32)
         denoised = self.module.denoise(residual, sigma, self.condition)
         gradient = score(denoised, residual, sigma)[0, :, 0]
         force = self.kT * gradient / self.width
@@ -228,11 +228,11 @@ def score_module(
         condition = model.module.encode(
             _batch(x - weights @ x),
             _batch(v - weights @ v),
-            torch.zeros((1, *shape)),
+            torch.zeros((1, *shape), dtype=torch.float32),
             torch.tensor([False]),
             torch.from_numpy(described.species)[None],
             _batch(described.masses),
-            torch.zeros(1),
+            torch.zeros(1, dtype=torch.float32),
         )
     missing = [name for name in PARTS if name not in condition]
     if missing:

@@ -234,3 +234,13 @@ def test_atoms_without_an_element_are_refused(example):
     next(topology.atoms()).element = None
     with pytest.raises(ValueError, match=r"atom 0 .* without an element"):
         create_system(topology)
+
+
+def test_another_formula_is_told_where_there_are_no_bonds(metadata):
+    # Two molecules that would pass for one.
+    with pytest.warns(UserWarning) as told:
+        describe_molecules(chain_of("COHCOH", []), metadata)
+    assert [str(w.message).split(",")[0] for w in told] == [
+        "found 6 atoms and no bond",
+        "found C2H2O2",
+    ]

@@ -115,6 +115,7 @@ def test_a_lag_draws_only_what_it_needs(flow, sampler, num_steps, num_rows):
 
 
 @pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_molecules_do_not_depend_on_the_rest_of_the_batch(thermostatted):
     topology, _ = thermostatted.example()
     topology._bonds = []
@@ -131,6 +132,7 @@ def test_molecules_do_not_depend_on_the_rest_of_the_batch(thermostatted):
 
 
 @pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_batches_change_nothing(thermostatted):
     molecules = [0] * 4 + [1] * 3 + [2] * 2
     topology, _ = thermostatted.example()

@@ -1,10 +1,14 @@
 """What OpenMM expects of an Integrator: time, settings, seeds, Contexts, threads."""
 
+import os
+import signal
 import threading
+import time
 
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import unit
 
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
@@ -182,3 +186,82 @@ def test_an_integrator_outlives_its_context(simulate, flow):
         integrator.step(1)
     with pytest.raises(openmm.OpenMMException, match="not bound to a context"):
         integrator.getNumResamples()
+
+
+def test_whole_numbers_of_numpy_and_floats_are_taken_as_openmm_does(simulate, flow):
+    simulation = simulate(flow)
+    simulation.step(12.0)
+    simulation.step(np.int64(3))
+    integrator = simulation.integrator
+    integrator.step(np.float64(2.0))
+    assert simulation.context.getStepCount() == 17
+    assert integrator.getNumResamples(np.int64(0)) == 0
+    fresh = DiffusionIntegrator(flow, flow.example()[0])
+    fresh.setRandomNumberSeed(np.int64(7))
+    fresh.setNumSamplingSteps(np.int32(3))
+    fresh.setConserveAngularMomentum(np.bool_(True))
+    assert (fresh.getRandomNumberSeed(), fresh.getNumSamplingSteps()) == (7, 3)
+    assert fresh.getConserveAngularMomentum()
+    for wrong in (1.5, "3", None):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            integrator.step(wrong)
+    with pytest.raises(OverflowError, match="32 bits"):
+        integrator.step(2**40)
+    with pytest.raises(TypeError, match="expected True or False"):
+        fresh.setConserveAngularMomentum("no")
+    with pytest.raises(TypeError, match="expected a quantity in kelvin"):
+        fresh.setMaxTemperature(1500 * unit.picosecond)
+
+
+def test_torchs_default_type_and_autocast_change_nothing(simulate, network):
+    expected = simulate(network)
+    expected.step(3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = simulate(network)
+        found.step(3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_bits(read_frame(found.context), read_frame(expected.context))
+    with torch.autocast("cpu"):
+        found = simulate(network)
+        found.step(3)
+    assert_same_bits(read_frame(found.context), read_frame(expected.context))
+
+
+def test_a_second_thread_is_refused_while_the_first_steps(simulate, flow):
+    simulation = simulate(flow)
+    integrator = simulation.integrator
+    found, over = [], threading.Event()
+
+    def step():
+        while not over.is_set():
+            try:
+                integrator.step(20)
+            except openmm.OpenMMException as error:
+                found.append(str(error))
+                over.set()
+
+    threads = [threading.Thread(target=step) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "found a call of step() while another has not returned" in found[0]
+    simulation.step(1)
+
+
+def test_steps_can_be_interrupted(simulate, flow):
+    simulation = simulate(flow)
+
+    def interrupt():
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        simulation.integrator.step(10**8)
+    thread.join()
+    assert simulation.context.getStepCount() % 10 == 0
+    simulation.step(1)

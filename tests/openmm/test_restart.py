@@ -148,6 +148,7 @@ def test_a_changed_parameter_in_a_checkpoint_is_refused(flow):
 
 
 @pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_checkpoint_of_other_molecules_is_refused(simulate, flow):
     simulation = simulate(flow)
     other = simulate(flow, molecules=[0] * 9)

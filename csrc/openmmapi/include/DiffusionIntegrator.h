@@ -6,6 +6,7 @@
 #include "openmm/Vec3.h"
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -281,6 +282,8 @@ private:
     bool isInitialized = false, hasSetPositions = false;
     /** Whether reports of a changed state are our own. */
     bool isStepping = false;
+    /** Whether a call of step() has not returned. */
+    std::atomic<bool> isInStep = false;
     /** Reports, as bits of State::DataType, that a loaded checkpoint still makes. */
     int expectedReports = 0;
     /** What hashOfState() was when it was loaded. */

@@ -34,8 +34,9 @@ void DiffusionIntegrator::checkSystem(const System &system) const {
         if (!isMass(mass, expected))
             throw OpenMMException(join(what, "mass ", mass, " Da of particle ", i, ", expected ",
                                        expected,
-                                       " Da as its element has; make the System without "
-                                       "hydrogen mass repartitioning or isotopes"));
+                                       " Da as its element has; give the System the atoms in "
+                                       "the order of the topology, and no hydrogen mass "
+                                       "repartitioning or isotopes"));
     }
     std::vector<int> counts(getNumMolecules());
     for (const Particle &particle : particles)

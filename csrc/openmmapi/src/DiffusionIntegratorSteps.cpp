@@ -38,15 +38,15 @@ long long sum(const std::vector<int64_t> &counts) {
 }
 
 /** Sets a flag until it goes out of scope. */
-class Raised {
+template <class Flag> class Raised {
 public:
-    explicit Raised(bool &flag) : flag(flag) { flag = true; }
+    explicit Raised(Flag &flag) : flag(flag) { flag = true; }
     ~Raised() { flag = false; }
     Raised(const Raised &) = delete;
     Raised &operator=(const Raised &) = delete;
 
 private:
-    bool &flag;
+    Flag &flag;
 };
 
 } // namespace
@@ -148,6 +148,12 @@ double DiffusionIntegrator::computeKineticEnergy() {
 
 void DiffusionIntegrator::step(int steps) {
     IntegrateDiffusionStepKernel &steppingKernel = getKernel();
+    // The bindings let other threads run, which may call this by mistake.
+    if (isInStep.exchange(true))
+        throw OpenMMException("DiffusionIntegrator: found a call of step() while another has not "
+                              "returned, expected one at a time; wait for the other thread, or "
+                              "give each its own Context");
+    const Raised inStep(isInStep);
     if (!hasSetPositions)
         throw OpenMMException("Particle positions have not been set");
     // Another integrator of a CompoundIntegrator moved the particles: no report says so.
