@@ -7,9 +7,10 @@
 namespace diffmd {
 
 /**
- * How a Propagator calls torch, on this thread until it goes out of scope: without gradients,
- * in the precision of the model (an autocast of the caller's would change it), and TorchScript without specialisation to what its first calls saw (later calls are no slower,
- * and the first, or those of another batch size after a redraw, do not wait for a compiler).
+ * How a Propagator calls torch, on this thread until it goes out of scope: without gradients, in
+ * the precision of the model (an autocast of the caller's would change it), and TorchScript
+ * without specialisation to what its first calls saw (later calls are no slower, and the first,
+ * or those of another batch size after a redraw, do not wait for a compiler).
  *
  * Entered once for all calls of a batch's lag: after each of them this code is no longer in the
  * processor's first caches, and entering again costs more than the few instructions it is.

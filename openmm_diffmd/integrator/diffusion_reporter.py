@@ -232,8 +232,8 @@ def _read_particles(simulation: app.Simulation, integrator: Any) -> _Particles:
     if not hasattr(integrator, "getLastRefusal"):
         raise ValueError(
             f"found a {type(integrator).__name__}, expected a DiffusionIntegrator; "
-            "read one from XML by DiffusionIntegrator.from_xml, and where it is part of a "
-            "CompoundIntegrator, name it: DiffusionReporter(..., integrator=...)"
+            "read one from XML by DiffusionIntegrator.from_xml, and where it is part "
+            "of a CompoundIntegrator, name it: DiffusionReporter(..., integrator=...)"
         )
     number = integrator.getNumParticles()
     parameters = [integrator.getParticleParameters(i) for i in range(number)]
