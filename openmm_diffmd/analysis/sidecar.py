@@ -46,7 +46,8 @@ class RolloutSidecar:
     num_sampling_steps : int
         Sampling steps per lag; 0 takes the mean.
     resamples : int
-        Lags that the guards drew again, over all replicas.
+        Redraws that the guards asked for, over all replicas; a lag redrawn three
+        times counts three.
     dcd_per_replica : bool
         Whether there is one DCD for each replica, ``NAME_0.dcd`` and so on, and the
         ``.pdb`` is of one replica; else both are of all.
@@ -116,7 +117,7 @@ class RolloutSidecar:
 
     @property
     def redrawn(self) -> float:
-        """Draws that the guards refused, of one lag of one replica."""
+        """Redraws that the guards asked for, a lag of one replica."""
         return self.resamples / max(self.num_lags * self.num_replicas, 1)
 
     def dcd_files(self, path: str | Path) -> list[Path]:
