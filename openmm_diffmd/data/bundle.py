@@ -71,7 +71,15 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     _check_different(sources, runs)
     velocities = [t.velocities for t in trajectories if t.velocities is not None]
     if len(velocities) < len(trajectories):
-        raise ValueError("found a source without velocities, expected them in all")
+        without = [
+            str(source)
+            for source, trajectory in zip(sources, trajectories, strict=True)
+            if trajectory.velocities is None
+        ]
+        raise ValueError(
+            f"found no velocities in {', '.join(without)}, expected them in all "
+            "sources: leave these out, or make them again with openmm-diffmd reference"
+        )
     segments, offset = [], 0
     for trajectory in trajectories:
         segments.append(trajectory.segments - trajectory.segments.min() + offset)

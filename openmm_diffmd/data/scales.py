@@ -69,8 +69,8 @@ def residual_scales(
         chosen = squares[batch.species == index]
         if len(chosen) == 0:
             raise ValueError(
-                f"found no atom of element number {index} in the training pairs; "
-                "leave it out of the model's elements or bring data that has it"
+                f"found no atom of element {index} (from 0) of the model's list in the "
+                "training pairs; leave it out of the list or bring data that has it"
             )
         rows.append(chosen.mean(0).sqrt())
     position, velocity = torch.stack(rows).float().unbind(1)

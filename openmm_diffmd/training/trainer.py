@@ -57,7 +57,10 @@ def find_checkpoint(output: Path, resume: bool) -> Path:
             f"found a training in {output}; set resume, or choose another folder"
         )
     if resume and not checkpoint.exists():
-        raise FileNotFoundError(f"found no {checkpoint} to resume from")
+        raise FileNotFoundError(
+            f"found no {checkpoint} to resume from, expected one: leave resume out to "
+            "begin a training, or name the folder of one"
+        )
     check_output_folder(output)
     return checkpoint
 
