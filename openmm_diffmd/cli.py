@@ -34,7 +34,7 @@ verbs:
   run         run a model in OpenMM and write a trajectory
   analyze     compare trajectories with a reference
 
-openmm-diffmd VERB --help        the keys of a verb
+openmm-diffmd VERB --help          the keys of a verb
 openmm-diffmd VERB --print_config  them as YAML, to edit
 openmm-diffmd --version"""
 

@@ -104,7 +104,8 @@ def count_intervals(name: str, length: float, interval: float) -> int:
     Raises
     ------
     ValueError
-        If it is no whole number of them, less than one, or a time is not finite.
+        If the length is not a positive whole number of intervals, or a time is not
+        finite.
     """
     if not math.isfinite(length) or not math.isfinite(interval):
         raise ValueError(

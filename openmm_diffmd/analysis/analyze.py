@@ -44,8 +44,8 @@ def analyze(
         two have one name.
     reference : path-like
         Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
-        another MDTraj HDF5 file, original MD17 (npz), or ``ethanol``, which comes with
-        the package.
+        another MDTraj HDF5 file, original MD17 (npz), extended xyz, or ``ethanol``,
+        which comes with the package.
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float
@@ -54,7 +54,8 @@ def analyze(
     window_ps : float
         Window of the velocity spectra, ps.
     frame_interval_fs : float, optional
-        Time between frames of a reference of MD17 (npz), fs; 0.5 unless given.
+        Time between frames of a reference of MD17 (npz), fs, 0.5 unless given, or of
+        extended xyz, which has no times and needs it.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Model files: the only module that names TorchScript."""
+"""Model files: TorchScript that carries its metadata, written and loaded."""
 
 import hashlib
 import io

@@ -89,14 +89,16 @@ def make_reference(
     burst_frame_interval_fs : float
         Time between frames of a burst, fs.
     chained : bool
-        Make the thermostatted run of bursts: each goes on where the one before it
-        ended, after an exact Ornstein-Uhlenbeck step of a burst's length on the
-        velocities. Every force then serves both files. `length_ps` says how many
-        bursts; `num_bursts` is not used. Bursts should be short beside 1/friction.
+        Build the thermostatted run from the bursts: each burst continues where the
+        previous one ended, after an exact Ornstein-Uhlenbeck step on the velocities
+        over the length of a burst. Every force evaluation then serves both files. The
+        number of bursts follows from `length_ps`; `num_bursts` is ignored. Keep bursts
+        short compared with 1/friction.
     bond_energy_kT : float
-        Largest energy by which stretches of bonds, a quarter of them, are heated where
-        a burst starts, kT; 0 for none. A rollout may get to bonds that are hotter than
-        a bath shows often; such bursts are training data for it, beside others.
+        Upper limit of the extra energy given to bond stretches at the start of a
+        burst, kT; 0 for none. Each bond is heated with probability 1/4, by an energy
+        drawn uniformly up to this limit. Use such bursts together with ordinary ones:
+        a rollout can reach bonds hotter than the bath usually shows.
     seed : int
         Seed of velocities and random forces, positive.
     platform : str

@@ -141,7 +141,8 @@ class DataConfig:
         Perturbation of positions and velocities at level 1, in units of the
         elements' scales.
     frame_interval_fs : float, optional
-        Time between frames of npz files, fs; 0.5 unless given.
+        Time between frames of MD17 (npz), fs, 0.5 unless given, or of extended xyz,
+        which has no times and needs it.
 
     Raises
     ------
@@ -190,11 +191,11 @@ class OptimizerConfig:
     decay_fraction : float
         Last share of the steps, over which it falls linearly to 0.
     weight_decay : float
-        Decoupled, of either.
+        Decoupled weight decay, for Muon and AdamW.
     gradient_clip : float
         Largest norm of the gradient.
     ema_decay : float
-        Of the running average of the weights, which is what is kept.
+        Decay of the running average of the weights; the average is what is exported.
     num_noise_draws : int
         Noise levels drawn for each encoded condition; 0 trains the mean and the
         spread alone, for a denoiser that is trained afterwards.

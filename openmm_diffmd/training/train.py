@@ -67,8 +67,8 @@ def train(
     Parameters
     ----------
     data : list of path-like, or one
-        Reference files of one or more molecules: MDTraj HDF5 with velocities, or
-        original MD17 (npz).
+        Reference files of one or more molecules: MDTraj HDF5 with velocities, original
+        MD17 (npz), or extended xyz with momenta.
     output : path-like
         Folder for checkpoints, logs and ``training.json``.
     model : ModelConfig
