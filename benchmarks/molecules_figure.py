@@ -17,7 +17,6 @@ from typing import Any
 from command_line import one_line_errors
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from md17_rollout import OURS
@@ -59,7 +58,6 @@ def draw(tables: Tables, path: Path) -> None:
         layout="constrained",
         facecolor="white",
     )
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4, sharey=True, width_ratios=(1.35, 1, 1, 1))
     # There may be more markers than tables.
     marked = list(zip(tables.items(), MARKERS, strict=False))

@@ -22,7 +22,6 @@ import mdtraj
 import numpy as np
 from command_line import one_line_errors, require, require_same_molecule
 from machine import describe_machine
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
@@ -229,7 +228,6 @@ def draw(maps: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     figure = Figure(
         figsize=(3.4 * len(maps) + 0.7, 3.5), layout="constrained", facecolor="white"
     )
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, (title, share) in zip(panels, maps.items(), strict=True):
         energy = np.full(share.shape, np.nan)

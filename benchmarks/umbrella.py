@@ -27,7 +27,6 @@ import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
 from command_line import one_line_errors, require
 from machine import describe_machine
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from umbrella_histograms import Sample, difference, permutation_test
@@ -114,7 +113,6 @@ def compare(
 def draw(samples: dict[str, Sample], path: Path, title: str) -> None:
     """Draw the histograms with bands of one standard error."""
     figure = Figure(figsize=(10.0, 6.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     panels = figure.subplots(2, 2)
     labels = ("C-C-O: distance C...O, nm", "torsion C-C-O-H, degrees")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -47,7 +46,6 @@ def plot_rows(
         Further rows, whose survival alone is drawn.
     """
     figure = Figure(figsize=(11.0, 8.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, x=0.01, ha="left", weight="bold")
     grid = figure.add_gridspec(3, 6)
     h_r = figure.add_subplot(grid[0, :3])
