@@ -37,13 +37,7 @@ from ablation_training import (
 )
 from ase.data import chemical_symbols
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import (
-    one_line_errors,
-    read_results,
-    require,
-    require_positive,
-    whole_frames,
-)
+from command_line import one_line_errors, read_results, whole_frames
 from jsonargparse import auto_cli
 from machine import describe_machine
 from one_lag_errors import relative_errors
@@ -56,6 +50,7 @@ from openmm_diffmd.analysis.measure import Reference, prepare_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
@@ -131,10 +126,10 @@ def ablations(
     """
     groups = list(GROUPS) if groups is None else groups
     planned = cells(groups, variants, seeds, friction)
-    require(1, seeds=seeds, replicas=replicas)
-    require(0, friction=friction)
-    require_positive(length_ps=length_ps)
-    require(1, number_of_data_files=len(data))
+    at_least(1, seeds=seeds, replicas=replicas)
+    at_least(0, friction=friction)
+    above(0, length_ps=length_ps)
+    at_least(1, number_of_data_files=len(data))
     set_threads(threads)
     frames, provenance = load_reference(reference)
     temperature = float(provenance.get("temperature_K", 0.0))

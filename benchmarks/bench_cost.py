@@ -29,13 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import (
-    one_line_errors,
-    output_file,
-    read_results,
-    require,
-    require_positive,
-)
+from command_line import one_line_errors, output_file, read_results
 from cost_rollouts import ML_FORCE, measure_rollouts
 from machine import describe_machine
 from ml_force import (
@@ -51,6 +45,7 @@ from rollout_cost import Cost, cost_table, force_cost
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.rollout import set_threads
@@ -319,10 +314,10 @@ def main(words: Sequence[str] | None = None) -> None:
 def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     """Refuse what would end the command after minutes of work."""
     for count in (*arguments.replicas, arguments.rollout_replicas):
-        require(1, replicas=count)
+        at_least(1, replicas=count)
     for k in (*arguments.k, *arguments.rollout_k):
-        require(0, k=k)
-    require_positive(seconds=arguments.seconds, length_ps=arguments.length_ps)
+        at_least(0, k=k)
+    above(0, seconds=arguments.seconds, length_ps=arguments.length_ps)
     frames, provenance = load_reference(arguments.reference)
     topology, _ = model.example()
     example = [atom.element.symbol for atom in topology.atoms()]

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,46 +61,6 @@ def output_file(text: str) -> Path:
         return make_folder(Path(text).parent) / Path(text).name
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def require(least: float, **numbers: float | None) -> None:
-    """
-    Refuse numbers that are too small or not finite.
-
-    Parameters
-    ----------
-    least : float
-        What each must be at least.
-    **numbers : float or None
-        By name; None passes.
-
-    Raises
-    ------
-    ValueError
-        If one is less.
-    """
-    for name, number in numbers.items():
-        if number is not None and not least <= number < math.inf:
-            raise ValueError(f"found {name} {number:g}, expected at least {least:g}")
-
-
-def require_positive(**numbers: float | None) -> None:
-    """
-    Refuse numbers that are not above 0 or not finite.
-
-    Parameters
-    ----------
-    **numbers : float or None
-        By name; None passes.
-
-    Raises
-    ------
-    ValueError
-        If one is not.
-    """
-    for name, number in numbers.items():
-        if number is not None and not 0 < number < math.inf:
-            raise ValueError(f"found {name} {number:g}, expected more than 0")
 
 
 def whole_frames(length: float | None, default: float, interval: float) -> float:

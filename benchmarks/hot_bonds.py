@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from command_line import one_line_errors, require
+from command_line import one_line_errors
 from held_out_bursts import unseen_pieces
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -209,7 +210,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("hot_bonds"):
-        require(FEWEST, pairs=arguments.pairs)
+        at_least(FEWEST, pairs=arguments.pairs)
         set_threads(arguments.threads)
         trajectory = read_reference(arguments.data)
         reference, _ = load_reference(arguments.reference)

@@ -17,13 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from command_line import (
-    one_line_errors,
-    read_results,
-    require,
-    require_positive,
-    whole_frames,
-)
+from command_line import one_line_errors, read_results, whole_frames
 from jsonargparse import auto_cli
 from md17_rollout import (
     LENGTH_PS,
@@ -35,6 +29,7 @@ from md17_rollout import (
 from molecules_figure import draw
 from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import make_folder
@@ -107,10 +102,10 @@ def md17_molecules(
         If a number is out of range, a molecule unknown, or `output` holds results of
         another model, of another reference or of other options.
     """
-    require(1, replicas=replicas)
-    require(0, temperature=temperature, friction=friction, seed=seed)
-    require(0, start_temperature=start_temperature)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas)
+    at_least(0, temperature=temperature, friction=friction, seed=seed)
+    at_least(0, start_temperature=start_temperature)
+    above(0, length_ps=length_ps)
     found = {
         name: path
         for name in molecules

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive, whole_frames
+from command_line import one_line_errors, whole_frames
 from jsonargparse import auto_cli
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
@@ -121,10 +122,10 @@ def md17_rollout(
         that ends before its first frame has no row, and a line says so.
     """
     begin = time.perf_counter()
-    require(1, replicas=replicas)
-    require(0, temperature=temperature, friction=friction, seed=seed)
-    require(0, start_temperature=start_temperature)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas)
+    at_least(0, temperature=temperature, friction=friction, seed=seed)
+    at_least(0, start_temperature=start_temperature)
+    above(0, length_ps=length_ps)
     set_threads(threads)
     loaded = load_model(model)
     reference = reference_of(loaded, reference)

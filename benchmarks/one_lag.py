@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from command_line import one_line_errors, require
+from command_line import one_line_errors
 from held_out_bursts import unseen_pieces
 from machine import describe_machine
 from one_lag_errors import model_change, relative_errors, sample_pairs
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -196,7 +197,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("one_lag"):
-        require(GROUPS, pairs=arguments.pairs)
+        at_least(GROUPS, pairs=arguments.pairs)
         set_threads(arguments.threads)
         make_folder(arguments.output)
         rows = list(rows_of(arguments.models, arguments.data, arguments.pairs))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, require, require_positive, whole_frames
+from command_line import one_line_errors, whole_frames
 from machine import describe_machine
 from tqdm import tqdm
 
@@ -30,6 +30,7 @@ from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import make_folder
 
 VERDICTS = {True: "met", None: "undecided", False: "missed"}
@@ -191,9 +192,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("perfect_runs"):
-        require(1, draws=arguments.draws, pieces=arguments.pieces)
-        require(0, seed=arguments.seed)
-        require_positive(length_ps=arguments.length_ps)
+        at_least(1, draws=arguments.draws, pieces=arguments.pieces)
+        at_least(0, seed=arguments.seed)
+        above(0, length_ps=arguments.length_ps)
         reference, provenance = load_reference(arguments.reference)
         if "temperature_K" not in provenance:
             raise ValueError(

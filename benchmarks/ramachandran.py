@@ -20,7 +20,7 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-from command_line import one_line_errors, require, require_same_molecule
+from command_line import one_line_errors, require_same_molecule
 from machine import describe_machine
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.analysis.statistics import mean_and_error
 from openmm_diffmd.bond_graphs import bond_graph
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.outputs import make_folder
 
 BINS = np.linspace(-180.0, 180.0, 37)
@@ -276,7 +277,7 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError
         If molecules or temperatures differ, or nothing is left of a replica.
     """
-    require(0, equilibration_ps=arguments.equilibration_ps)
+    at_least(0, equilibration_ps=arguments.equilibration_ps)
     loaded = [load_reference(path) for path in arguments.references]
     first = loaded[0][0]
     for frames, _ in loaded:

@@ -24,13 +24,7 @@ from typing import Any
 
 import numpy as np
 from bundled_reference import reference_of
-from command_line import (
-    one_line_errors,
-    require,
-    require_positive,
-    require_same_molecule,
-    whole_frames,
-)
+from command_line import one_line_errors, require_same_molecule, whole_frames
 from machine import describe_machine
 
 from openmm_diffmd.analysis.analyze import (
@@ -51,6 +45,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_frames, load_reference, load_rollout
 from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
 from openmm_diffmd.outputs import make_folder
@@ -178,9 +173,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare what the command line says."""
-    require(1, replicas=arguments.replicas)
-    require_positive(length_ps=arguments.length_ps)
-    require(0, seed=arguments.seed)
+    at_least(1, replicas=arguments.replicas)
+    above(0, length_ps=arguments.length_ps)
+    at_least(0, seed=arguments.seed)
     set_threads(arguments.threads)
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors
 from held_out_bursts import make_bursts, unseen_pieces
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ from openmm_diffmd.analysis.early_warning import measure_warning, split_by_event
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
 from openmm_diffmd.analysis.report import to_plain
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -243,21 +244,21 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     """Refuse what would end the command after minutes of work."""
-    require(1, bursts=arguments.bursts, pairs=arguments.pairs)
-    require(2, draws=arguments.draws)
-    require(0, lags=arguments.lags)
+    at_least(1, bursts=arguments.bursts, pairs=arguments.pairs)
+    at_least(2, draws=arguments.draws)
+    at_least(0, lags=arguments.lags)
     if not 0 < arguments.false_alarms < 1:
         raise ValueError(
             f"found false-alarms {arguments.false_alarms:g}, expected a share between "
             "0 and 1"
         )
     if arguments.lags:
-        require(1, replicas=arguments.replicas)
-        require(2, run_draws=arguments.run_draws)
+        at_least(1, replicas=arguments.replicas)
+        at_least(2, run_draws=arguments.run_draws)
         for temperature in (*arguments.temperatures, *arguments.free_temperatures):
-            require(0, temperature=temperature)
+            at_least(0, temperature=temperature)
         for friction in arguments.frictions:
-            require_positive(friction=friction)
+            above(0, friction=friction)
         ways_to_provoke(model, arguments)
     if arguments.lags or not arguments.data:
         reference, _ = load_reference(arguments.reference)

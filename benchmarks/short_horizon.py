@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors
 from held_out_bursts import run_force
 from machine import describe_machine
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ from short_horizon_cases import (
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.guards import LagRefusedError
@@ -269,9 +270,10 @@ def run(
     arguments: argparse.Namespace, given: Sequence[Path | None], *, real: bool
 ) -> None:
     """Measure each model, and write after each."""
-    require(1, cases=arguments.cases, samples=arguments.samples)
-    require(0, seed=arguments.seed)
-    require_positive(
+    at_least(1, cases=arguments.cases, samples=arguments.samples)
+    at_least(0, seed=arguments.seed)
+    above(
+        0,
         frame_interval_fs=arguments.frame_interval_fs,
         test_fraction=arguments.test_fraction,
     )

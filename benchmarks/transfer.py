@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation_training import model_error
-from command_line import one_line_errors, read_results, require, require_positive
+from command_line import one_line_errors, read_results
 from jsonargparse import auto_cli
 from machine import describe_machine
 from md17_rollout import NoFirstFrameError, md17_rollout
@@ -38,6 +38,7 @@ from transfer_table import make_table, summarize
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
@@ -103,9 +104,9 @@ def transfer(
     ValueError
         If isomers or lengths do not fit, or `output` holds results of other settings.
     """
-    require(1, replicas=replicas, num_train=num_train)
-    require(0, own=own, seed=seed)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas, num_train=num_train)
+    at_least(0, own=own, seed=seed)
+    above(0, length_ps=length_ps)
     set_threads(threads)
     check_lengths(references)
     geometries = read_isomers(isomers)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, require
+from command_line import one_line_errors
 from machine import describe_machine
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from umbrella_runs import (
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
@@ -225,11 +226,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare what the command line says."""
-    require(1, replicas=arguments.replicas)
+    at_least(1, replicas=arguments.replicas)
     # Errors are those of groups: of one alone nothing is known.
-    require(2, segments=arguments.segments)
-    require(0, equilibration_ps=arguments.equilibration_ps)
-    require(0, seed=arguments.seed)
+    at_least(2, segments=arguments.segments)
+    at_least(0, equilibration_ps=arguments.equilibration_ps)
+    at_least(0, seed=arguments.seed)
     groups = arguments.length_ps / GROUP_PS
     if not (groups >= 1 and groups.is_integer() and groups * arguments.replicas > 1):
         raise ValueError(

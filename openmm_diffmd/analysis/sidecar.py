@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from openmm_diffmd.checks import above, at_least
+
 SCHEMA_VERSION = 1
 UNITS = {"length": "nm", "time": "fs", "temperature": "K", "friction": "1/ps"}
 
@@ -94,21 +96,19 @@ class RolloutSidecar:
                 f"found rollout schema {self.schema_version}, expected "
                 f"{SCHEMA_VERSION}; read it with the version that wrote it"
             )
-        for name in (
-            "lag_time_fs",
-            "frame_interval_fs",
-            "num_replicas",
-            "atoms_per_replica",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"found {name} = {getattr(self, name)}, expected more than 0"
-                )
-        for name in ("num_frames", "resamples", "friction_per_ps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"found {name} = {getattr(self, name)}, expected 0 or more"
-                )
+        above(
+            0,
+            lag_time_fs=self.lag_time_fs,
+            frame_interval_fs=self.frame_interval_fs,
+            num_replicas=self.num_replicas,
+            atoms_per_replica=self.atoms_per_replica,
+        )
+        at_least(
+            0,
+            num_frames=self.num_frames,
+            resamples=self.resamples,
+            friction_per_ps=self.friction_per_ps,
+        )
 
     @property
     def num_lags(self) -> int:

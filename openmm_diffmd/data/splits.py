@@ -73,7 +73,7 @@ def contiguous_split(
     n_frames = len(segments)
     if min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
         raise ValueError(
-            f"found fractions {fractions}, expected none negative and a sum of at most 1"
+            f"found fractions {fractions}, expected none below 0 and a sum of at most 1"
         )
     if not fractions[0] > 0:
         raise ValueError(

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.diffusion.samplers import SAMPLERS
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
@@ -124,8 +125,7 @@ def export_model(
         raise ValueError(
             f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
         )
-    if refit_pairs < 0:
-        raise ValueError(f"found refit_pairs {refit_pairs}, expected 0 or more")
+    at_least(0, refit_pairs=refit_pairs)
     # Made before the work that it describes: it refuses what is out of range.
     metadata = ModelMetadata(
         name=name,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.checks import at_least, count_intervals, to_int
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
@@ -20,11 +21,7 @@ from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.platforms import find_platform
-from openmm_diffmd.units import (
-    FEMTOSECONDS_PER_PICOSECOND,
-    count_intervals,
-    to_int,
-)
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
@@ -310,14 +307,10 @@ def run(
     """
     replicas, seed = to_int("replicas", replicas), to_int("seed", seed)
     velocities, dcd_per_replica = bool(velocities), bool(dcd_per_replica)
-    if replicas < 1:
-        raise ValueError(f"found {replicas} replicas, expected 1 or more")
+    at_least(1, replicas=replicas)
+    at_least(0, start_temperature_K=start_temperature_K)
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"found seed {seed}, expected 0 to {MAX_SEED}")
-    if start_temperature_K is not None and start_temperature_K < 0:
-        raise ValueError(
-            f"found start_temperature_K {start_temperature_K:g}, expected 0 or more"
-        )
     output = Path(output)
     _check_name(output)
     _check_free(output, replicas if dcd_per_replica else None, overwrite)

@@ -1,5 +1,7 @@
 """The transition model: encode a state, denoise a residual, decode a change."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,10 @@ from openmm_diffmd.models.projection import (
     remove_momentum,
 )
 
-PRIORS = ("learned", "ballistic", "previous_frame", "gaussian")
-NOISE_CONDITIONINGS = ("acceleration", "element")
+Prior = Literal["learned", "ballistic", "previous_frame", "gaussian"]
+NoiseConditioning = Literal["acceleration", "element"]
+PRIORS: tuple[str, ...] = get_args(Prior)
+NOISE_CONDITIONINGS: tuple[str, ...] = get_args(NoiseConditioning)
 
 
 class TransitionModel(nn.Module):

@@ -226,7 +226,7 @@ def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"replicas": 0}, "found 0 replicas, expected 1 or more"),
+        ({"replicas": 0}, "found replicas 0, expected at least 1"),
         (
             {"length_ps": 0.015},
             "found length_ps of 15 fs, expected a positive multiple",
