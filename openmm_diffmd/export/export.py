@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_diffmd.checks import at_least
-from openmm_diffmd.diffusion.samplers import SAMPLERS
+from openmm_diffmd.diffusion.samplers import SAMPLERS, SamplerName
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
@@ -33,7 +33,7 @@ def export_model(
     data: list[Path] | Path | None = None,
     temperature_K: float | None = None,
     friction_per_ps: float | None = None,
-    sampler: str = "exponential",
+    sampler: SamplerName = "exponential",
     num_sampling_steps: int = 2,
     sigma_max: float = 2.0,
     conserve_angular_momentum: bool = False,
@@ -63,7 +63,8 @@ def export_model(
         Friction of runs that ask for none, 1/ps; 1 unless given, and the data's where
         the dynamics is thermostatted.
     sampler : str
-        Sampler of runs that ask for none.
+        ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``: that of runs
+        that ask for none.
     num_sampling_steps : int
         Denoising steps K of runs that ask for none.
     sigma_max : float

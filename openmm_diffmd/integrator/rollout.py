@@ -14,6 +14,7 @@ from openmm import app, unit
 
 from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.checks import at_least, count_intervals, to_int
+from openmm_diffmd.diffusion.samplers import SamplerName
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
@@ -224,7 +225,7 @@ def run(
     friction_per_ps: float | None = None,
     start_temperature_K: float | None = None,
     seed: int = 0,
-    sampler: str | None = None,
+    sampler: SamplerName | None = None,
     num_sampling_steps: int | None = None,
     velocities: bool = False,
     dcd_per_replica: bool = False,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from openmm_diffmd.diffusion.samplers.predictor_corrector import (
 )
 
 Denoiser = Callable[[Tensor, float], Tensor]
+SamplerName = Literal["exponential", "euler", "heun", "predictor_corrector"]
 
 SAMPLERS: dict[str, Callable[[Denoiser, Tensor, Sequence[float]], Tensor]] = {
     "exponential": sample_exponential,
