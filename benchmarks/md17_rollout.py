@@ -38,7 +38,6 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -49,6 +48,7 @@ from openmm_diffmd.integrator.rollout import (
     set_threads,
 )
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"

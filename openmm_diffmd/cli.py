@@ -133,7 +133,7 @@ def _one_lag_errors(model: Path) -> str:
 
 
 def _rollout(path: Path) -> str:
-    from openmm_diffmd.analysis.sidecar import RolloutSidecar
+    from openmm_diffmd.sidecar import RolloutSidecar
 
     found = RolloutSidecar.read(path)
     return (

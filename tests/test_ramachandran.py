@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.sidecar import RolloutSidecar
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

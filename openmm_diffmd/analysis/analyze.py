@@ -19,8 +19,8 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.outputs import check_output_folder, make_folder
+from openmm_diffmd.sidecar import RolloutSidecar
 
 ATTOSECONDS_PER_PICOSECOND = 1_000_000
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.checks import at_least, count_intervals, to_int
 from openmm_diffmd.diffusion.samplers import SamplerName
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -22,6 +21,7 @@ from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.platforms import find_platform
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]

@@ -7,9 +7,9 @@ import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.loading import load_rollout
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.sidecar import RolloutSidecar
 
 SIDECAR = RolloutSidecar(
     lag_time_fs=10.0,
