@@ -152,7 +152,7 @@ def train_variant(
             config.optimizer,
             seed=seed,
             resume=(output / LAST_CHECKPOINT).is_file(),
-            num_threads=torch.get_num_threads(),
+            threads=torch.get_num_threads(),
             progress=False,
         )
         cpu = time.process_time() - begin

@@ -48,8 +48,8 @@ from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.reference.trained_force import FORMS, Evaluate
+from openmm_diffmd.threads import set_threads
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")

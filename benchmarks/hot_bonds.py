@@ -39,8 +39,8 @@ from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import BOLTZMANN
 
 EDGES = (0.0, 2.0, 5.0, 10.0, 20.0)

@@ -45,10 +45,10 @@ from openmm_diffmd.integrator.rollout import (
     RolloutResult,
     RolloutSettings,
     roll_out,
-    set_threads,
 )
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"

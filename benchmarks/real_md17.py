@@ -47,8 +47,9 @@ from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 EQUILIBRATION_PS = 2.0

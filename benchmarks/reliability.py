@@ -48,9 +48,9 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.spread import SpreadPredictor
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]

@@ -49,9 +49,9 @@ from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]

@@ -41,8 +41,8 @@ from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import ModelConfig
 
 OWN = "own"

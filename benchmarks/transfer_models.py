@@ -191,7 +191,7 @@ def _train_part(
         if resume or initialize_from is None
         else Path(initialize_from),
         resume=resume,
-        num_threads=torch.get_num_threads(),
+        threads=torch.get_num_threads(),
         progress=False,
     )
     cpu = round(time.process_time() - begin)

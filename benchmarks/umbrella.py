@@ -41,8 +41,8 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 
 UMBRELLA = Umbrella((0, 2), 2000.0, 0.19, (0, 1, 2, 3), 4.0)
 GROUP_PS = 10.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.propagator import Propagator
     from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
-    from openmm_diffmd.integrator.rollout import run
+    from openmm_diffmd.integrator.run import run
     from openmm_diffmd.integrator.score_force import score_force
     from openmm_diffmd.integrator.systems import create_system, replicate
     from openmm_diffmd.models.transition import TransitionModel
@@ -42,7 +42,7 @@ _HOMES = {
     "load_molecule": "reference.molecules",
     "make_reference": "reference.driver",
     "replicate": "integrator.systems",
-    "run": "integrator.rollout",
+    "run": "integrator.run",
     "save_model": "export.torchscript",
     "score_force": "integrator.score_force",
     "train": "training.train",

@@ -18,7 +18,7 @@ VERBS = {
     "force": ("openmm_diffmd.training.force", "train_force"),
     "train": ("openmm_diffmd.training.train", "train"),
     "export": ("openmm_diffmd.export.export", "export_model"),
-    "run": ("openmm_diffmd.integrator.rollout", "run"),
+    "run": ("openmm_diffmd.integrator.run", "run"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }
 """Module and function of each verb; a module is imported when its verb is asked."""

@@ -12,7 +12,8 @@ import pytest
 from openmm_diffmd.analysis.analyze import analyze, common_interval
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.run import run
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model

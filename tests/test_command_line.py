@@ -67,7 +67,7 @@ CASES = [
     ("reliability", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("reliability", ["--draws", "1"], "found draws 1, expected at least 2"),
     ("reliability", ["--lags", "-1"], "found lags -1, expected at least 0"),
-    ("reliability", ["--threads", "0"], "found 0 threads, expected 1 or more"),
+    ("reliability", ["--threads", "0"], "found threads 0, expected at least 1"),
     ("reliability", ["--temperatures", "nan"], "found temperature nan, expected"),
     ("reliability", ["--temperatures", "9", "300"], "found the runs 300 K twice, exp"),
     ("umbrella", ["--replicas", "0"], "found replicas 0, expected at least 1"),

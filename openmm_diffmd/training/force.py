@@ -19,6 +19,7 @@ from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
 from openmm_diffmd.training.description import check_same_training, read_checkpoint
 from openmm_diffmd.training.trainer import (
@@ -27,7 +28,6 @@ from openmm_diffmd.training.trainer import (
     fit,
     list_files,
     make_optimizer,
-    set_threads,
 )
 from openmm_diffmd.units import ANGSTROM, EV
 
@@ -194,7 +194,7 @@ def train_force(
     energy_weight: float = 0.01,
     seed: int = 1,
     resume: bool = False,
-    num_threads: int = 0,
+    threads: int | None = None,
     accelerator: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -218,8 +218,8 @@ def train_force(
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`, with
         other batches.
-    num_threads : int
-        Threads of PyTorch; 0 leaves its own choice.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
     accelerator : str
         Lightning's name of the device: ``cpu`` or ``gpu``, of which one is used.
     progress : bool
@@ -244,7 +244,7 @@ def train_force(
     output = Path(output)
     checkpoint = find_checkpoint(output, resume)
     data = list_files(data)
-    set_threads(num_threads)
+    set_threads(threads)
     lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path) for path in data]
     splits = [contiguous_split(t.segments, 1, FRACTIONS) for t in trajectories]

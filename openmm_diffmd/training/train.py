@@ -22,6 +22,7 @@ from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -44,7 +45,6 @@ from openmm_diffmd.training.trainer import (
     find_checkpoint,
     fit,
     list_files,
-    set_threads,
 )
 
 
@@ -57,7 +57,7 @@ def train(
     seed: int = 1,
     initialize_from: Path | None = None,
     resume: bool = False,
-    num_threads: int = 0,
+    threads: int | None = None,
     accelerator: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -85,8 +85,8 @@ def train(
         start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
-    num_threads : int
-        Threads of PyTorch; 0 leaves its own choice.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
     accelerator : str
         Lightning's name of the device: ``cpu`` or ``gpu``, of which one is used.
     progress : bool
@@ -120,7 +120,7 @@ def train(
     data = list_files(data)
     config = TrainConfig(model, pairs, optimizer)
     _check_options(config, resume or initialize_from is not None)
-    set_threads(num_threads)
+    set_threads(threads)
     lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path, pairs) for path in data]
     splits = split_trajectories(trajectories, config)

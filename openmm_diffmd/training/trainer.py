@@ -90,26 +90,6 @@ def list_files(data: list[Path] | Path) -> list[Path]:
     return files
 
 
-def set_threads(num_threads: int) -> None:
-    """
-    Set the threads of PyTorch, for the whole process.
-
-    Parameters
-    ----------
-    num_threads : int
-        Threads; 0 leaves PyTorch's own choice.
-
-    Raises
-    ------
-    ValueError
-        If it is negative.
-    """
-    if num_threads < 0:
-        raise ValueError(f"found {num_threads} threads, expected 0 or more")
-    if num_threads:
-        torch.set_num_threads(num_threads)
-
-
 def check_num_steps(asked: int, made: int) -> None:
     """
     Refuse to resume a training that is longer already.

@@ -79,7 +79,7 @@ def test_training_goes_on_where_it_stopped(trained, many):
     ("changes", "error", "message"),
     [
         ({"data": []}, ValueError, "found no data, expected reference files"),
-        ({"num_threads": -1}, ValueError, "found -1 threads, expected 0 or more"),
+        ({"threads": 0}, ValueError, "found threads 0, expected at least 1"),
         ({"resume": True}, FileNotFoundError, r"found no .*last.ckpt to resume from"),
     ],
 )

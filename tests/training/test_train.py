@@ -345,8 +345,8 @@ def test_heads_that_do_not_share_the_edge_channels_are_refused(bursts, tmp_path)
 def test_no_data_and_no_such_device_are_refused(bursts, tmp_path):
     with pytest.raises(ValueError, match="found no data, expected reference files"):
         run([], tmp_path / "run")
-    with pytest.raises(ValueError, match="found -1 threads, expected 0 or more"):
-        run(bursts, tmp_path / "run", num_threads=-1)
+    with pytest.raises(ValueError, match="found threads 0, expected at least 1"):
+        run(bursts, tmp_path / "run", threads=0)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"found accelerator 'gpu', .* as 'cpu'"):
             run(bursts, tmp_path / "run", accelerator="gpu")

@@ -52,7 +52,7 @@ def file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(file, tmp_path_factory):
     output = tmp_path_factory.mktemp("training") / "run"
-    train([file], output, MODEL, BATH, STEPS, num_threads=1, progress=False)
+    train([file], output, MODEL, BATH, STEPS, threads=1, progress=False)
     return output
 
 
