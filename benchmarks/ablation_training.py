@@ -27,8 +27,8 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
-    OptimizerConfig,
     TrainConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.description import DESCRIPTION_FILE, read_description
 from openmm_diffmd.training.module import build_model
@@ -64,17 +64,17 @@ class Budget:
     perturbed: float = 0.1
     compile: bool = False
 
-    def optimizer(self) -> OptimizerConfig:
+    def optimizer(self) -> TransitionOptimizerConfig:
         """
         Options of a training that is over soon.
 
         Returns
         -------
-        OptimizerConfig
+        TransitionOptimizerConfig
             Half of the steps at falling rate; a running average that forgets the
             first weights, which one of 0.999 keeps for 5000 steps.
         """
-        return OptimizerConfig(
+        return TransitionOptimizerConfig(
             num_steps=self.num_steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

@@ -28,7 +28,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.elements import element_masses
-from openmm_diffmd.training.config import ModelConfig, OptimizerConfig, TrainConfig
+from openmm_diffmd.training.config import (
+    ModelConfig,
+    TrainConfig,
+    TransitionOptimizerConfig,
+)
 from openmm_diffmd.training.module import TransitionTraining
 
 ELEMENTS = ["H", "C", "O"]
@@ -106,7 +110,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.manual_seed(1)
     config = TrainConfig(
         ModelConfig(l_max=arguments.l_max),
-        optimizer=OptimizerConfig(num_noise_draws=arguments.noise_draws),
+        optimizer=TransitionOptimizerConfig(num_noise_draws=arguments.noise_draws),
     )
     training = SilentTraining(config, ELEMENTS, [0.0] * len(ELEMENTS), seed=1)
     optimizer = training.configure_optimizers()["optimizer"]

@@ -173,7 +173,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class OptimizerConfig:
     """
-    Options of the optimisation.
+    Options of the optimisation of any training.
 
     Attributes
     ----------
@@ -195,17 +195,6 @@ class OptimizerConfig:
         Largest norm of the gradient.
     ema_decay : float
         Decay of the running average of the weights; the average is what is exported.
-    num_noise_draws : int
-        Noise levels drawn for each encoded condition; 0 trains the mean and the
-        spread alone, for a denoiser that is trained afterwards.
-    sigma_min, sigma_max : float
-        Range of the noise levels.
-    freeze_encoder : bool
-        Train only the denoiser and the residual's scale, on the encoder of
-        `initialize_from`: the second part of a recipe, when the mean has settled.
-    compile : bool
-        Compile the network with torch.compile: minutes at the start for each size of
-        molecule, then quicker steps. Needs a C++ compiler.
     validation_interval : int
         Steps between validations.
     checkpoint_interval : int
@@ -226,11 +215,6 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    num_noise_draws: int = 2
-    sigma_min: float = 0.05
-    sigma_max: float = 3.0
-    freeze_encoder: bool = False
-    compile: bool = False
     validation_interval: int = 1000
     checkpoint_interval: int = 500
 
@@ -249,7 +233,6 @@ class OptimizerConfig:
             learning_rate=self.learning_rate,
             warmup_steps=self.warmup_steps,
             weight_decay=self.weight_decay,
-            num_noise_draws=self.num_noise_draws,
         )
         above(0, gradient_clip=self.gradient_clip)
         within(0, 1, decay_fraction=self.decay_fraction)
@@ -258,6 +241,43 @@ class OptimizerConfig:
                 f"found ema_decay {self.ema_decay:g}, expected at least 0 and less "
                 "than 1"
             )
+
+
+@dataclass(frozen=True)
+class TransitionOptimizerConfig(OptimizerConfig):
+    """
+    Options of the optimisation of a transition model: those of noise beside the rest.
+
+    Attributes
+    ----------
+    num_noise_draws : int
+        Noise levels drawn for each encoded condition; 0 trains the mean and the
+        spread alone, for a denoiser that is trained afterwards.
+    sigma_min, sigma_max : float
+        Range of the noise levels.
+    freeze_encoder : bool
+        Train only the denoiser and the residual's scale, on the encoder of
+        `initialize_from`: the second part of a recipe, when the mean has settled.
+    compile : bool
+        Compile the network with torch.compile: minutes at the start for each size of
+        molecule, then quicker steps. Needs a C++ compiler.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+
+    num_noise_draws: int = 2
+    sigma_min: float = 0.05
+    sigma_max: float = 3.0
+    freeze_encoder: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail, or mislead, after the training."""
+        super().__post_init__()
+        at_least(0, num_noise_draws=self.num_noise_draws)
         if not 0 < self.sigma_min <= self.sigma_max:
             raise ValueError(
                 f"found sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; "
@@ -272,10 +292,12 @@ class TrainConfig:
 
     Attributes
     ----------
-    model, data, optimizer : ModelConfig, DataConfig, OptimizerConfig
+    model, data, optimizer : ModelConfig, DataConfig, TransitionOptimizerConfig
         The parts.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: TransitionOptimizerConfig = field(
+        default_factory=TransitionOptimizerConfig
+    )

@@ -186,8 +186,9 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
                 ("optimizer", ("algorithm", "freeze_encoder")),
             )
             for key in keys
-            # Options that the training did not know yet are left to it.
-            if key in before["config"][part]
+            # An option that the training did not know yet is left to it; one that a
+            # force knew once meant nothing.
+            if key in before["config"][part] and key in now["config"][part]
         ),
     ):
         if found != expected:

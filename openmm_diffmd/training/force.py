@@ -60,7 +60,7 @@ def train_force(
     model : EnergyModelConfig
         Options of the network.
     optimizer : OptimizerConfig
-        Options of the optimisation; those of noise, and `compile`, are not used.
+        Options of the optimisation.
     energy_weight : float
         Weight of energies in the loss, see `ForceTraining`.
     seed : int

@@ -57,7 +57,7 @@ class ForceTraining(lightning.LightningModule):
     model : EnergyModel
         The network.
     options : OptimizerConfig
-        Options of the optimisation; those of noise, and `compile`, are not used.
+        Options of the optimisation.
     energy_weight : float
         Weight of the energy's error, in units of the force scale over 0.1 nm, beside
         that of the forces, in units of the force scale.

@@ -26,8 +26,8 @@ from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
-    OptimizerConfig,
     TrainConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.description import (
@@ -53,7 +53,7 @@ def train(
     output: Path,
     model: ModelConfig = ModelConfig(),  # noqa: B008
     pairs: DataConfig = DataConfig(),  # noqa: B008
-    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    optimizer: TransitionOptimizerConfig = TransitionOptimizerConfig(),  # noqa: B008
     seed: int = 1,
     initialize_from: Path | None = None,
     resume: bool = False,
@@ -75,7 +75,7 @@ def train(
         Options of the network.
     pairs : DataConfig
         Options of the data.
-    optimizer : OptimizerConfig
+    optimizer : TransitionOptimizerConfig
         Options of the optimisation.
     seed : int
         Seed of weights, batches and noise.

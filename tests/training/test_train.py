@@ -20,7 +20,7 @@ from openmm_diffmd.training.config import (
     DataConfig,
     EnergyModelConfig,
     ModelConfig,
-    OptimizerConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.train import train
@@ -31,7 +31,7 @@ MODEL = ModelConfig(
 )
 FORCE = EnergyModelConfig()
 DATA = DataConfig(fractions=(0.6, 0.2, 0.2))
-OPTIMIZER = OptimizerConfig(
+OPTIMIZER = TransitionOptimizerConfig(
     num_steps=12,
     batch_size=8,
     warmup_steps=2,
