@@ -21,6 +21,7 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import PairBatch, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -327,5 +328,6 @@ def first_segment(source: Path, output: Path) -> Path:
             time=trajectory.times[:count],
         )
     with tables.open_file(str(part), "a") as file:
-        file.root._v_attrs.diffmd_provenance = json.dumps(dict(trajectory.provenance))
+        said = json.dumps(dict(trajectory.provenance))
+        setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, said)
     return part.replace(output)

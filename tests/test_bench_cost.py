@@ -11,10 +11,10 @@ import torch
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.measure import prepare_reference
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter

@@ -9,9 +9,9 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.model_files import PRETRAINED
 
 SPRINGS = '''
 import numpy as np

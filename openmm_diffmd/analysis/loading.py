@@ -10,13 +10,13 @@ from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.sidecar import RolloutSidecar
 
 FloatArray = NDArray[np.floating]
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 BUNDLED: Mapping[str, Path] = {"ethanol": PRETRAINED / "ethanol_reference.h5"}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.data.held_out import same_run
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE, UNITS
 from openmm_diffmd.data.trajectory import Trajectory
 
 POSITION_STEP = 2.0**-14
@@ -97,26 +98,20 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
         file.topology = topology
     arrays = {
-        "coordinates": (
-            np.concatenate(
-                [_rounded(t.positions, POSITION_STEP) for t in trajectories]
-            ),
-            "nanometers",
+        "coordinates": np.concatenate(
+            [_rounded(t.positions, POSITION_STEP) for t in trajectories]
         ),
-        "velocities": (
-            np.concatenate([_rounded(v, VELOCITY_STEP) for v in velocities]),
-            "nanometers/picosecond",
-        ),
-        "time": (np.concatenate([t.times for t in trajectories]), "picoseconds"),
-        "segment": (np.concatenate(segments).astype(np.int32), "dimensionless"),
+        "velocities": np.concatenate([_rounded(v, VELOCITY_STEP) for v in velocities]),
+        "time": np.concatenate([t.times for t in trajectories]),
+        "segment": np.concatenate(segments).astype(np.int32),
     }
     with tables.open_file(str(part), "a") as file:
-        file.root._v_attrs.diffmd_provenance = json.dumps(provenance)
-        for name, (values, unit) in arrays.items():
+        setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, json.dumps(provenance))
+        for name, values in arrays.items():
             node = file.create_carray(
                 "/", name, obj=values, filters=tables.Filters(complevel=9, shuffle=True)
             )
-            node.attrs["units"] = unit
+            node.attrs["units"] = UNITS[name]
     part.rename(output)
     return output
 

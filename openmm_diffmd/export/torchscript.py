@@ -24,7 +24,8 @@ from openmm_diffmd.model_files import (
     pack_weights,
     read_extra,
 )
-from openmm_diffmd.ops.library import REBUILD, load_library
+from openmm_diffmd.ops.library import load_library
+from openmm_diffmd.rebuild import REBUILD
 
 if TYPE_CHECKING:
     from openmm import app, unit
