@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from openmm_diffmd.checks import above, at_least
+from openmm_diffmd.outputs import written_whole
 
 SCHEMA_VERSION = 1
 UNITS = {"length": "nm", "time": "fs", "temperature": "K", "friction": "1/ps"}
@@ -151,10 +152,8 @@ class RolloutSidecar:
         path : path-like
             File to write or replace.
         """
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(path)
+        with written_whole(path) as part:
+            part.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -202,6 +201,9 @@ class RolloutSidecar:
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
         try:
+            for name in sorted(required):
+                if content[name] is None:
+                    raise TypeError(f"{name} is null")
             return cls(**content)
         except TypeError as error:
             raise ValueError(

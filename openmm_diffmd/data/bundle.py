@@ -14,6 +14,7 @@ from openmm_diffmd.data.held_out import same_run
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE, UNITS
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.outputs import written_whole
 
 POSITION_STEP = 2.0**-14
 """Positions are rounded to this, nm."""
@@ -94,9 +95,6 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     }
     with HDF5TrajectoryFile(str(sources[0]), "r") as file:
         topology = file.topology
-    part = output.with_name(f"{output.stem}.part.h5")
-    with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
-        file.topology = topology
     arrays = {
         "coordinates": np.concatenate(
             [_rounded(t.positions, POSITION_STEP) for t in trajectories]
@@ -105,14 +103,19 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
         "time": np.concatenate([t.times for t in trajectories]),
         "segment": np.concatenate(segments).astype(np.int32),
     }
-    with tables.open_file(str(part), "a") as file:
-        setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, json.dumps(provenance))
-        for name, values in arrays.items():
-            node = file.create_carray(
-                "/", name, obj=values, filters=tables.Filters(complevel=9, shuffle=True)
-            )
-            node.attrs["units"] = UNITS[name]
-    part.rename(output)
+    with written_whole(output) as part:
+        with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
+            file.topology = topology
+        with tables.open_file(str(part), "a") as file:
+            setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, json.dumps(provenance))
+            for name, values in arrays.items():
+                node = file.create_carray(
+                    "/",
+                    name,
+                    obj=values,
+                    filters=tables.Filters(complevel=9, shuffle=True),
+                )
+                node.attrs["units"] = UNITS[name]
     return output
 
 

@@ -25,6 +25,7 @@ from openmm_diffmd.model_files import (
     read_extra,
 )
 from openmm_diffmd.ops.library import load_library
+from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.rebuild import REBUILD
 
 if TYPE_CHECKING:
@@ -251,12 +252,8 @@ def save_model(
         WEIGHTS_FILE: pack_weights(module.state_dict()),
     }
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        scripted.save(str(temporary), _extra_files=extra)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        scripted.save(str(part), _extra_files=extra)
     return path
 
 

@@ -1,7 +1,6 @@
 """Train a conservative ML force: what learned dynamics are measured against."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
 from openmm_diffmd.training.description import check_same_training, read_checkpoint
@@ -148,7 +147,7 @@ def train_force(
         "data": [
             {
                 "file": "/".join(Path(path).parts[-2:]),
-                "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+                "sha256": file_sha256(path),
                 "n_frames": trajectory.n_frames,
                 "temperature_K": trajectory.provenance.get("temperature_K"),
                 "test": force_errors(module.model.eval(), test),
