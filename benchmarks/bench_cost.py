@@ -29,9 +29,15 @@ from typing import Any
 import numpy as np
 import torch
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, output_file, read_results
+from command_line import (
+    one_line_errors,
+    output_file,
+    print_goals,
+    read_results,
+    write_results,
+)
 from cost_rollouts import ML_FORCE, measure_rollouts
-from machine import describe_machine
+from machine import describe_run
 from ml_force import (
     STEP_FS,
     Molecule,
@@ -348,8 +354,7 @@ def run(arguments: argparse.Namespace) -> None:
     result["ML_force"] = description | {"parameters": size}
     print_errors(description)
     stamp = {
-        "command": " ".join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": model.sha256,
     }
     if "cost" in arguments.parts:
@@ -362,17 +367,14 @@ def run(arguments: argparse.Namespace) -> None:
         result["rollouts"] = plain(measure_rollouts(arguments, molecule) | stamp)
     result["goals"] = judge(result, model.metadata.sampler["num_steps"])
     print()
-    for name, met in result["goals"].items():
-        print(f"{'met' if met else 'MISSED':8}{name}")
+    print_goals(result["goals"])
     write(output, result)
 
 
 def write(output: Path | None, result: dict[str, Any]) -> None:
     """Keep what has been measured, at once or not at all."""
     if output:
-        part = output.with_name(f"{output.name}.part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(output)
+        write_results(output, result)
 
 
 if __name__ == "__main__":

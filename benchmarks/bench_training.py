@@ -12,7 +12,6 @@ Prints a table; ``--output`` writes JSON, ``--profile`` prints where the time go
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -22,7 +21,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from command_line import output_file
+from command_line import output_file, write_results
 from machine import describe_machine
 from torch.profiler import ProfilerActivity, profile
 
@@ -178,7 +177,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "versions": {"e3nn": version("e3nn")},
             "costs": [asdict(cost) for cost in costs],
         }
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_results(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.cli import user_errors
-from openmm_diffmd.outputs import check_output_file, make_folder
+from openmm_diffmd.outputs import check_output_file, make_folder, written_whole
 
 
 @contextmanager
@@ -164,3 +165,31 @@ def read_results(path: Path, *keys: str) -> dict[str, Any]:
             "this command: choose another output, or remove the file"
         )
     return content
+
+
+def write_results(path: Path, result: Any) -> None:
+    """
+    Write what a command found, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file.
+    result : object
+        Dataclasses, mappings, sequences, numbers, strings, None.
+    """
+    with written_whole(path) as part:
+        part.write_text(json.dumps(to_plain(result), indent=1) + "\n")
+
+
+def print_goals(goals: Mapping[str, bool]) -> None:
+    """
+    Print which goals are met.
+
+    Parameters
+    ----------
+    goals : mapping of str to bool
+        Whether each is met.
+    """
+    for name, met in goals.items():
+        print(f"{'met' if met else 'MISSED':8}{name}")

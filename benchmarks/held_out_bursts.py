@@ -18,6 +18,7 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.outputs import file_sha256
 from openmm_diffmd.reference.dynamics import (
     ReferenceFrame,
     baoab_integrator,
@@ -175,7 +176,7 @@ def make_bursts(
     trajectory = read_reference(reference)
     frames = pick_frames(trajectory, metadata, count)
     made_of = {
-        "reference_sha256": sha256(Path(reference).read_bytes()).hexdigest(),
+        "reference_sha256": file_sha256(reference),
         "frames": frames.tolist(),
     }
     digest = sha256(json.dumps(made_of).encode()).hexdigest()[:8]

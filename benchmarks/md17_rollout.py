@@ -1,20 +1,18 @@
 """The bundled model beside its reference, in a few minutes: a table and a picture."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, whole_frames
+from command_line import one_line_errors, whole_frames, write_results
 from jsonargparse import auto_cli
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
@@ -46,7 +44,7 @@ from openmm_diffmd.integrator.rollout import (
     RolloutSettings,
     roll_out,
 )
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -207,12 +205,11 @@ def md17_rollout(
         [row for row in rows if row.name not in runs],
     )
     results = {
-        "command": " ".join(["python", "benchmarks/md17_rollout.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": {"name": loaded.metadata.name, "sha256": loaded.sha256},
         "reference": {
             "file": reference.name,
-            "sha256": sha256(reference.read_bytes()).hexdigest(),
+            "sha256": file_sha256(reference),
             "length_ps": frames.length,
             "provenance": dict(provenance),
         },
@@ -232,7 +229,7 @@ def md17_rollout(
         "goals": to_plain(goals),
         "seconds": time.perf_counter() - begin,
     }
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_results(output / "results.json", results)
     print(f"\nIn {output}: rollout.png, results.json, {OURS}.dcd with {OURS}.pdb")
 
 

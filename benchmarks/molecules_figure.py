@@ -25,6 +25,7 @@ from openmm_diffmd.analysis.goals import (
     MAX_TEMPERATURE_DEVIATION,
     MIN_SPECTRUM_OVERLAP,
 )
+from openmm_diffmd.outputs import written_whole
 
 Tables = Mapping[str, Mapping[str, Any]]
 ELEMENT_COLORS = {"H": "#0f7ba0", "C": "#3c3c3c", "N": "#8a5a9e", "O": "#d9722e"}
@@ -113,9 +114,8 @@ def draw(tables: Tables, path: Path) -> None:
             for index, ((label, _), marker) in enumerate(marked)
         ]
         _legend(panels[1], handles)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=160)
-    partial.replace(path)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=160)
 
 
 def _molecules(tables: Tables) -> list[str]:

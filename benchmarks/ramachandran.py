@@ -11,8 +11,6 @@ seeds count as one. Writes ``ramachandran.json`` and ``ramachandran.png``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-from command_line import one_line_errors, require_same_molecule
-from machine import describe_machine
+from command_line import one_line_errors, require_same_molecule, write_results
+from machine import describe_run
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
@@ -309,14 +307,13 @@ def run(arguments: argparse.Namespace) -> None:
     output = make_folder(arguments.output)
     draw(maps, output / "ramachandran.png")
     written = {
-        "command": " ".join(["python", "benchmarks/ramachandran.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "equilibration_ps": arguments.equilibration_ps,
         "reference_ps": length,
         "regions_degrees": REGIONS,
         "rows": rows,
     }
-    (output / "ramachandran.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(output / "ramachandran.json", written)
     print(f"\nIn {output}: ramachandran.json, ramachandran.png")
 
 

@@ -13,19 +13,21 @@ Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 from bundled_reference import reference_of
-from command_line import one_line_errors, require_same_molecule, whole_frames
-from machine import describe_machine
+from command_line import (
+    one_line_errors,
+    require_same_molecule,
+    whole_frames,
+    write_results,
+)
+from machine import describe_run
 
 from openmm_diffmd.analysis.analyze import (
     at_interval,
@@ -48,7 +50,7 @@ from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -216,10 +218,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print_table(result)
     written = {
-        "command": " ".join(["python", "benchmarks/real_md17.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "data": dict(of_real)
-        | {"sha256": sha256(arguments.data.read_bytes()).hexdigest()},
+        **describe_run(__file__),
+        "data": dict(of_real) | {"sha256": file_sha256(arguments.data)},
         "frames": real.n_frames,
         "reference": dict(provenance),
         "rollout": to_plain(sidecar),
@@ -227,7 +227,7 @@ def run(arguments: argparse.Namespace) -> None:
         **result,
     }
     path = arguments.output / "real_md17.json"
-    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    write_results(path, written)
     print(f"\nIn {arguments.output}: real_md17.json")
 
 

@@ -19,8 +19,6 @@ and ``reliability.png``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +28,9 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
-from command_line import one_line_errors
+from command_line import one_line_errors, write_results
 from held_out_bursts import make_bursts, unseen_pieces
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from provoked_runs import Provocation, Run
 from reliability_report import QUANTITIES, draw, print_tables, without_values
@@ -41,7 +39,6 @@ from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.early_warning import measure_warning, split_by_events
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
-from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
 from openmm_diffmd.data.readers import read_reference
@@ -301,8 +298,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     draw(rows, runs, arguments.output / "reliability.png", title)
     written = {
-        "command": " ".join(["python", "benchmarks/reliability.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": {"name": model.metadata.name, "sha256": model.sha256},
         "data": [dict(t.provenance) for t in data],
         "pairs": n_pairs,
@@ -317,7 +313,7 @@ def run(arguments: argparse.Namespace) -> None:
         "warning": without_values(runs),
     }
     path = arguments.output / "reliability.json"
-    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    write_results(path, written)
     print(f"In {arguments.output}: reliability.png, reliability.json")
 
 

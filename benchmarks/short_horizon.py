@@ -19,8 +19,6 @@ Writes ``short_horizon.json``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,9 @@ from typing import Any
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors
+from command_line import one_line_errors, write_results
 from held_out_bursts import run_force
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from openmm import unit
 from short_horizon_cases import (
@@ -290,8 +288,7 @@ def run(
         if not reference.is_file():
             raise FileNotFoundError(f"found no file {reference}, expected a reference")
     written: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "original_md17": real,
         "seed": arguments.seed,
         "published": PUBLISHED,
@@ -328,7 +325,7 @@ def run(
                 "rows": rows,
             }
         )
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        write_results(path, written)
     print(f"\nIn {arguments.output}: short_horizon.json")
 
 

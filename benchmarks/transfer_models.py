@@ -12,6 +12,7 @@ from transfer_isomers import BURST_PS, BURSTS, ReferenceBudget
 
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
@@ -200,7 +201,8 @@ def _train_part(
     )
     cpu = round(time.process_time() - begin)
     print(f"trained {output}: {optimizer.num_steps} steps, {cpu} s of CPU", flush=True)
-    done.write_text(json.dumps({"cpu_s": cpu, "resumed": resume}) + "\n")
+    with written_whole(done) as part:
+        part.write_text(json.dumps({"cpu_s": cpu, "resumed": resume}) + "\n")
     return output
 
 

@@ -17,16 +17,14 @@ takes minutes. Prints a table, writes a picture and JSON:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors
-from machine import describe_machine
+from command_line import one_line_errors, print_goals, write_results
+from machine import describe_run
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from umbrella_histograms import Sample, difference, permutation_test
@@ -160,8 +158,7 @@ def print_comparison(result: dict[str, Any], goals: dict[str, bool]) -> None:
             text = f"p = {found:.3f}"
         print(f"{name}: {text}")
     print()
-    for name, met in goals.items():
-        print(f"{'met' if met else 'MISSED':8}{name}")
+    print_goals(goals)
 
 
 def make_runs(
@@ -267,8 +264,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     draw(samples, arguments.output / "umbrella.png", title)
     written = {
-        "command": " ".join(["python", "benchmarks/umbrella.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model_sha256": model.sha256,
         "umbrella": str(UMBRELLA),
         "temperature_K": temperature,
@@ -277,7 +273,7 @@ def run(arguments: argparse.Namespace) -> None:
         "goals": goals,
     }
     path = arguments.output / "umbrella.json"
-    path.write_text(json.dumps(written, indent=1) + "\n")
+    write_results(path, written)
     print(f"\nIn {arguments.output}: umbrella.png, umbrella.json")
 
 

@@ -56,10 +56,15 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "result.json"
     path.write_text("before")
-    with pytest.raises(KeyError), written_whole(path) as part:
-        assert (part.parent, part.suffix) == (tmp_path, ".json")
-        part.write_text("cut")
-        raise KeyError
+
+    def fail():
+        with written_whole(path) as part:
+            assert (part.parent, part.suffix) == (tmp_path, ".json")
+            part.write_text("cut")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert path.read_text() == "before"
     with written_whole(path) as part:
         part.write_text("after")
