@@ -42,7 +42,7 @@ from ml_force import (
     STEP_FS,
     Molecule,
     langevin,
-    load_molecule,
+    load_ml_force,
     start,
 )
 from openmm import unit
@@ -348,9 +348,10 @@ def run(arguments: argparse.Namespace) -> None:
     if output and output.is_file():
         result = read_results(output)
     model = load_model(arguments.model)
-    molecule, description = load_molecule(model, arguments.force)
+    molecule = load_ml_force(model, arguments.force)
+    description = molecule.force.description
     check(arguments, model)
-    size = sum(weight.numel() for weight in molecule.force.parameters())
+    size = sum(weight.numel() for weight in molecule.force.model.parameters())
     result["ML_force"] = description | {"parameters": size}
     print_errors(description)
     stamp = {

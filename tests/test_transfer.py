@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ from ase.io import write
 from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.sidecar import RolloutSidecar
 
 SPRINGS = '''
 import numpy as np
@@ -209,21 +211,28 @@ def figures(n_broken: int, h_r: float, hot: float) -> dict:
 
 
 def result(n_broken: int, h_r: float, hot: float, error: str | None) -> dict:
-    sidecar = {
-        "num_frames": 5000 if error is None else 120,
-        "num_replicas": 4,
-        "frame_interval_fs": 10.0,
-        "lag_time_fs": 10.0,
-        "num_sampling_steps": 4,
-        "resamples": 2,
-        "error": error,
-    }
+    sidecar = RolloutSidecar(
+        lag_time_fs=10.0,
+        frame_interval_fs=10.0,
+        num_frames=5000 if error is None else 120,
+        num_replicas=4,
+        atoms_per_replica=9,
+        model_name="model",
+        model_sha256="0",
+        temperature_K=500.0,
+        friction_per_ps=1.0,
+        seed=1,
+        sampler="exponential",
+        num_sampling_steps=4,
+        resamples=2,
+        error=error,
+    )
     return {
         "model": {"sha256": "0"},
         "reference": {"provenance": {}, "length_ps": 4.0},
         "floor": figures(0, 0.05, 1.0),
         "rows": {"diffmd": figures(n_broken, h_r, hot)},
-        "rollouts": {"diffmd": sidecar},
+        "rollouts": {"diffmd": dataclasses.asdict(sidecar)},
         "seconds": 1.0,
     }
 
