@@ -40,7 +40,7 @@ from openmm_diffmd.analysis.early_warning import measure_warning, split_by_event
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, evenly_spread
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -86,7 +86,7 @@ def predict(
     found = LaggedPairs(
         [t for t, _ in pieces], [r for _, r in pieces], elements, lag_time
     )
-    chosen = torch.linspace(0, len(found) - 1, min(pairs, len(found))).long()
+    chosen = evenly_spread(len(found), pairs)
     predictor = SpreadPredictor(model, draws, seed=1)
     spreads, errors, species = [], [], []
     for indices in chosen.split(BATCH):

@@ -8,7 +8,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
 
 
@@ -54,7 +54,7 @@ def residual_scales(
     ValueError
         If an element occurs in no pair.
     """
-    indices = torch.linspace(0, len(pairs) - 1, min(n_samples, len(pairs))).long()
+    indices = evenly_spread(len(pairs), n_samples)
     batch = pairs.batch(indices)
     drift = batch.positions + pairs.lag_time * batch.velocities
     squares = torch.stack(

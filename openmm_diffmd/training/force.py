@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
+from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
@@ -206,5 +207,4 @@ def calibrate(model: EnergyModel, frames: LabelledFrames) -> None:
 
 def _spread(frames: LabelledFrames) -> LabelledBatch:
     """Evenly spread frames, the same each time, in one batch."""
-    count = min(NUM_VALIDATION_FRAMES, len(frames))
-    return frames[torch.linspace(0, len(frames) - 1, count).long()]
+    return frames[evenly_spread(len(frames), NUM_VALIDATION_FRAMES)]

@@ -14,6 +14,7 @@ from openmm_diffmd.data.pairs import (
     LaggedPairs,
     NoPairError,
     encode_pairs,
+    evenly_spread,
     lag_in_frames,
 )
 from openmm_diffmd.data.readers import read_trajectory
@@ -29,7 +30,11 @@ from openmm_diffmd.training.config import (
     TrainConfig,
     TransitionOptimizerConfig,
 )
-from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.datamodule import (
+    NUM_VALIDATION_PAIRS,
+    RandomBatches,
+    validation_loader,
+)
 from openmm_diffmd.training.description import (
     check_same_training,
     describe,
@@ -281,8 +286,7 @@ def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) ->
     """
     model = module.model
     model.set_scales(scales.position, scales.velocity, scales.acceleration)
-    count = min(512, len(pairs))
-    batch = pairs.batch(torch.linspace(0, len(pairs) - 1, count).long())
+    batch = pairs.batch(evenly_spread(len(pairs), NUM_VALIDATION_PAIRS))
     with torch.no_grad():
         model.encoder.set_invariant_scale(
             batch.positions, batch.velocities, batch.species, batch.masses
