@@ -102,7 +102,9 @@ class DiffusionModel:
             If the file holds no example.
         """
         import numpy as np
-        from openmm import app, unit
+        from openmm import unit
+
+        from openmm_diffmd.topologies import make_topology
 
         example = self.metadata.example
         if not example:
@@ -110,18 +112,7 @@ class DiffusionModel:
                 f"found no example in {self.path}, expected one; "
                 "bring a topology and positions of your own"
             )
-        topology = app.Topology()
-        chain = topology.addChain()
-        # Not after the model: it might be called as an amino acid is.
-        residue = topology.addResidue("MOL", chain)
-        atoms = [
-            topology.addAtom(
-                f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue
-            )
-            for index, symbol in enumerate(example["elements"])
-        ]
-        for first, second in example["bonds"]:
-            topology.addBond(atoms[first], atoms[second])
+        topology = make_topology(example["elements"], example["bonds"]).to_openmm()
         positions = np.array(example["positions_nm"], dtype=np.float64)
         return topology, unit.Quantity(positions, unit.nanometer)
 
