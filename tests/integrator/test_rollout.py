@@ -235,7 +235,7 @@ def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
         ({"frame_interval_fs": 15.0}, "found frame_interval_fs of 15 fs, expected a"),
         ({"threads": 0}, "found threads 0, expected at least 1"),
         ({"seed": 2**31}, "found seed 2147483648, expected 0 to 2147483647"),
-        ({"start_temperature_K": -1.0}, "found start_temperature_K -1, expected 0 or"),
+        ({"start_temperature_K": -1.0}, "found start_temperature_K -1, expected at l"),
     ],
 )
 def test_run_refuses_what_does_not_fit(
