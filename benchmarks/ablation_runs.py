@@ -15,13 +15,13 @@ from rollout_cost import NS_PER_DAY
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.analysis.temperature import kinetic_energies
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.reference.potentials import recreate_reference_system
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
 
 MIN_TIMED_LAGS = 100

@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,16 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import PairBatch, lag_in_frames
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.outputs import file_sha256, written_whole
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
-    OptimizerConfig,
     TrainConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.description import DESCRIPTION_FILE, read_description
 from openmm_diffmd.training.module import build_model
@@ -64,17 +64,17 @@ class Budget:
     perturbed: float = 0.1
     compile: bool = False
 
-    def optimizer(self) -> OptimizerConfig:
+    def optimizer(self) -> TransitionOptimizerConfig:
         """
         Options of a training that is over soon.
 
         Returns
         -------
-        OptimizerConfig
+        TransitionOptimizerConfig
             Half of the steps at falling rate; a running average that forgets the
             first weights, which one of 0.999 keeps for 5000 steps.
         """
-        return OptimizerConfig(
+        return TransitionOptimizerConfig(
             num_steps=self.num_steps,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -152,14 +152,15 @@ def train_variant(
             config.optimizer,
             seed=seed,
             resume=(output / LAST_CHECKPOINT).is_file(),
-            num_threads=torch.get_num_threads(),
+            threads=torch.get_num_threads(),
             progress=False,
         )
         cpu = time.process_time() - begin
         elements = read_description(output)["elements"]
         model = build_model(config, len(elements))
         sizes = [weight.numel() for weight in model.parameters()]
-        done.write_text(json.dumps({"parameters": sum(sizes), "cpu_s": cpu}) + "\n")
+        with written_whole(done) as part:
+            part.write_text(json.dumps({"parameters": sum(sizes), "cpu_s": cpu}) + "\n")
     found: dict[str, Any] = json.loads(done.read_text())
     return output, found
 
@@ -177,7 +178,7 @@ def _check_same(folder: Path, config: TrainConfig, data: Sequence[Path]) -> None
         for key, value in options.items()
         if made["config"][part].get(key) != value
     ]
-    hashes = [sha256(Path(file).read_bytes()).hexdigest() for file in data]
+    hashes = [file_sha256(file) for file in data]
     if [file["sha256"] for file in made["data"]] != hashes:
         changed.append("other data")
     if changed:
@@ -317,15 +318,15 @@ def first_segment(source: Path, output: Path) -> Path:
     count = int(np.sum(trajectory.segments == trajectory.segments[0]))
     with HDF5TrajectoryFile(str(source), "r") as file:
         topology = file.topology
-    # At once or not at all: what a kill leaves must not pass for the file.
-    part = output.with_name(f"{output.stem}.{os.getpid()}.part.h5")
-    with HDF5TrajectoryFile(str(part), "w") as file:
-        file.topology = topology
-        file.write(
-            coordinates=trajectory.positions[:count],
-            velocities=trajectory.velocities[:count],
-            time=trajectory.times[:count],
-        )
-    with tables.open_file(str(part), "a") as file:
-        file.root._v_attrs.diffmd_provenance = json.dumps(dict(trajectory.provenance))
-    return part.replace(output)
+    with written_whole(output) as part:
+        with HDF5TrajectoryFile(str(part), "w") as file:
+            file.topology = topology
+            file.write(
+                coordinates=trajectory.positions[:count],
+                velocities=trajectory.velocities[:count],
+                time=trajectory.times[:count],
+            )
+        with tables.open_file(str(part), "a") as file:
+            said = json.dumps(dict(trajectory.provenance))
+            setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, said)
+    return output

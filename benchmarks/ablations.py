@@ -6,14 +6,11 @@ rolled out in OpenMM. ``results.json`` is written after each cell: kill the comm
 time is up, run it again to go on; cells that are done are not run again.
 """
 
-import json
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +34,9 @@ from ablation_training import (
 )
 from ase.data import chemical_symbols
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import (
-    one_line_errors,
-    read_results,
-    require,
-    require_positive,
-    whole_frames,
-)
+from command_line import one_line_errors, read_results, whole_frames, write_results
 from jsonargparse import auto_cli
-from machine import describe_machine
+from machine import describe_run
 from one_lag_errors import relative_errors
 
 from openmm_diffmd.analysis.analyze import at_interval, common_interval
@@ -56,14 +47,15 @@ from openmm_diffmd.analysis.measure import Reference, prepare_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
-from openmm_diffmd.integrator.rollout import set_threads
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -131,10 +123,10 @@ def ablations(
     """
     groups = list(GROUPS) if groups is None else groups
     planned = cells(groups, variants, seeds, friction)
-    require(1, seeds=seeds, replicas=replicas)
-    require(0, friction=friction)
-    require_positive(length_ps=length_ps)
-    require(1, number_of_data_files=len(data))
+    at_least(1, seeds=seeds, replicas=replicas)
+    at_least(0, friction=friction)
+    above(0, length_ps=length_ps)
+    at_least(1, number_of_data_files=len(data))
     set_threads(threads)
     frames, provenance = load_reference(reference)
     temperature = float(provenance.get("temperature_K", 0.0))
@@ -362,13 +354,12 @@ def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:
 
 
 def _hash(path: Path) -> str:
-    return sha256(Path(path).read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def _open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/ablations.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "settings": settings,
         "cells": {},
     }
@@ -393,12 +384,9 @@ def _open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _write(output: Path, results: dict[str, Any], symbols: Sequence[str]) -> None:
     table = make_table(results["cells"], results["floor"], symbols)
-    (output / "table.txt").write_text(table + "\n")
-    # At once or not at all: a kill leaves the cells before this one.
-    path = output / "results.json"
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(json.dumps(to_plain(results), indent=1) + "\n")
-    temporary.replace(path)
+    with written_whole(output / "table.txt") as part:
+        part.write_text(table + "\n")
+    write_results(output / "results.json", results)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,17 +32,17 @@ from bundled_reference import BUNDLED_REFERENCE
 from command_line import (
     one_line_errors,
     output_file,
+    print_goals,
     read_results,
-    require,
-    require_positive,
+    write_results,
 )
 from cost_rollouts import ML_FORCE, measure_rollouts
-from machine import describe_machine
+from machine import describe_run
 from ml_force import (
     STEP_FS,
     Molecule,
     langevin,
-    load_molecule,
+    load_ml_force,
     start,
 )
 from openmm import unit
@@ -51,10 +51,11 @@ from rollout_cost import Cost, cost_table, force_cost
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.reference.trained_force import FORMS, Evaluate
+from openmm_diffmd.threads import set_threads
 
 SPEED_GOAL = 20.0
 PARTS = ("cost", "rollouts")
@@ -319,10 +320,10 @@ def main(words: Sequence[str] | None = None) -> None:
 def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     """Refuse what would end the command after minutes of work."""
     for count in (*arguments.replicas, arguments.rollout_replicas):
-        require(1, replicas=count)
+        at_least(1, replicas=count)
     for k in (*arguments.k, *arguments.rollout_k):
-        require(0, k=k)
-    require_positive(seconds=arguments.seconds, length_ps=arguments.length_ps)
+        at_least(0, k=k)
+    above(0, seconds=arguments.seconds, length_ps=arguments.length_ps)
     frames, provenance = load_reference(arguments.reference)
     topology, _ = model.example()
     example = [atom.element.symbol for atom in topology.atoms()]
@@ -347,14 +348,14 @@ def run(arguments: argparse.Namespace) -> None:
     if output and output.is_file():
         result = read_results(output)
     model = load_model(arguments.model)
-    molecule, description = load_molecule(model, arguments.force)
+    molecule = load_ml_force(model, arguments.force)
+    description = molecule.force.description
     check(arguments, model)
-    size = sum(weight.numel() for weight in molecule.force.parameters())
+    size = sum(weight.numel() for weight in molecule.force.model.parameters())
     result["ML_force"] = description | {"parameters": size}
     print_errors(description)
     stamp = {
-        "command": " ".join(["python", "benchmarks/bench_cost.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": model.sha256,
     }
     if "cost" in arguments.parts:
@@ -367,17 +368,14 @@ def run(arguments: argparse.Namespace) -> None:
         result["rollouts"] = plain(measure_rollouts(arguments, molecule) | stamp)
     result["goals"] = judge(result, model.metadata.sampler["num_steps"])
     print()
-    for name, met in result["goals"].items():
-        print(f"{'met' if met else 'MISSED':8}{name}")
+    print_goals(result["goals"])
     write(output, result)
 
 
 def write(output: Path | None, result: dict[str, Any]) -> None:
     """Keep what has been measured, at once or not at all."""
     if output:
-        part = output.with_name(f"{output.name}.part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(output)
+        write_results(output, result)
 
 
 if __name__ == "__main__":

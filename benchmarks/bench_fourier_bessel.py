@@ -31,7 +31,7 @@ import torch
 from command_line import output_file
 from fourier_bessel_baselines import SPHERICART, make_baselines
 from fourier_bessel_rows import OURS, Case, Row, judge, print_row, write_results
-from machine import describe_machine
+from machine import describe_machine, describe_run
 from timing import Run, bandwidth, quickest
 from torch import Tensor
 
@@ -255,15 +255,13 @@ def main(words: Sequence[str] | None = None) -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | REUSE)
     # TorchScript, on which e3nn stands, is deprecated upstream.
     warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
-    begin = describe_machine()
-    print(f"{begin['processor']}, load {begin['load']}; memory {arguments.memory}")
+    begin = describe_run(__file__)
+    machine = begin["machine"]
+    print(f"{machine['processor']}, load {machine['load']}; memory {arguments.memory}")
     if not SPHERICART:
         print("recurrence x sphericart: absent, sphericart-torch is not installed")
     run = {
-        "command": " ".join(
-            ["python", "benchmarks/bench_fourier_bessel.py", *sys.argv[1:]]
-        ),
-        "machine": begin,
+        **begin,
         "memory": arguments.memory,
         "sphericart": SPHERICART,
     }

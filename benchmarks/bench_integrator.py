@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
-from command_line import output_file
-from machine import describe_machine
+from command_line import output_file, print_goals, write_results
+from machine import describe_machine, describe_run
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -258,7 +258,7 @@ def print_costs(title: str, costs: Sequence[Cost]) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, print it, and return it as plain values."""
-    begin = describe_machine()
+    begin = describe_run(__file__)
     platform_name, seconds = arguments.platform, arguments.seconds
     passes = arguments.passes
     with tempfile.TemporaryDirectory() as folder:
@@ -294,13 +294,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     goals = judge(overhead, throughput, line)
     print()
-    for name, met in goals.items():
-        print(f"{'met' if met else 'MISSED':8}{name}")
+    print_goals(goals)
     return {
-        "command": " ".join(
-            ["python", "benchmarks/bench_integrator.py", *sys.argv[1:]]
-        ),
-        "machine": begin,
+        **begin,
         "load_at_end": describe_machine()["load"],
         "platform": platform_name,
         "overhead": [asdict(cost) for cost in overhead],
@@ -334,7 +330,7 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     result = run(arguments)
     if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_results(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ CPU time is measured, so that other work on the machine counts less. Prints a ta
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 from ase import Atoms
-from command_line import output_file
+from command_line import output_file, write_results
 from machine import describe_machine
 from openmm import unit
 from tblite.ase import TBLite
@@ -131,22 +130,15 @@ def main(words: Sequence[str] | None = None) -> None:
     per_day = 86_400e3 / medians["driver step"] * step_ns
     print(f"{'reference':24}{per_day:8.1f} ns/day")
     if arguments.output:
-        arguments.output.write_text(
-            json.dumps(
-                {
-                    "median_ms": medians,
-                    "all_ms": times,
-                    "driver_over_bare_force": medians["driver step"] / bare - 1,
-                    "reference_ns_per_day": per_day,
-                    "machine": describe_machine(),
-                    "versions": {
-                        name: version(name) for name in ("openmmml", "tblite")
-                    },
-                },
-                indent=1,
-            )
-            + "\n"
-        )
+        result = {
+            "median_ms": medians,
+            "all_ms": times,
+            "driver_over_bare_force": medians["driver step"] / bare - 1,
+            "reference_ns_per_day": per_day,
+            "machine": describe_machine(),
+            "versions": {name: version(name) for name in ("openmmml", "tblite")},
+        }
+        write_results(arguments.output, result)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Prints a table; ``--output`` writes JSON, ``--profile`` prints where the time go
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -22,13 +21,17 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from command_line import output_file
+from command_line import output_file, write_results
 from machine import describe_machine
 from torch.profiler import ProfilerActivity, profile
 
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.elements import element_masses
-from openmm_diffmd.training.config import ModelConfig, OptimizerConfig, TrainConfig
+from openmm_diffmd.training.config import (
+    ModelConfig,
+    TrainConfig,
+    TransitionOptimizerConfig,
+)
 from openmm_diffmd.training.module import TransitionTraining
 
 ELEMENTS = ["H", "C", "O"]
@@ -106,7 +109,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.manual_seed(1)
     config = TrainConfig(
         ModelConfig(l_max=arguments.l_max),
-        optimizer=OptimizerConfig(num_noise_draws=arguments.noise_draws),
+        optimizer=TransitionOptimizerConfig(num_noise_draws=arguments.noise_draws),
     )
     training = SilentTraining(config, ELEMENTS, [0.0] * len(ELEMENTS), seed=1)
     optimizer = training.configure_optimizers()["optimizer"]
@@ -174,7 +177,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "versions": {"e3nn": version("e3nn")},
             "costs": [asdict(cost) for cost in costs],
         }
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_results(arguments.output, result)
 
 
 if __name__ == "__main__":

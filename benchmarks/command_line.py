@@ -2,16 +2,16 @@
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.cli import user_errors
-from openmm_diffmd.outputs import check_output_file, make_folder
+from openmm_diffmd.outputs import check_output_file, make_folder, written_whole
 
 
 @contextmanager
@@ -62,46 +62,6 @@ def output_file(text: str) -> Path:
         return make_folder(Path(text).parent) / Path(text).name
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def require(least: float, **numbers: float | None) -> None:
-    """
-    Refuse numbers that are too small or not finite.
-
-    Parameters
-    ----------
-    least : float
-        What each must be at least.
-    **numbers : float or None
-        By name; None passes.
-
-    Raises
-    ------
-    ValueError
-        If one is less.
-    """
-    for name, number in numbers.items():
-        if number is not None and not least <= number < math.inf:
-            raise ValueError(f"found {name} {number:g}, expected at least {least:g}")
-
-
-def require_positive(**numbers: float | None) -> None:
-    """
-    Refuse numbers that are not above 0 or not finite.
-
-    Parameters
-    ----------
-    **numbers : float or None
-        By name; None passes.
-
-    Raises
-    ------
-    ValueError
-        If one is not.
-    """
-    for name, number in numbers.items():
-        if number is not None and not 0 < number < math.inf:
-            raise ValueError(f"found {name} {number:g}, expected more than 0")
 
 
 def whole_frames(length: float | None, default: float, interval: float) -> float:
@@ -205,3 +165,31 @@ def read_results(path: Path, *keys: str) -> dict[str, Any]:
             "this command: choose another output, or remove the file"
         )
     return content
+
+
+def write_results(path: Path, result: Any) -> None:
+    """
+    Write what a command found, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        JSON file.
+    result : object
+        Dataclasses, mappings, sequences, numbers, strings, None.
+    """
+    with written_whole(path) as part:
+        part.write_text(json.dumps(to_plain(result), indent=1) + "\n")
+
+
+def print_goals(goals: Mapping[str, bool]) -> None:
+    """
+    Print which goals are met.
+
+    Parameters
+    ----------
+    goals : mapping of str to bool
+        Whether each is met.
+    """
+    for name, met in goals.items():
+        print(f"{'met' if met else 'MISSED':8}{name}")

@@ -17,9 +17,9 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.report import format_columns
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.sidecar import RolloutSidecar
 
 ML_FORCE = "ML force"
 

@@ -33,10 +33,10 @@ from xml.etree import ElementTree as ET
 
 import openmm
 import torch
-from command_line import output_file
+from command_line import output_file, write_results
 from fault_kills import kill_and_restart
 from fault_mutations import CANARY, make_case
-from machine import describe_machine
+from machine import describe_run
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
@@ -285,14 +285,11 @@ def main(words: Sequence[str] | None = None) -> int:
             print_damage(found)
     if arguments.output:
         result = {
-            "command": " ".join(
-                ["python", "benchmarks/fault_injection.py", *sys.argv[1:]]
-            ),
-            "machine": describe_machine(),
+            **describe_run(__file__),
             "kills": kills,
             "damage": damage,
         }
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_results(arguments.output, result)
     bad = sum(len(found["problems"]) for found in [*kills, *damage])
     print("no problem" if bad == 0 else f"{bad} PROBLEMS")
     return int(bad > 0)

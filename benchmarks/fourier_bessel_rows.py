@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from openmm_diffmd.outputs import written_whole
+
 OURS = "compiled"
 SETTINGS = ("memory", "sphericart")
 """What all runs of a file have in common."""
@@ -148,4 +150,6 @@ def write_results(
     every.sort(key=lambda row: [v for k, v in row["case"].items() if k != "task"])
     made = [Row(Case(**r["case"]), r["ns_per_edge"], r["floor"]) for r in every]
     result = {"runs": [*runs, run], "rows": every, "goals": judge(made)}
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    # Rows of earlier runs are in it: a kill while it is written must leave them.
+    with written_whole(path) as part:
+        part.write_text(json.dumps(result, indent=1) + "\n")

@@ -18,6 +18,7 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.outputs import file_sha256, written_whole
 from openmm_diffmd.reference.dynamics import (
     ReferenceFrame,
     baoab_integrator,
@@ -175,7 +176,7 @@ def make_bursts(
     trajectory = read_reference(reference)
     frames = pick_frames(trajectory, metadata, count)
     made_of = {
-        "reference_sha256": sha256(Path(reference).read_bytes()).hexdigest(),
+        "reference_sha256": file_sha256(reference),
         "frames": frames.tolist(),
     }
     digest = sha256(json.dumps(made_of).encode()).hexdigest()[:8]
@@ -211,9 +212,6 @@ def _run(
         "kind": "bursts",
         "made_of": made_of,
     }
-    # Renamed when whole, so that a run that was cut does not pass for a result.
-    partial = output.with_name(f"partial_{output.name}")
-    partial.unlink(missing_ok=True)
     bursts = run_force(
         topology,
         provenance,
@@ -222,13 +220,16 @@ def _run(
         NUM_FRAMES,
         FRAME_FS,
     )
-    with ReferenceWriter(
-        partial, topology, trajectory.masses, described, NUM_FRAMES * len(frames)
-    ) as writer:
+    num_frames = NUM_FRAMES * len(frames)
+    with (
+        written_whole(output) as part,
+        ReferenceWriter(
+            part, topology, trajectory.masses, described, num_frames
+        ) as writer,
+    ):
         for segment, burst in enumerate(bursts):
             for recorded in burst:
                 writer.write(segment, recorded)
-    partial.replace(output)
 
 
 def run_force(

@@ -12,8 +12,6 @@ and variances of their lengths come from the thermostatted run that is given. Wr
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from command_line import one_line_errors, require
+from command_line import one_line_errors, write_results
 from held_out_bursts import unseen_pieces
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from one_lag import check, symbols_of
 from one_lag_errors import model_change, sample_pairs
@@ -34,12 +32,13 @@ from openmm_diffmd.analysis.bond_energies import bond_stretches, reduced_masses
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
-from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import BOLTZMANN
 
 EDGES = (0.0, 2.0, 5.0, 10.0, 20.0)
@@ -209,7 +208,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("hot_bonds"):
-        require(FEWEST, pairs=arguments.pairs)
+        at_least(FEWEST, pairs=arguments.pairs)
         set_threads(arguments.threads)
         trajectory = read_reference(arguments.data)
         reference, _ = load_reference(arguments.reference)
@@ -226,13 +225,12 @@ def main(words: Sequence[str] | None = None) -> None:
         ]
         print(table(rows))
         written = {
-            "command": " ".join(["python", "benchmarks/hot_bonds.py", *sys.argv[1:]]),
-            "machine": describe_machine(),
+            **describe_run(__file__),
             "provenance": dict(trajectory.provenance),
             "rows": rows,
         }
         path = arguments.output / "hot_bonds.json"
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        write_results(path, written)
         print(f"\nIn {arguments.output}: hot_bonds.json")
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,21 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "openmm": openmm.__version__,
     }
+
+
+def describe_run(script: str) -> dict[str, Any]:
+    """
+    Describe a run of a script: how it was called, and on what.
+
+    Parameters
+    ----------
+    script : str
+        Its ``__file__``, or its name without the suffix.
+
+    Returns
+    -------
+    dict
+        ``command``, with the words of the process's command line, and ``machine``.
+    """
+    words = ["python", f"benchmarks/{Path(script).stem}.py", *sys.argv[1:]]
+    return {"command": " ".join(words), "machine": describe_machine()}

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import openmm
-from command_line import one_line_errors, output_file, require, require_positive
+from command_line import one_line_errors, output_file
 from openmm import unit
 from tqdm import tqdm
 
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.units import KILOCALORIE
@@ -99,8 +100,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(words)
     with one_line_errors("md17_like"):
-        require(1, seed=arguments.seed)
-        require_positive(
+        at_least(1, seed=arguments.seed)
+        above(
+            0,
             length_ps=arguments.length_ps,
             temperature=arguments.temperature,
             frequency=arguments.frequency,

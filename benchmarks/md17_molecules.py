@@ -13,17 +13,10 @@ another reference or of other options are refused:
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from command_line import (
-    one_line_errors,
-    read_results,
-    require,
-    require_positive,
-    whole_frames,
-)
+from command_line import one_line_errors, read_results, whole_frames, write_results
 from jsonargparse import auto_cli
 from md17_rollout import (
     LENGTH_PS,
@@ -35,9 +28,10 @@ from md17_rollout import (
 from molecules_figure import draw
 from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.model_files import find_model
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 MOLECULES = (
@@ -107,10 +101,10 @@ def md17_molecules(
         If a number is out of range, a molecule unknown, or `output` holds results of
         another model, of another reference or of other options.
     """
-    require(1, replicas=replicas)
-    require(0, temperature=temperature, friction=friction, seed=seed)
-    require(0, start_temperature=start_temperature)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas)
+    at_least(0, temperature=temperature, friction=friction, seed=seed)
+    at_least(0, start_temperature=start_temperature)
+    above(0, length_ps=length_ps)
     found = {
         name: path
         for name in molecules
@@ -148,7 +142,7 @@ def md17_molecules(
                 folder / "results.json",
                 {
                     "model": hashes[name],
-                    "reference": sha256(reference.read_bytes()).hexdigest(),
+                    "reference": file_sha256(reference),
                     **asked,
                 },
                 regression,
@@ -190,15 +184,16 @@ def md17_molecules(
         lines.append(f"left out, for lack of a reference: {', '.join(missing)}")
     text = "\n".join(lines)
     print(f"\n{text}")
-    (output / "table.txt").write_text(text + "\n")
-    (output / "table.json").write_text(json.dumps(results, indent=1) + "\n")
+    with written_whole(output / "table.txt") as part:
+        part.write_text(text + "\n")
+    write_results(output / "table.json", results)
     if results:
         draw({model: results}, output / "table.png")
 
 
 def find_sha256(model: str) -> str:
     """Hash a model's file as `DiffusionModel.sha256` does."""
-    return sha256(find_model(model).read_bytes()).hexdigest()
+    return file_sha256(find_model(model))
 
 
 def check_kept(path: Path, asked: Mapping[str, Any], regression: bool) -> None:

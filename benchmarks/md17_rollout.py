@@ -1,20 +1,18 @@
 """The bundled model beside its reference, in a few minutes: a table and a picture."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive, whole_frames
+from command_line import one_line_errors, whole_frames, write_results
 from jsonargparse import auto_cli
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
@@ -38,16 +36,17 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
     RolloutResult,
     RolloutSettings,
     roll_out,
-    set_threads,
 )
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder
+from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
@@ -121,10 +120,10 @@ def md17_rollout(
         that ends before its first frame has no row, and a line says so.
     """
     begin = time.perf_counter()
-    require(1, replicas=replicas)
-    require(0, temperature=temperature, friction=friction, seed=seed)
-    require(0, start_temperature=start_temperature)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas)
+    at_least(0, temperature=temperature, friction=friction, seed=seed)
+    at_least(0, start_temperature=start_temperature)
+    above(0, length_ps=length_ps)
     set_threads(threads)
     loaded = load_model(model)
     reference = reference_of(loaded, reference)
@@ -206,12 +205,11 @@ def md17_rollout(
         [row for row in rows if row.name not in runs],
     )
     results = {
-        "command": " ".join(["python", "benchmarks/md17_rollout.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": {"name": loaded.metadata.name, "sha256": loaded.sha256},
         "reference": {
             "file": reference.name,
-            "sha256": sha256(reference.read_bytes()).hexdigest(),
+            "sha256": file_sha256(reference),
             "length_ps": frames.length,
             "provenance": dict(provenance),
         },
@@ -231,7 +229,7 @@ def md17_rollout(
         "goals": to_plain(goals),
         "seconds": time.perf_counter() - begin,
     }
-    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_results(output / "results.json", results)
     print(f"\nIn {output}: rollout.png, results.json, {OURS}.dcd with {OURS}.pdb")
 
 

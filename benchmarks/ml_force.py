@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
-import torch
-from numpy.typing import NDArray
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.models.energy import EnergyModel
 from openmm_diffmd.reference.trained_force import (
     Evaluate,
+    TrainedForce,
     force_function,
     force_system,
     read_trained_force,
@@ -27,25 +24,21 @@ class Molecule:
     """What both kinds of dynamics need to know of the molecule."""
 
     model: DiffusionModel
-    force: EnergyModel
-    species: torch.Tensor
-    masses: NDArray[np.float64]
+    force: TrainedForce
 
     def system(self, replicas: int, evaluate: Evaluate) -> openmm.System:
         """Make the ML force's System of some replicas."""
-        return force_system(np.tile(self.masses, (replicas, 1)), evaluate)
+        return force_system(np.tile(self.force.masses, (replicas, 1)), evaluate)
 
     def evaluate(self, replicas: int, form: str) -> Evaluate:
         """Make the ML force's function of some replicas."""
-        species = self.species.expand(replicas, -1).contiguous()
-        return force_function(self.force, species, form)
+        species = self.force.species.expand(replicas, -1).contiguous()
+        return force_function(self.force.model, species, form)
 
 
-def load_molecule(model: DiffusionModel, force_file: Path) -> tuple[Molecule, Any]:
+def load_ml_force(model: DiffusionModel, force_file: Path) -> Molecule:
     """Load the ML force and check that it knows the model's elements."""
-    found = read_trained_force(force_file, model.example()[0])
-    molecule = Molecule(model, found.model, found.species, found.masses)
-    return molecule, found.description
+    return Molecule(model, read_trained_force(force_file, model.example()[0]))
 
 
 def langevin(model: DiffusionModel, seed: int) -> openmm.LangevinMiddleIntegrator:

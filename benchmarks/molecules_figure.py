@@ -17,7 +17,6 @@ from typing import Any
 from command_line import one_line_errors
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from md17_rollout import OURS
@@ -26,6 +25,7 @@ from openmm_diffmd.analysis.goals import (
     MAX_TEMPERATURE_DEVIATION,
     MIN_SPECTRUM_OVERLAP,
 )
+from openmm_diffmd.outputs import written_whole
 
 Tables = Mapping[str, Mapping[str, Any]]
 ELEMENT_COLORS = {"H": "#0f7ba0", "C": "#3c3c3c", "N": "#8a5a9e", "O": "#d9722e"}
@@ -59,7 +59,6 @@ def draw(tables: Tables, path: Path) -> None:
         layout="constrained",
         facecolor="white",
     )
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 4, sharey=True, width_ratios=(1.35, 1, 1, 1))
     # There may be more markers than tables.
     marked = list(zip(tables.items(), MARKERS, strict=False))
@@ -115,9 +114,8 @@ def draw(tables: Tables, path: Path) -> None:
             for index, ((label, _), marker) in enumerate(marked)
         ]
         _legend(panels[1], handles)
-    partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=160)
-    partial.replace(path)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=160)
 
 
 def _molecules(tables: Tables) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from md17_rollout import OURS, REGRESSION
 
+from openmm_diffmd.sidecar import RolloutSidecar
+
 HEADER = (
     "molecule",
     "steps",
@@ -44,17 +46,15 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
         speed = next(
             (c["ns_per_day"] for c in result["cost"] if c["name"] == row), None
         )
-        sidecar = result["rollouts"][row]
-        frames = sidecar["num_frames"] * sidecar["num_replicas"]
-        lags = frames * sidecar["frame_interval_fs"] / sidecar["lag_time_fs"]
-        ended = sidecar["error"] is not None
+        sidecar = RolloutSidecar(**result["rollouts"][row])
+        ended = sidecar.error is not None
         rows.append(
             [
                 name,
-                f"K={sidecar['num_sampling_steps']}",
+                f"K={sidecar.num_sampling_steps}",
                 f"{figures['n_broken']}/{figures['n_replicas']}"
                 + (" ended" if ended else ""),
-                f"{sidecar['resamples'] / max(lags, 1):.0e}",
+                f"{sidecar.redrawn:.0e}",
                 number(figures["h_r_error"], 3),
                 number(figures["h_r_expected"], 3),
                 number(floor["h_r_halves"], 3),
@@ -65,7 +65,7 @@ def rows_of(name: str, result: Mapping[str, Any]) -> list[list[str]]:
                 number(figures["spectrum_overlap"], 3),
                 number(figures["spectrum_expected"], 3),
                 kinetic_energy(figures),
-                number(speed and speed * sidecar["num_replicas"], 0),
+                number(speed and speed * sidecar.num_replicas, 0),
             ]
         )
     return rows

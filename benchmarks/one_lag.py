@@ -11,8 +11,6 @@ stands for the molecule of the file. Writes ``one_lag.json``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from command_line import one_line_errors, require
+from command_line import one_line_errors, write_results
 from held_out_bursts import unseen_pieces
-from machine import describe_machine
+from machine import describe_run
 from one_lag_errors import model_change, relative_errors, sample_pairs
 
-from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 
 GROUPS = 10
 
@@ -196,18 +195,17 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("one_lag"):
-        require(GROUPS, pairs=arguments.pairs)
+        at_least(GROUPS, pairs=arguments.pairs)
         set_threads(arguments.threads)
         make_folder(arguments.output)
         rows = list(rows_of(arguments.models, arguments.data, arguments.pairs))
         print(table(rows))
         written = {
-            "command": " ".join(["python", "benchmarks/one_lag.py", *sys.argv[1:]]),
-            "machine": describe_machine(),
+            **describe_run(__file__),
             "rows": rows,
         }
         path = arguments.output / "one_lag.json"
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        write_results(path, written)
         print(f"\nIn {arguments.output}: one_lag.json")
 
 

@@ -6,11 +6,11 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, evenly_spread
 from openmm_diffmd.data.scales import residual_scales
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
-from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
+from openmm_diffmd.diffusion.samplers import draw
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -58,7 +58,7 @@ def sample_pairs(
         lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
     )
     scales = residual_scales(pairs, len(symbols))
-    indices = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).long()
+    indices = evenly_spread(len(pairs), count)
     return pairs.batch(indices), torch.stack([scales.position, scales.velocity], dim=1)
 
 
@@ -140,15 +140,12 @@ def model_change(
         condition = encode_pairs(model.module, batch)
         residual = torch.zeros((*batch.species.shape, 2, 3))
         if num_sampling_steps:
-            draws = 1 + num_extra_draws(sampler, num_sampling_steps)
-            noise = torch.randn((draws, *residual.shape), generator=generator)
-            residual = sample(
+            residual = draw(
                 sampler,
-                lambda u, s: model.module.denoise(
-                    u, torch.full((len(u),), s), condition
-                ),
-                noise * (batch.species >= 0)[None, :, :, None, None],
+                lambda u, sigma: model.module.denoise(u, sigma, condition),
+                batch.species,
                 karras_noise_levels(num_sampling_steps, **model.metadata.noise),
+                generator,
             )
         drawn: Tensor = model.module.decode(residual, condition, False)
         return drawn

@@ -10,8 +10,6 @@ the lines *undecided* must reach. Writes ``perfect_runs.json``:
 """
 
 import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, require, require_positive, whole_frames
-from machine import describe_machine
+from command_line import one_line_errors, whole_frames, write_results
+from machine import describe_run
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.ensemble import Ensemble
@@ -29,7 +27,8 @@ from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import measure, prepare_reference
-from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import make_folder
 
 VERDICTS = {True: "met", None: "undecided", False: "missed"}
@@ -191,9 +190,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     with one_line_errors("perfect_runs"):
-        require(1, draws=arguments.draws, pieces=arguments.pieces)
-        require(0, seed=arguments.seed)
-        require_positive(length_ps=arguments.length_ps)
+        at_least(1, draws=arguments.draws, pieces=arguments.pieces)
+        at_least(0, seed=arguments.seed)
+        above(0, length_ps=arguments.length_ps)
         reference, provenance = load_reference(arguments.reference)
         if "temperature_K" not in provenance:
             raise ValueError(
@@ -227,10 +226,7 @@ def main(words: Sequence[str] | None = None) -> None:
         header = ["times what sampling explains", "least", "median", "most"]
         print(f"\n{format_columns(header, lines)}")
         written: dict[str, Any] = {
-            "command": " ".join(
-                ["python", "benchmarks/perfect_runs.py", *sys.argv[1:]]
-            ),
-            "machine": describe_machine(),
+            **describe_run(__file__),
             "seed": arguments.seed,
             "draws": arguments.draws,
             "pieces": arguments.pieces,
@@ -240,7 +236,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "ratios": ratios,
         }
         path = arguments.output / "perfect_runs.json"
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        write_results(path, written)
         print(f"\nIn {arguments.output}: perfect_runs.json")
 
 

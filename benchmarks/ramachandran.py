@@ -11,8 +11,6 @@ seeds count as one. Writes ``ramachandran.json`` and ``ramachandran.png``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +18,8 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-from command_line import one_line_errors, require, require_same_molecule
-from machine import describe_machine
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from command_line import one_line_errors, require_same_molecule, write_results
+from machine import describe_run
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
@@ -33,6 +30,7 @@ from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.analysis.statistics import mean_and_error
 from openmm_diffmd.bond_graphs import bond_graph
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.outputs import make_folder
 
 BINS = np.linspace(-180.0, 180.0, 37)
@@ -229,7 +227,6 @@ def draw(maps: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     figure = Figure(
         figsize=(3.4 * len(maps) + 0.7, 3.5), layout="constrained", facecolor="white"
     )
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, (title, share) in zip(panels, maps.items(), strict=True):
         energy = np.full(share.shape, np.nan)
@@ -278,7 +275,7 @@ def run(arguments: argparse.Namespace) -> None:
     ValueError
         If molecules or temperatures differ, or nothing is left of a replica.
     """
-    require(0, equilibration_ps=arguments.equilibration_ps)
+    at_least(0, equilibration_ps=arguments.equilibration_ps)
     loaded = [load_reference(path) for path in arguments.references]
     first = loaded[0][0]
     for frames, _ in loaded:
@@ -310,14 +307,13 @@ def run(arguments: argparse.Namespace) -> None:
     output = make_folder(arguments.output)
     draw(maps, output / "ramachandran.png")
     written = {
-        "command": " ".join(["python", "benchmarks/ramachandran.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "equilibration_ps": arguments.equilibration_ps,
         "reference_ps": length,
         "regions_degrees": REGIONS,
         "rows": rows,
     }
-    (output / "ramachandran.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(output / "ramachandran.json", written)
     print(f"\nIn {output}: ramachandran.json, ramachandran.png")
 
 

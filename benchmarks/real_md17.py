@@ -13,11 +13,8 @@ Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,12 +23,11 @@ import numpy as np
 from bundled_reference import reference_of
 from command_line import (
     one_line_errors,
-    require,
-    require_positive,
     require_same_molecule,
     whole_frames,
+    write_results,
 )
-from machine import describe_machine
+from machine import describe_run
 
 from openmm_diffmd.analysis.analyze import (
     at_interval,
@@ -51,9 +47,11 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_frames, load_reference, load_rollout
 from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, set_threads
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.outputs import file_sha256, make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 EQUILIBRATION_PS = 2.0
@@ -178,9 +176,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare what the command line says."""
-    require(1, replicas=arguments.replicas)
-    require_positive(length_ps=arguments.length_ps)
-    require(0, seed=arguments.seed)
+    at_least(1, replicas=arguments.replicas)
+    above(0, length_ps=arguments.length_ps)
+    at_least(0, seed=arguments.seed)
     set_threads(arguments.threads)
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)
@@ -220,10 +218,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print_table(result)
     written = {
-        "command": " ".join(["python", "benchmarks/real_md17.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
-        "data": dict(of_real)
-        | {"sha256": sha256(arguments.data.read_bytes()).hexdigest()},
+        **describe_run(__file__),
+        "data": dict(of_real) | {"sha256": file_sha256(arguments.data)},
         "frames": real.n_frames,
         "reference": dict(provenance),
         "rollout": to_plain(sidecar),
@@ -231,7 +227,7 @@ def run(arguments: argparse.Namespace) -> None:
         **result,
     }
     path = arguments.output / "real_md17.json"
-    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    write_results(path, written)
     print(f"\nIn {arguments.output}: real_md17.json")
 
 

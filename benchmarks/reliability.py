@@ -19,8 +19,6 @@ and ``reliability.png``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,9 +28,9 @@ import numpy as np
 import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors, write_results
 from held_out_bursts import make_bursts, unseen_pieces
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from provoked_runs import Provocation, Run
 from reliability_report import QUANTITIES, draw, print_tables, without_values
@@ -41,15 +39,15 @@ from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.early_warning import measure_warning, split_by_events
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
-from openmm_diffmd.analysis.report import to_plain
-from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
+from openmm_diffmd.checks import above, at_least
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, evenly_spread
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.spread import SpreadPredictor
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
@@ -88,7 +86,7 @@ def predict(
     found = LaggedPairs(
         [t for t, _ in pieces], [r for _, r in pieces], elements, lag_time
     )
-    chosen = torch.linspace(0, len(found) - 1, min(pairs, len(found))).long()
+    chosen = evenly_spread(len(found), pairs)
     predictor = SpreadPredictor(model, draws, seed=1)
     spreads, errors, species = [], [], []
     for indices in chosen.split(BATCH):
@@ -243,21 +241,21 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     """Refuse what would end the command after minutes of work."""
-    require(1, bursts=arguments.bursts, pairs=arguments.pairs)
-    require(2, draws=arguments.draws)
-    require(0, lags=arguments.lags)
+    at_least(1, bursts=arguments.bursts, pairs=arguments.pairs)
+    at_least(2, draws=arguments.draws)
+    at_least(0, lags=arguments.lags)
     if not 0 < arguments.false_alarms < 1:
         raise ValueError(
             f"found false-alarms {arguments.false_alarms:g}, expected a share between "
             "0 and 1"
         )
     if arguments.lags:
-        require(1, replicas=arguments.replicas)
-        require(2, run_draws=arguments.run_draws)
+        at_least(1, replicas=arguments.replicas)
+        at_least(2, run_draws=arguments.run_draws)
         for temperature in (*arguments.temperatures, *arguments.free_temperatures):
-            require(0, temperature=temperature)
+            at_least(0, temperature=temperature)
         for friction in arguments.frictions:
-            require_positive(friction=friction)
+            above(0, friction=friction)
         ways_to_provoke(model, arguments)
     if arguments.lags or not arguments.data:
         reference, _ = load_reference(arguments.reference)
@@ -300,8 +298,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     draw(rows, runs, arguments.output / "reliability.png", title)
     written = {
-        "command": " ".join(["python", "benchmarks/reliability.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model": {"name": model.metadata.name, "sha256": model.sha256},
         "data": [dict(t.provenance) for t in data],
         "pairs": n_pairs,
@@ -316,7 +313,7 @@ def run(arguments: argparse.Namespace) -> None:
         "warning": without_values(runs),
     }
     path = arguments.output / "reliability.json"
-    path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+    write_results(path, written)
     print(f"In {arguments.output}: reliability.png, reliability.json")
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
@@ -72,7 +71,6 @@ def draw(
 ) -> None:
     """Draw the reliability of each element, and the spread before refusals."""
     figure = Figure(figsize=(11.0, 7.0), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     panels = figure.subplots(2, 2)
     for index, name in enumerate(QUANTITIES):

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_diffmd.analysis.report import format_columns
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.diffusion.samplers import num_evaluations
 from openmm_diffmd.reference.dynamics import baoab_integrator
 from openmm_diffmd.reference.potentials import recreate_reference_system
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 NS_PER_DAY = 86400e-6

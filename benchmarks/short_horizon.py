@@ -19,8 +19,6 @@ Writes ``short_horizon.json``:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,9 @@ from typing import Any
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, require, require_positive
+from command_line import one_line_errors, write_results
 from held_out_bursts import run_force
-from machine import describe_machine
+from machine import describe_run
 from numpy.typing import NDArray
 from openmm import unit
 from short_horizon_cases import (
@@ -43,14 +41,15 @@ from short_horizon_cases import (
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import create_system, replicate
 from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]
@@ -269,9 +268,10 @@ def run(
     arguments: argparse.Namespace, given: Sequence[Path | None], *, real: bool
 ) -> None:
     """Measure each model, and write after each."""
-    require(1, cases=arguments.cases, samples=arguments.samples)
-    require(0, seed=arguments.seed)
-    require_positive(
+    at_least(1, cases=arguments.cases, samples=arguments.samples)
+    at_least(0, seed=arguments.seed)
+    above(
+        0,
         frame_interval_fs=arguments.frame_interval_fs,
         test_fraction=arguments.test_fraction,
     )
@@ -288,8 +288,7 @@ def run(
         if not reference.is_file():
             raise FileNotFoundError(f"found no file {reference}, expected a reference")
     written: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/short_horizon.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "original_md17": real,
         "seed": arguments.seed,
         "published": PUBLISHED,
@@ -326,7 +325,7 @@ def run(
                 "rows": rows,
             }
         )
-        path.write_text(json.dumps(to_plain(written), indent=1) + "\n")
+        write_results(path, written)
     print(f"\nIn {arguments.output}: short_horizon.json")
 
 

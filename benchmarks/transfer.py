@@ -11,18 +11,16 @@ after each rollout: kill the command when time is up, run it again to go on.
 """
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ablation_training import model_error
-from command_line import one_line_errors, read_results, require, require_positive
+from command_line import one_line_errors, read_results, write_results
 from jsonargparse import auto_cli
-from machine import describe_machine
+from machine import describe_run
 from md17_rollout import NoFirstFrameError, md17_rollout
 from transfer_isomers import (
     BURSTS,
@@ -38,10 +36,11 @@ from transfer_table import make_table, summarize
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import ModelConfig
 
 OWN = "own"
@@ -103,9 +102,9 @@ def transfer(
     ValueError
         If isomers or lengths do not fit, or `output` holds results of other settings.
     """
-    require(1, replicas=replicas, num_train=num_train)
-    require(0, own=own, seed=seed)
-    require_positive(length_ps=length_ps)
+    at_least(1, replicas=replicas, num_train=num_train)
+    at_least(0, own=own, seed=seed)
+    above(0, length_ps=length_ps)
     set_threads(threads)
     check_lengths(references)
     geometries = read_isomers(isomers)
@@ -118,10 +117,12 @@ def transfer(
         models[f"{Path(start).stem}_as_is"] = _knows(load_model(start), symbols)
     output = make_folder(output)
     # Whoever repeats it has the file elsewhere.
-    words = [word.replace(str(isomers), Path(isomers).name) for word in sys.argv[1:]]
+    described = describe_run(__file__)
+    described["command"] = described["command"].replace(
+        str(isomers), Path(isomers).name
+    )
     results: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/transfer.py", *words]),
-        "machine": describe_machine(),
+        **described,
         "train": train,
         "references": {},
         "cells": {},
@@ -129,7 +130,7 @@ def transfer(
     results["settings"] = _kept_settings(
         output / "settings.json",
         {
-            "isomers": sha256(Path(isomers).read_bytes()).hexdigest(),
+            "isomers": file_sha256(isomers),
             "split": {"seed": split_seed, "unseen": unseen},
             "references": to_plain(references),
             "training": to_plain(training),
@@ -217,7 +218,7 @@ def _rolled_out(
     path = output / "results.json"
     expected = {
         "model": model.sha256,
-        "reference": sha256(reference.read_bytes()).hexdigest(),
+        "reference": file_sha256(reference),
         **{k: v for k, v in settings.items() if k not in ("threads", "progress")},
     }
     asked = output / "asked.json"
@@ -234,8 +235,8 @@ def _rolled_out(
     except NoFirstFrameError as error:
         # The guards refused the first frame of a rollout: that is a result.
         failed = {"error": str(error), "replicas": settings["replicas"]}
-        path.write_text(json.dumps(failed, indent=1) + "\n")
-    asked.write_text(json.dumps(expected, indent=1) + "\n")
+        write_results(path, failed)
+    write_results(asked, expected)
     made: dict[str, Any] = json.loads(path.read_text())
     return made
 
@@ -251,17 +252,14 @@ def _kept_settings(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
                 "command; choose another --output"
             )
     else:
-        path.write_text(json.dumps(settings, indent=1) + "\n")
+        write_results(path, settings)
     return settings
 
 
 def _write(output: Path, results: Mapping[str, Any]) -> None:
-    (output / "table.txt").write_text(make_table(results["cells"]) + "\n")
-    # At once or not at all: a kill leaves what was there.
-    path = output / "results.json"
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(json.dumps(to_plain(results), indent=1) + "\n")
-    temporary.replace(path)
+    with written_whole(output / "table.txt") as part:
+        part.write_text(make_table(results["cells"]) + "\n")
+    write_results(output / "results.json", results)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

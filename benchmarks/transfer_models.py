@@ -12,7 +12,12 @@ from transfer_isomers import BURST_PS, BURSTS, ReferenceBudget
 
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.outputs import written_whole
+from openmm_diffmd.training.config import (
+    DataConfig,
+    ModelConfig,
+    TransitionOptimizerConfig,
+)
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -57,7 +62,7 @@ class TrainingBudget:
     compile: bool = True
     seed: int = 1
 
-    def optimizer(self, num_steps: int, **changes: Any) -> OptimizerConfig:
+    def optimizer(self, num_steps: int, **changes: Any) -> TransitionOptimizerConfig:
         """
         Options of a part.
 
@@ -70,11 +75,11 @@ class TrainingBudget:
 
         Returns
         -------
-        OptimizerConfig
+        TransitionOptimizerConfig
             Half of the steps at falling rate; a running average short enough for
             few steps.
         """
-        return OptimizerConfig(
+        return TransitionOptimizerConfig(
             num_steps=num_steps,
             batch_size=self.batch_size,
             algorithm=self.algorithm,
@@ -171,7 +176,7 @@ def _train_part(
     output: Path,
     network: ModelConfig,
     pairs: DataConfig,
-    optimizer: OptimizerConfig,
+    optimizer: TransitionOptimizerConfig,
     seed: int,
     initialize_from: str | Path | None,
 ) -> Path:
@@ -191,12 +196,13 @@ def _train_part(
         if resume or initialize_from is None
         else Path(initialize_from),
         resume=resume,
-        num_threads=torch.get_num_threads(),
+        threads=torch.get_num_threads(),
         progress=False,
     )
     cpu = round(time.process_time() - begin)
     print(f"trained {output}: {optimizer.num_steps} steps, {cpu} s of CPU", flush=True)
-    done.write_text(json.dumps({"cpu_s": cpu, "resumed": resume}) + "\n")
+    with written_whole(done) as part:
+        part.write_text(json.dumps({"cpu_s": cpu, "resumed": resume}) + "\n")
     return output
 
 

@@ -8,6 +8,7 @@ from md17_rollout import OURS, REGRESSION
 from molecules_table import number, temperatures
 
 from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.sidecar import RolloutSidecar
 
 HEADER = (
     "model",
@@ -78,16 +79,15 @@ def summarize(result: Mapping[str, Any], one_lag_error: float) -> dict[str, Any]
             rows[row] = _not_begun(result["replicas"], result["not_begun"][row])
         if row not in result["rows"]:
             continue
-        sidecar = result["rollouts"][row]
-        length = sidecar["num_frames"] * sidecar["frame_interval_fs"] / 1000
-        lags = 1000 * length / sidecar["lag_time_fs"] * sidecar["num_replicas"]
+        sidecar = RolloutSidecar(**result["rollouts"][row])
+        length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
         rows[row] = {
             **result["rows"][row],
-            "K": sidecar["num_sampling_steps"],
+            "K": sidecar.num_sampling_steps,
             "length_ps": length,
-            "redrawn": sidecar["resamples"] / lags,
-            "ended_ps": None if sidecar["error"] is None else length,
-            "error": sidecar["error"],
+            "redrawn": sidecar.redrawn,
+            "ended_ps": None if sidecar.error is None else length,
+            "error": sidecar.error,
         }
     return {
         "one_lag_error": one_lag_error,

@@ -17,17 +17,14 @@ takes minutes. Prints a table, writes a picture and JSON:
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, require
-from machine import describe_machine
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from command_line import one_line_errors, print_goals, write_results
+from machine import describe_run
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from umbrella_histograms import Sample, difference, permutation_test
@@ -40,9 +37,10 @@ from umbrella_runs import (
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
-from openmm_diffmd.integrator.rollout import set_threads
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 
 UMBRELLA = Umbrella((0, 2), 2000.0, 0.19, (0, 1, 2, 3), 4.0)
 GROUP_PS = 10.0
@@ -114,7 +112,6 @@ def compare(
 def draw(samples: dict[str, Sample], path: Path, title: str) -> None:
     """Draw the histograms with bands of one standard error."""
     figure = Figure(figsize=(10.0, 6.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", weight="bold")
     panels = figure.subplots(2, 2)
     labels = ("C-C-O: distance C...O, nm", "torsion C-C-O-H, degrees")
@@ -161,8 +158,7 @@ def print_comparison(result: dict[str, Any], goals: dict[str, bool]) -> None:
             text = f"p = {found:.3f}"
         print(f"{name}: {text}")
     print()
-    for name, met in goals.items():
-        print(f"{'met' if met else 'MISSED':8}{name}")
+    print_goals(goals)
 
 
 def make_runs(
@@ -227,11 +223,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare what the command line says."""
-    require(1, replicas=arguments.replicas)
+    at_least(1, replicas=arguments.replicas)
     # Errors are those of groups: of one alone nothing is known.
-    require(2, segments=arguments.segments)
-    require(0, equilibration_ps=arguments.equilibration_ps)
-    require(0, seed=arguments.seed)
+    at_least(2, segments=arguments.segments)
+    at_least(0, equilibration_ps=arguments.equilibration_ps)
+    at_least(0, seed=arguments.seed)
     groups = arguments.length_ps / GROUP_PS
     if not (groups >= 1 and groups.is_integer() and groups * arguments.replicas > 1):
         raise ValueError(
@@ -268,8 +264,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     draw(samples, arguments.output / "umbrella.png", title)
     written = {
-        "command": " ".join(["python", "benchmarks/umbrella.py", *sys.argv[1:]]),
-        "machine": describe_machine(),
+        **describe_run(__file__),
         "model_sha256": model.sha256,
         "umbrella": str(UMBRELLA),
         "temperature_K": temperature,
@@ -278,7 +273,7 @@ def run(arguments: argparse.Namespace) -> None:
         "goals": goals,
     }
     path = arguments.output / "umbrella.json"
-    path.write_text(json.dumps(written, indent=1) + "\n")
+    write_results(path, written)
     print(f"\nIn {arguments.output}: umbrella.png, umbrella.json")
 
 

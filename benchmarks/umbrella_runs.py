@@ -15,6 +15,7 @@ from tqdm import tqdm
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
 from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
@@ -284,10 +285,8 @@ def keep(path: Path, made_of: str, make: Callable[[], Array]) -> Array:
     """
     if not path.is_file():
         coordinates = make().astype(np.float32)
-        # Renamed when whole: what a kill cuts must not pass for a result.
-        part = path.with_name(f"part_{path.name}")
-        np.savez_compressed(part, made_of=made_of, coordinates=coordinates)
-        part.replace(path)
+        with written_whole(path) as part:
+            np.savez_compressed(part, made_of=made_of, coordinates=coordinates)
     try:
         # Opened here: numpy leaves a damaged file open.
         with path.open("rb") as file, np.load(file) as content:

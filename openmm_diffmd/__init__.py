@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.checkpoints import load_checkpoint
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
-    from openmm_diffmd.integrator.propagator import Propagator
     from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
-    from openmm_diffmd.integrator.rollout import run
+    from openmm_diffmd.integrator.run import run
     from openmm_diffmd.integrator.score_force import score_force
     from openmm_diffmd.integrator.systems import create_system, replicate
     from openmm_diffmd.models.transition import TransitionModel
     from openmm_diffmd.reference.driver import make_reference
     from openmm_diffmd.reference.molecules import load_molecule
+    from openmm_diffmd.training.force import train_force
     from openmm_diffmd.training.train import train
 
 _HOMES = {
@@ -31,7 +31,6 @@ _HOMES = {
     "DiffusionModel": "export.torchscript",
     "DiffusionReporter": "integrator.diffusion_reporter",
     "ModelMetadata": "export.metadata",
-    "Propagator": "integrator.propagator",
     "ReplicaDCDReporter": "integrator.replica_dcd_reporter",
     "TransitionModel": "models.transition",
     "analyze": "analysis.analyze",
@@ -42,10 +41,11 @@ _HOMES = {
     "load_molecule": "reference.molecules",
     "make_reference": "reference.driver",
     "replicate": "integrator.systems",
-    "run": "integrator.rollout",
+    "run": "integrator.run",
     "save_model": "export.torchscript",
     "score_force": "integrator.score_force",
     "train": "training.train",
+    "train_force": "training.force",
 }
 
 __all__ = [
@@ -53,7 +53,6 @@ __all__ = [
     "DiffusionModel",
     "DiffusionReporter",
     "ModelMetadata",
-    "Propagator",
     "ReplicaDCDReporter",
     "TransitionModel",
     "analyze",
@@ -68,6 +67,7 @@ __all__ = [
     "save_model",
     "score_force",
     "train",
+    "train_force",
 ]
 
 

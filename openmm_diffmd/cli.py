@@ -18,7 +18,7 @@ VERBS = {
     "force": ("openmm_diffmd.training.force", "train_force"),
     "train": ("openmm_diffmd.training.train", "train"),
     "export": ("openmm_diffmd.export.export", "export_model"),
-    "run": ("openmm_diffmd.integrator.rollout", "run"),
+    "run": ("openmm_diffmd.integrator.run", "run"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }
 """Module and function of each verb; a module is imported when its verb is asked."""
@@ -34,7 +34,7 @@ verbs:
   run         run a model in OpenMM and write a trajectory
   analyze     compare trajectories with a reference
 
-openmm-diffmd VERB --help        the keys of a verb
+openmm-diffmd VERB --help          the keys of a verb
 openmm-diffmd VERB --print_config  them as YAML, to edit
 openmm-diffmd --version"""
 
@@ -133,7 +133,7 @@ def _one_lag_errors(model: Path) -> str:
 
 
 def _rollout(path: Path) -> str:
-    from openmm_diffmd.analysis.sidecar import RolloutSidecar
+    from openmm_diffmd.sidecar import RolloutSidecar
 
     found = RolloutSidecar.read(path)
     return (

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmm_diffmd.bundled import PRETRAINED
+
 METADATA_FILE = "metadata.json"
 WEIGHTS_FILE = "weights.pt"
-PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:

@@ -1,6 +1,9 @@
 """Folders and files that results go to: refused before the work, not after it."""
 
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -103,3 +106,46 @@ def check_output_file(file: str | os.PathLike[str]) -> None:
             f"found the file {path} without permission to write it, expected one that "
             "can be replaced: choose another output"
         )
+
+
+@contextmanager
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    Write a file whole or not at all: what a kill or an error cuts passes for no result.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; replaced, if it exists, when the block ends.
+
+    Yields
+    ------
+    Path
+        What to write instead, of the same suffix, in the same folder; removed where
+        the block fails.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """
+    Hash a file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    str
+        Its SHA-256, hexadecimal.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,5 @@
 """Units of the package: nm, ps, Da, kJ/mol, K, and plain floats inside."""
 
-import math
-import operator
 from typing import Any
 
 from scipy import constants
@@ -54,67 +52,3 @@ def to_float(value: Any, in_unit: Any) -> float:
             f"found {value}, expected a quantity in {in_unit} or compatible units"
         )
     return float(value.value_in_unit(in_unit))
-
-
-def to_int(name: str, value: Any) -> int:
-    """
-    Convert a whole number, of NumPy too, to an int.
-
-    Parameters
-    ----------
-    name : str
-        What it is, for the message.
-    value : int
-        What to convert.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    TypeError
-        If it is something else; a float is not rounded.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"found {name} {value!r}, expected a whole number (int)"
-        ) from None
-
-
-def count_intervals(name: str, length: float, interval: float) -> int:
-    """
-    Count the intervals that a length of time is made of.
-
-    Parameters
-    ----------
-    name : str
-        What the length is, for the message.
-    length, interval : float
-        The times, fs.
-
-    Returns
-    -------
-    int
-        How many intervals make up the length.
-
-    Raises
-    ------
-    ValueError
-        If it is no whole number of them, less than one, or a time is not finite.
-    """
-    if not math.isfinite(length) or not math.isfinite(interval):
-        raise ValueError(
-            f"found {name} of {length:g} fs and steps of {interval:g} fs, expected "
-            "finite numbers"
-        )
-    count = round(length / interval) if interval > 0 else 0
-    if count < 1 or not math.isclose(count * interval, length, rel_tol=1e-6):
-        raise ValueError(
-            f"found {name} of {length:g} fs, expected a positive multiple of "
-            f"{interval:g} fs"
-        )
-    return count

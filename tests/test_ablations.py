@@ -1,10 +1,14 @@
-import importlib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
+import ablation_cells as cells
+import ablation_runs as runs
+import ablation_table as table
+import ablation_training as training
+import ablations as benchmark
 import numpy as np
 import openmm
 import pytest
@@ -23,19 +27,6 @@ from openmm_diffmd.testing import HarmonicModel, save_stub_model
 TEMPERATURE = 300.0
 FREQUENCY = 400.0  # 1/ps: stiff, so that no bond leaves its mean by 0.05 nm
 N_BURSTS, BURST_FRAMES = 40, 40
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_path():
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        yield
-
-
-@pytest.fixture(scope="module")
-def benchmark(on_path) -> ModuleType:
-    return importlib.import_module("ablations")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +86,7 @@ def write_potential(masses: np.ndarray, path: Path) -> Path:
     return path
 
 
-def run(benchmark: ModuleType, files: dict[str, Path], output: Path, *options: str):
+def run(files: dict[str, Path], output: Path, *options: str):
     benchmark.main(
         [
             f"--data=[{files['bursts']}]",
@@ -118,9 +109,9 @@ def run(benchmark: ModuleType, files: dict[str, Path], output: Path, *options: s
 
 
 @pytest.fixture(scope="module")
-def exact(benchmark, files, tmp_path_factory) -> dict:
+def exact(files, tmp_path_factory) -> dict:
     output = tmp_path_factory.mktemp("exact")
-    return run(benchmark, files, output, '--groups=["controls","friction"]')
+    return run(files, output, '--groups=["controls","friction"]')
 
 
 def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
@@ -140,11 +131,11 @@ def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
 
 
 def test_friction_that_the_reference_does_not_have_is_refused_before_the_work(
-    benchmark, files, tmp_path
+    files, tmp_path
 ):
     options = ('--groups=["training"]', '--variants=["thermostatted"]', "--friction=2")
     with pytest.raises(SystemExit, match=r"friction 2 for the variant 'thermostatted'"):
-        run(benchmark, files, tmp_path, *options)
+        run(files, tmp_path, *options)
     assert not (tmp_path / "results.json").exists()
 
 
@@ -161,14 +152,14 @@ def test_controls_are_wrong_in_their_own_ways(exact: dict):
 
 
 def test_trained_variants_are_kept_and_gone_on_with(
-    benchmark, files, tmp_path, monkeypatch, capsys
+    files, tmp_path, monkeypatch, capsys
 ):
     options = ('--groups=["training"]', '--variants=["no velocity features"]')
     own = [tmp_path / "rollout.md", tmp_path / "rollout" / "rollout.png"]
     own[1].parent.mkdir()
     for file in own:
         file.touch()
-    first = run(benchmark, files, tmp_path, *options)
+    first = run(files, tmp_path, *options)
     assert all(file.is_file() for file in own)
     assert list(first["cells"]) == [
         f"training/no velocity features/{k}/1/seed 1"
@@ -184,19 +175,17 @@ def test_trained_variants_are_kept_and_gone_on_with(
     # A second call trains and runs nothing of this again, only what is new.
     killed = {**first, "cells": dict(list(first["cells"].items())[:1])}
     (tmp_path / "results.json").write_text(json.dumps(killed))
-    monkeypatch.setattr(
-        importlib.import_module("ablation_training"), "train", lambda *_, **__: 1 / 0
-    )
-    again = run(benchmark, files, tmp_path, *options)
+    monkeypatch.setattr(training, "train", lambda *_, **__: 1 / 0)
+    again = run(files, tmp_path, *options)
     for key, cell in first["cells"].items():
         timed = {"cpu_ms_per_lag", "cpu_ns_per_day"}
         kept = {name for name in cell if name not in timed}
         assert {n: again["cells"][key][n] for n in kept} == {n: cell[n] for n in kept}
     assert "no velocity features" in (tmp_path / "table.txt").read_text()
     with pytest.raises(SystemExit, match="found results of another budget"):
-        run(benchmark, files, tmp_path, *options, "--budget.num_steps=5")
+        run(files, tmp_path, *options, "--budget.num_steps=5")
     with pytest.raises(SystemExit, match=r"found a result of 4 x 2 ps .* expected 3"):
-        run(benchmark, files, tmp_path, *options, "--replicas=3")
+        run(files, tmp_path, *options, "--replicas=3")
     # Trainings without results, as a kill leaves them, say of what they are.
     for option, message in (
         ("--budget.learning_rate=1e-5", r"optimizer\.learning_rate 0\.002, not 1e-05"),
@@ -206,14 +195,10 @@ def test_trained_variants_are_kept_and_gone_on_with(
     ):
         (tmp_path / "results.json").unlink()
         with pytest.raises(SystemExit, match=f"found a training of {message} in"):
-            run(benchmark, files, tmp_path, *options, option)
+            run(files, tmp_path, *options, option)
 
 
-def test_variants_of_one_training_are_models_of_their_own(
-    on_path, tmp_path, monkeypatch
-):
-    training = importlib.import_module("ablation_training")
-    cells = importlib.import_module("ablation_cells")
+def test_variants_of_one_training_are_models_of_their_own(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "export_model", lambda *args, **_: made.append(args))
     monkeypatch.setattr(training, "load_model", lambda path: None)
@@ -227,8 +212,7 @@ def test_variants_of_one_training_are_models_of_their_own(
     assert files == [f"{name}_exponential_4.pt" for name in names]
 
 
-def test_first_segment_is_whole_or_not_there(files, on_path, tmp_path, monkeypatch):
-    training = importlib.import_module("ablation_training")
+def test_first_segment_is_whole_or_not_there(files, tmp_path, monkeypatch):
 
     def kill(*_):
         raise KeyboardInterrupt
@@ -245,8 +229,7 @@ def test_first_segment_is_whole_or_not_there(files, on_path, tmp_path, monkeypat
     assert found.provenance["temperature_K"] == TEMPERATURE
 
 
-def test_one_frame_has_figures_without_halves(files, on_path):
-    runs = importlib.import_module("ablation_runs")
+def test_one_frame_has_figures_without_halves(files):
     frames, _ = load_reference(files["reference"])
     reference = prepare_reference(frames, TEMPERATURE)
     found = runs.figures_of(frames.window([0], [1]), reference, 0.0)
@@ -260,9 +243,7 @@ def test_one_frame_has_figures_without_halves(files, on_path):
     assert sorted(found) == ["n_broken", "stable_ps"]
 
 
-def test_model_of_more_elements_and_another_lag_is_run(
-    benchmark, files, tmp_path, monkeypatch
-):
+def test_model_of_more_elements_and_another_lag_is_run(files, tmp_path, monkeypatch):
     # 15 fs beside frames each 10: every 30 fs.
     harmonic = HarmonicModel(FREQUENCY, temperature=TEMPERATURE, lag_time=0.015)
     stub = save_stub_model(tmp_path / "many.pt", harmonic)
@@ -272,9 +253,9 @@ def test_model_of_more_elements_and_another_lag_is_run(
     monkeypatch.setattr(benchmark, "cells", lambda *_: [cell])
     words = ('--groups=["sampler"]', f"--model={stub}")
     with pytest.raises(SystemExit, match=r"found length_ps 2, .* such as 2\.01"):
-        run(benchmark, files, tmp_path / "out", *words)
+        run(files, tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
-    found = run(benchmark, files, tmp_path / "out", *words, "--length-ps=2.01")
+    found = run(files, tmp_path / "out", *words, "--length-ps=2.01")
     (result,) = found["cells"].values()
     assert result["lag_time_fs"] == 15.0
     assert result["n_broken"] == 0
@@ -282,7 +263,7 @@ def test_model_of_more_elements_and_another_lag_is_run(
     assert result["one_lag_error"] < 1e-4
 
 
-def test_thermostatted_variant_learns_from_the_reference(benchmark, files, tmp_path):
+def test_thermostatted_variant_learns_from_the_reference(files, tmp_path):
     found = run(
         benchmark,
         files,
@@ -299,8 +280,7 @@ def test_thermostatted_variant_learns_from_the_reference(benchmark, files, tmp_p
     assert len(found["cells"]) == 2
 
 
-def test_drift_is_the_slope_in_mev_per_atom_and_ps(on_path):
-    runs = importlib.import_module("ablation_runs")
+def test_drift_is_the_slope_in_mev_per_atom_and_ps():
     mev = unit.AVOGADRO_CONSTANT_NA * 0.001 * 1.602176634e-19 * unit.joule
     slope = mev.value_in_unit(unit.kilojoule_per_mole)
     times = 0.25 * np.arange(9)
@@ -313,8 +293,7 @@ def test_drift_is_the_slope_in_mev_per_atom_and_ps(on_path):
     assert runs.energy_drift(series[1:], 0.25, 5) is None
 
 
-def test_table_averages_seeds_and_counts_what_broke(on_path):
-    table = importlib.import_module("ablation_table")
+def test_table_averages_seeds_and_counts_what_broke():
     row = ["training", "learned prior", "exponential", "2", "1"]
     cell = {"row": row, "lag_time_fs": 10.0, "n_replicas": 8, "length_ps": 5.0}
     floor = cell | {"n_broken": 0}
@@ -361,6 +340,6 @@ def test_table_averages_seeds_and_counts_what_broke(on_path):
         ('--variants=["magic"]', "found variants .* expected some of"),
     ],
 )
-def test_unknown_rows_are_refused(benchmark, files, tmp_path, option, message):
+def test_unknown_rows_are_refused(files, tmp_path, option, message):
     with pytest.raises(SystemExit, match=message):
-        run(benchmark, files, tmp_path, option)
+        run(files, tmp_path, option)

@@ -1,9 +1,10 @@
 import dataclasses
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
+import bench_cost as benchmark
+import cost_rollouts as rollouts
+import ml_force
 import numpy as np
 import pytest
 import torch
@@ -11,10 +12,10 @@ import torch
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.measure import prepare_reference
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
-from openmm_diffmd.model_files import PRETRAINED
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -23,14 +24,6 @@ from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 from openmm_diffmd.training.config import EnergyModelConfig
 
 SMALL = EnergyModelConfig(n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1)
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        return importlib.import_module("bench_cost")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +62,6 @@ def words(force: EnergyModel, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 
 def test_rows_and_comparisons_are_consistent(
-    benchmark: ModuleType,
     words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -106,7 +98,7 @@ def test_rows_and_comparisons_are_consistent(
     assert again["rollouts"]["rows"] == rollouts
 
 
-def test_force_that_cannot_be_run_is_left_out_with_the_reason(benchmark: ModuleType):
+def test_force_that_cannot_be_run_is_left_out_with_the_reason():
     topology, positions = load_model("ethanol").example()
     for potential, reason in (
         (None, "does not name its force"),
@@ -121,9 +113,8 @@ def test_force_that_cannot_be_run_is_left_out_with_the_reason(benchmark: ModuleT
 
 
 def test_rollout_that_the_guards_end_is_measured_as_far_as_it_came(
-    benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    rollouts = importlib.import_module("cost_rollouts")
     # A hydrogen beyond 4 standard deviations of a step is spoilt beyond repair.
     faulty = FaultyModel(
         fault="bond",
@@ -151,7 +142,7 @@ def test_rollout_that_the_guards_end_is_measured_as_far_as_it_came(
     assert row["h_r_error"] > 0.0
 
 
-def test_goals_and_break_even_of_known_costs(benchmark: ModuleType):
+def test_goals_and_break_even_of_known_costs():
     # 1 ms and 1 ms a sampling step; the force's lag of 10 fs takes 80 ms.
     costs = [
         benchmark.Cost(f"diffmd, K = {k}", 1, 10.0, 1e-3 * (1 + k), 1 + k)
@@ -175,9 +166,8 @@ def test_goals_and_break_even_of_known_costs(benchmark: ModuleType):
 
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_force_in_openmm_is_that_of_the_network_in_every_form(
-    replicas: int, benchmark: ModuleType, force: EnergyModel
+    replicas: int, force: EnergyModel
 ):
-    ml_force = importlib.import_module("ml_force")
     model = load_model("ethanol")
     topology, one = model.example()
     symbols = [atom.element.symbol for atom in topology.atoms()]
@@ -203,6 +193,6 @@ def test_force_in_openmm_is_that_of_the_network_in_every_form(
         assert energy == pytest.approx(energies.sum().item(), rel=1e-4)
 
 
-def test_form_that_does_not_exist_is_refused(benchmark: ModuleType, force: EnergyModel):
+def test_form_that_does_not_exist_is_refused(force: EnergyModel):
     with pytest.raises(ValueError, match="found form 'quick', expected one of"):
         force_function(force, torch.zeros(1, 2, dtype=torch.long), "quick")

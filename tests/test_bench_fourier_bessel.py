@@ -2,7 +2,6 @@ import importlib
 import json
 import os
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,15 +13,8 @@ CUTOFF = 0.5
 
 @pytest.fixture(scope="module")
 def modules():
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        names = (
-            "bench_fourier_bessel",
-            "fourier_bessel_baselines",
-            "fourier_bessel_rows",
-        )
-        return [importlib.import_module(name) for name in names]
+    names = ("bench_fourier_bessel", "fourier_bessel_baselines", "fourier_bessel_rows")
+    return [importlib.import_module(name) for name in names]
 
 
 @pytest.mark.parametrize(("l_max", "n_max"), [(0, 2), (3, 4)])

@@ -1,24 +1,15 @@
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
+import bench_integrator as benchmark
 import pytest
 
 from openmm_diffmd.testing import save_stub_model
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        return importlib.import_module("bench_integrator")
-
-
 def test_rows_of_processes_are_consistent(
-    benchmark: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     stub = save_stub_model(tmp_path / "stub.pt")
     output = tmp_path / "results.json"
@@ -40,9 +31,7 @@ def test_rows_of_processes_are_consistent(
         assert f"{'met' if met else 'MISSED':8}{name}" in printed
 
 
-def test_the_best_pass_of_each_row_is_kept(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_best_pass_of_each_row_is_kept(monkeypatch: pytest.MonkeyPatch):
     row = benchmark.Cost("m", 1, 1, 9.0, 5.0, 4.0, 9.0, 3, 1.0, 9.0, 1.0, 1.0, 300.0)
     costs = iter([5.0, 3.0, 4.0, 6.0])
     asked = []
@@ -58,7 +47,7 @@ def test_the_best_pass_of_each_row_is_kept(
     assert [(c.replicas, c.us_per_replica) for c in found] == [(1, 4.0), (8, 3.0)]
 
 
-def test_goals_see_cost_and_memory_that_do_not_fit(benchmark: ModuleType):
+def test_goals_see_cost_and_memory_that_do_not_fit():
     row = benchmark.Cost("m", 1, 1, 9.0, 5.0, 4.0, 9.0, 3, 1.0, 9.0, 1.0, 1.0, 300.0)
     rows = [
         replace(row, replicas=r, us_per_replica=9.0 / r, peak_memory_MiB=300.0 + 2 * r)

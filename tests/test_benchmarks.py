@@ -1,10 +1,11 @@
-import importlib
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib.image
+import md17_molecules as molecules
+import md17_rollout as benchmark
+import molecules_figure as figure
 import numpy as np
 import openmm
 import pytest
@@ -12,21 +13,14 @@ import pytest
 from openmm_diffmd.analysis.analyze import analyze, common_interval
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.run import run
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 
 TEMPERATURE = 300.0
 FREQUENCY = 400.0  # 1/ps: stiff, so that no bond leaves its mean by 0.05 nm
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        return importlib.import_module("md17_rollout")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,6 @@ def write_reference(stub: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def results(
-    benchmark: ModuleType,
     harmonic: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict, Path]:
@@ -155,7 +148,6 @@ def test_rollouts_of_one_name_are_told_by_their_folders(
 
 
 def test_unlike_intervals_are_compared_at_a_common_one(
-    benchmark: ModuleType,
     harmonic: tuple[Path, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -178,7 +170,6 @@ def test_unlike_intervals_are_compared_at_a_common_one(
 
 
 def test_run_that_the_guards_end_is_reported_all_the_same(
-    benchmark: ModuleType,
     harmonic: tuple[Path, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -214,7 +205,6 @@ def test_run_that_the_guards_end_is_reported_all_the_same(
 
 
 def test_control_that_cannot_begin_costs_its_own_row_only(
-    benchmark: ModuleType,
     harmonic: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -250,7 +240,7 @@ def test_control_that_cannot_begin_costs_its_own_row_only(
 
 
 def test_run_without_a_first_frame_is_told_from_one_that_cannot_be_set_up(
-    benchmark: ModuleType, harmonic: tuple[Path, Path], tmp_path: Path
+    harmonic: tuple[Path, Path], tmp_path: Path
 ):
     spoilt = FaultyModel(
         "bond", 2.0, angular_frequency=FREQUENCY, temperature=TEMPERATURE
@@ -266,7 +256,6 @@ def test_run_without_a_first_frame_is_told_from_one_that_cannot_be_set_up(
 
 
 def test_default_length_is_of_whole_frames(
-    benchmark: ModuleType,
     harmonic: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -291,7 +280,7 @@ def test_default_length_is_of_whole_frames(
 
 
 def test_reference_of_another_temperature_is_refused(
-    benchmark: ModuleType, harmonic: tuple[Path, Path], tmp_path: Path
+    harmonic: tuple[Path, Path], tmp_path: Path
 ):
     stub, reference = harmonic
     arguments = [f"--model={stub}", f"--reference={reference}", "--temperature=250"]
@@ -313,7 +302,7 @@ def test_analyze_refuses_a_reference_of_another_temperature(
     assert not (tmp_path / "analysis").exists()
 
 
-def test_option_that_is_not_built_is_refused(benchmark: ModuleType):
+def test_option_that_is_not_built_is_refused():
     with pytest.raises(SystemExit):
         benchmark.main(["--molecule=aspirin"])
 
@@ -327,9 +316,6 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     folder = tmp_path / "references" / "ethanol_300K"
     folder.mkdir(parents=True)
     (folder / "thermostatted.h5").write_bytes(reference.read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-        molecules = importlib.import_module("md17_molecules")
     (tmp_path / "ethanol.pt").write_bytes(stub.read_bytes())
     words = [
         f"--model={tmp_path}/{{molecule}}.pt",
@@ -363,7 +349,6 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     assert [row[1] for row in rows] == ["K=2", "methyl", "hydroxyl"]
     with pytest.raises(SystemExit, match="make references"):
         molecules.main([*words, "--molecules=[aspirin]"])
-    figure = importlib.import_module("molecules_figure")
     tables = {name: str(tmp_path / name / "table.json") for name in ("out", "alone")}
     both = tmp_path / "both.png"
     figure.main([f"--tables={json.dumps(tables)}", f"--output={both}"])

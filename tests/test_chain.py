@@ -35,7 +35,7 @@ def test_reference_train_export_run_analyze(tmp_path):
         *("--pairs.lag_time_fs", "1", "--pairs.fractions", "[0.5,0.25,0.25]"),
         *("--optimizer.num_steps", "4", "--optimizer.batch_size", "8"),
         *("--optimizer.warmup_steps", "2", "--optimizer.validation_interval", "2"),
-        *("--optimizer.checkpoint_interval", "2", "--num_threads", "1"),
+        *("--optimizer.checkpoint_interval", "2", "--threads", "1"),
     )
     export = ("export", "--training", "training", "--name", "tiny")
     export += ("--output", "tiny.pt", "--calibration_fraction")

@@ -2,13 +2,19 @@
 
 import importlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bench_cost
+import command_line
+import md17_molecules as molecules
 import mdtraj
+import molecules_figure
 import numpy as np
 import pytest
+import short_horizon
+import short_horizon_cases as cases
+import umbrella_runs as runs
 from matplotlib.figure import Figure
 from mdtraj.formats import HDF5TrajectoryFile
 
@@ -20,14 +26,6 @@ from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
 
 SAID = {"temperature_K": 300.0, "friction_per_ps": 1.0, "kind": "thermostatted"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_path() -> Iterator[None]:
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        yield
 
 
 def write(path: Path, molecule: str, said: dict[str, Any] = SAID) -> None:
@@ -67,7 +65,7 @@ CASES = [
     ("reliability", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("reliability", ["--draws", "1"], "found draws 1, expected at least 2"),
     ("reliability", ["--lags", "-1"], "found lags -1, expected at least 0"),
-    ("reliability", ["--threads", "0"], "found 0 threads, expected 1 or more"),
+    ("reliability", ["--threads", "0"], "found threads 0, expected at least 1"),
     ("reliability", ["--temperatures", "nan"], "found temperature nan, expected"),
     ("reliability", ["--temperatures", "9", "300"], "found the runs 300 K twice, exp"),
     ("umbrella", ["--replicas", "0"], "found replicas 0, expected at least 1"),
@@ -186,7 +184,6 @@ def test_output_that_cannot_be_written_is_told_at_once(name, files, capsys):
 
 
 def test_interrupt_is_one_line(capsys):
-    command_line = importlib.import_module("command_line")
     with pytest.raises(SystemExit) as stop, command_line.one_line_errors("a"):
         raise KeyboardInterrupt
     assert stop.value.code == 130
@@ -194,13 +191,11 @@ def test_interrupt_is_one_line(capsys):
 
 
 def test_faults_of_the_program_keep_their_traceback():
-    command_line = importlib.import_module("command_line")
     with pytest.raises(ZeroDivisionError), command_line.one_line_errors("a"):
         raise ZeroDivisionError
 
 
 def test_damaged_coordinates_are_told_and_kept(tmp_path):
-    runs = importlib.import_module("umbrella_runs")
     path = tmp_path / "umbrella_model.npz"
     ones = np.ones((2, 3, 2))
     np.testing.assert_array_equal(runs.keep(path, "a", lambda: ones), ones)
@@ -225,7 +220,6 @@ def test_damaged_coordinates_are_told_and_kept(tmp_path):
 def test_results_of_the_first_model_outlive_the_second(
     files, tmp_path, monkeypatch, error, message
 ):
-    short_horizon = importlib.import_module("short_horizon")
     monkeypatch.setattr(short_horizon, "reference_cases", lambda *_: one_case())
     monkeypatch.setattr(short_horizon, "print_rows", lambda *_, **__: None)
     answers = iter([{"diffmd": 1.0}])
@@ -245,14 +239,12 @@ def test_results_of_the_first_model_outlive_the_second(
 
 
 def one_case() -> Any:
-    cases = importlib.import_module("short_horizon_cases")
     topology, positions = load_molecule("ethanol")
     x = positions._value
     return cases.Cases("ethanol", topology, x[None], x[None], x[None], 5.0, {})
 
 
 def test_cost_outlives_rollouts_that_fail(tmp_path, monkeypatch):
-    bench_cost = importlib.import_module("bench_cost")
 
     def fail(*_: Any) -> dict[str, Any]:
         raise ValueError("the guards gave up")
@@ -267,7 +259,6 @@ def test_cost_outlives_rollouts_that_fail(tmp_path, monkeypatch):
 
 
 def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, capsys):
-    molecules = importlib.import_module("md17_molecules")
     for name in ("ethanol", "uracil"):
         (tmp_path / f"{name}_300K").mkdir()
         (tmp_path / f"{name}_300K" / "thermostatted.h5").touch()
@@ -290,8 +281,8 @@ def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, c
     assert (tmp_path / "out" / "table.txt").read_text() in printed
 
 
-def test_length_is_of_whole_frames(on_path):
-    whole_frames = importlib.import_module("command_line").whole_frames
+def test_length_is_of_whole_frames():
+    whole_frames = command_line.whole_frames
     assert whole_frames(None, 20.0, 0.01) == 20.0
     assert whole_frames(None, 20.0, 0.03) == pytest.approx(20.01)
     assert whole_frames(None, 0.01, 0.03) == 0.03
@@ -300,8 +291,8 @@ def test_length_is_of_whole_frames(on_path):
         whole_frames(20.0, 20.0, 0.03)
 
 
-def test_kept_molecule_has_the_files_and_options_asked_for(on_path, tmp_path):
-    check_kept = importlib.import_module("md17_molecules").check_kept
+def test_kept_molecule_has_the_files_and_options_asked_for(tmp_path):
+    check_kept = molecules.check_kept
     path = tmp_path / "results.json"
 
     def keep(rows: dict[str, Any], steps: int, **more: Any) -> None:
@@ -334,7 +325,7 @@ def test_kept_molecule_has_the_files_and_options_asked_for(on_path, tmp_path):
 
 
 def test_picture_shows_the_molecules_of_all_tables(tmp_path, monkeypatch):
-    draw = importlib.import_module("molecules_figure").draw
+    draw = molecules_figure.draw
     drawn = []
     monkeypatch.setattr(
         Figure,

@@ -3,16 +3,26 @@
 import argparse
 import importlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import held_out_bursts as bursts
+import hot_bonds
 import matplotlib.image
+import md17_like as maker
 import mdtraj
 import numpy as np
+import one_lag
 import openmm
+import perfect_runs
+import provoked_runs
 import pytest
+import real_md17
+import reliability
+import reliability_report
+import short_horizon
+import short_horizon_cases
 from matplotlib.figure import Figure
 from openmm import app, unit
 
@@ -35,15 +45,6 @@ FREQUENCY = 400.0
 ELEMENTS = [app.Element.getBySymbol(symbol) for symbol in ETHANOL_ELEMENTS]
 NUMBERS = np.array([element.atomic_number for element in ELEMENTS])
 MASSES = np.array([element.mass.value_in_unit(unit.dalton) for element in ELEMENTS])
-
-
-@pytest.fixture(scope="module")
-def command() -> Iterator[object]:
-    """Import a file of `benchmarks`."""
-    folder = Path(__file__).parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        yield importlib.import_module
 
 
 def stub(path: Path, model: HarmonicModel) -> DiffusionModel:
@@ -97,10 +98,10 @@ def exact_pairs(folder: Path) -> tuple[HarmonicModel, Path]:
 
 @pytest.mark.statistical
 def test_one_lag_errors_of_an_exact_model_are_the_noise(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     harmonic, data = exact_pairs(tmp_path)
-    command("one_lag").main(
+    one_lag.main(
         [
             f"--models={tmp_path}/{{molecule}}.pt",
             f"--data={data}",
@@ -126,8 +127,6 @@ def test_one_lag_errors_of_an_exact_model_are_the_noise(
         values = list(found["elements"].values())
         assert found["average"] == pytest.approx(np.mean(values))
         assert 0 < found["error"] < 0.03 * found["average"]
-    one_lag = command("one_lag")
-    bursts = command("held_out_bursts")
     monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"exact\.pt.*found no frame.*another seed"):
         one_lag.main([f"--models={tmp_path / 'exact.pt'}", f"--data={data}"])
@@ -153,12 +152,12 @@ def flow_bursts(folder: Path, model: DiffusionModel) -> tuple[Path, Path]:
     return bursts, write(folder / "run.h5", model, frames, said)
 
 
-def test_an_exact_model_moves_hot_bonds_as_well(command, tmp_path: Path, capsys):
+def test_an_exact_model_moves_hot_bonds_as_well(tmp_path: Path, capsys):
     model = stub(tmp_path / "exact.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     data, reference = flow_bursts(tmp_path, model)
     words = [f"--models={tmp_path / 'exact.pt'}", f"--data={data}"]
     words += [f"--reference={reference}", f"--output={tmp_path}"]
-    command("hot_bonds").main(words)
+    hot_bonds.main(words)
     (row,) = json.loads((tmp_path / "hot_bonds.json").read_text())["rows"]
     assert set(row["bonds"]) == {"C-C", "C-H", "C-O", "H-O"}
     cells = row["bonds"]["C-H"]
@@ -170,8 +169,7 @@ def test_an_exact_model_moves_hot_bonds_as_well(command, tmp_path: Path, capsys)
     assert "10 to 20 kT" in capsys.readouterr().out
 
 
-def test_errors_of_hot_bonds_are_in_parts_of_their_amplitude(command):
-    hot_bonds = command("hot_bonds")
+def test_errors_of_hot_bonds_are_in_parts_of_their_amplitude():
     phases = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     # 1 kT in one bond, 8 in the other; the model adds 1 and 2 % of amplitude.
     amplitude = np.sqrt(2 * np.array([1.0, 8.0]))
@@ -196,11 +194,10 @@ def test_errors_of_hot_bonds_are_in_parts_of_their_amplitude(command):
 
 
 def test_hot_bonds_of_another_molecule_are_refused(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     model = stub(tmp_path / "exact.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     data, reference = flow_bursts(tmp_path, model)
-    hot_bonds = command("hot_bonds")
     words = [f"--models={tmp_path / 'exact.pt'}", f"--data={data}"]
     words += [f"--reference={reference}", f"--output={tmp_path}"]
     loaded, provenance = load_reference(reference)
@@ -215,7 +212,6 @@ def test_hot_bonds_of_another_molecule_are_refused(
         patch.setattr(hot_bonds, "load_reference", lambda _: (other, provenance))
         with pytest.raises(SystemExit, match="found a reference of C C O H H H H H, "):
             hot_bonds.main(words)
-    bursts = command("held_out_bursts")
     monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"found no frame.*another seed"):
         hot_bonds.main(words)
@@ -223,11 +219,10 @@ def test_hot_bonds_of_another_molecule_are_refused(
 
 @pytest.mark.statistical
 def test_exact_model_is_found_calibrated(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # stochastic; 600 pairs of 9 atoms.
     _, data = exact_pairs(tmp_path)
-    reliability = command("reliability")
     # With data and no provoked runs no reference is needed, as of another molecule.
     monkeypatch.setattr(reliability, "reference_of", lambda *_: 1 / 0)
     reliability.main(
@@ -251,7 +246,7 @@ def test_exact_model_is_found_calibrated(
 
 
 def test_pairs_are_counted_in_files_of_several_molecules(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(9), 20)
@@ -266,35 +261,34 @@ def test_pairs_are_counted_in_files_of_several_molecules(
         masses=whole.masses[:3],
         bonds=whole.bonds[:0],
     )
-    *_, symbols, n_pairs = command("reliability").predict(model, [whole, few], 99, 2)
+    *_, symbols, n_pairs = reliability.predict(model, [whole, few], 99, 2)
     assert n_pairs == 2 * 19
     assert len(symbols) == 19 * (9 + 3)
-    bursts = command("held_out_bursts")
     # The model has seen all of the second file.
     kept = {9: np.ones(20, bool), 3: np.zeros(20, bool)}
     monkeypatch.setattr(bursts, "unseen", lambda t, _: kept[t.n_atoms])
     with pytest.raises(ValueError, match=r"found no frame.*another seed"):
-        command("reliability").predict(model, [whole, few], 99, 2)
+        reliability.predict(model, [whole, few], 99, 2)
 
 
 def test_all_elements_and_runs_are_drawn(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     generator = np.random.default_rng(10)
-    measured = command("reliability").measure_reliability(
+    measured = reliability.measure_reliability(
         np.exp(generator.normal(size=200)), generator.normal(size=(200, 3))
     )
     rows = {
         f"E{n}": dict.fromkeys(("position", "velocity"), measured) for n in "123456"
     }
     calm, before = generator.random(500), 1 + generator.random((30, 21))
-    warning = command("reliability").measure_warning(calm, before, 0.01)
+    warning = reliability.measure_warning(calm, before, 0.01)
     run = {"calm": calm, "before": before, "warning": warning}
     drawn = []
     monkeypatch.setattr(
         Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)
     )
-    command("reliability_report").draw(
+    reliability_report.draw(
         rows, {f"run {n}": run for n in "123456"}, tmp_path / "a.png", "title"
     )
     for axes, name in zip(drawn[0].axes, ("E", "E", "run ", "run "), strict=True):
@@ -306,9 +300,8 @@ def test_all_elements_and_runs_are_drawn(
     assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == 6
 
 
-def test_ways_to_provoke_are_told_apart(command, tmp_path: Path):
+def test_ways_to_provoke_are_told_apart(tmp_path: Path):
     model = stub(tmp_path / "a.pt", HarmonicModel(temperature=TEMPERATURE))
-    reliability = command("reliability")
     asked = argparse.Namespace(
         frictions=[0.5], temperatures=[900.0], free_temperatures=[TEMPERATURE]
     )
@@ -323,7 +316,7 @@ def test_ways_to_provoke_are_told_apart(command, tmp_path: Path):
         reliability.ways_to_provoke(model, asked)
 
 
-def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
+def test_refusals_of_a_provoked_run_are_found(tmp_path: Path):
     # A hydrogen farther than 3.5 standard deviations is spoilt beyond repair.
     faulty = FaultyModel(
         fault="bond",
@@ -335,47 +328,39 @@ def test_refusals_of_a_provoked_run_are_found(command, tmp_path: Path):
     model = stub(tmp_path / "faulty.pt", faulty)
     starts, _ = equilibrium(np.random.default_rng(2), 8)
     topology, _ = model.example()
-    run = (
-        command("provoked_runs")
-        .Provocation(
-            model,
-            topology,
-            starts,
-            temperature=TEMPERATURE,
-            friction=5.0,
-            num_draws=2,
-            seed=1,
-        )
-        .run(60, "test")
-    )
+    run = provoked_runs.Provocation(
+        model,
+        topology,
+        starts,
+        temperature=TEMPERATURE,
+        friction=5.0,
+        num_draws=2,
+        seed=1,
+    ).run(60, "test")
     assert run.spreads.shape == (60, 8, 9, 2)
     assert len(run.breaks) >= 1
     assert {(lag, m) for lag, m in run.breaks} <= set(run.events)
     assert all(0 <= lag < 60 and 0 <= m < 8 for lag, m in run.events)
     # The same, from the same seed.
-    again = (
-        command("provoked_runs")
-        .Provocation(
-            model,
-            topology,
-            starts,
-            temperature=TEMPERATURE,
-            friction=5.0,
-            num_draws=2,
-            seed=1,
-        )
-        .run(60, "test")
-    )
+    again = provoked_runs.Provocation(
+        model,
+        topology,
+        starts,
+        temperature=TEMPERATURE,
+        friction=5.0,
+        num_draws=2,
+        seed=1,
+    ).run(60, "test")
     assert again.events == run.events
 
 
-def test_every_replica_of_a_provoked_run_has_its_spread(command, tmp_path: Path):
+def test_every_replica_of_a_provoked_run_has_its_spread(tmp_path: Path):
     # More than the propagator takes in one call by default: 5184 pairs of atoms.
     exact = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE)
     model = stub(tmp_path / "exact.pt", exact)
     starts, _ = equilibrium(np.random.default_rng(2), 66)
     topology, _ = model.example()
-    provocation = command("provoked_runs").Provocation(
+    provocation = provoked_runs.Provocation(
         model,
         topology,
         starts,
@@ -401,9 +386,8 @@ def harmonic_xml(folder: Path, n_atoms: int) -> Path:
     return path
 
 
-def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
+def test_bursts_are_the_forces_and_of_the_test_part(tmp_path: Path):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
-    bursts = command("held_out_bursts")
     x, v = equilibrium(np.random.default_rng(3), 50)
     provenance = {
         "temperature_K": TEMPERATURE,
@@ -429,7 +413,7 @@ def test_bursts_are_the_forces_and_of_the_test_part(command, tmp_path: Path):
     assert len(list(tmp_path.glob("bursts_molecule_*.h5"))) == 2
 
 
-def test_frames_that_an_earlier_training_saw_are_not_unseen(command, tmp_path: Path):
+def test_frames_that_an_earlier_training_saw_are_not_unseen(tmp_path: Path):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(3), 50)
     said = {"molecule": "a", "temperature_K": TEMPERATURE, "seed": 1, "kind": "bursts"}
@@ -442,14 +426,12 @@ def test_frames_that_an_earlier_training_saw_are_not_unseen(command, tmp_path: P
         "provenance": trajectory.provenance,
     }
     earlier = {"data": {"fractions": (0.4, 0.2, 0.4)}, "files": [file]}
-    bursts = command("held_out_bursts")
     for history, expected in (([], 50), ([earlier], 10)):
         metadata = replace(model.metadata, config={"history": history})
         assert bursts.unseen(trajectory, metadata).sum() == expected
 
 
-def test_bundled_models_have_seen_what_those_they_began_from_saw(command):
-    bursts = command("held_out_bursts")
+def test_bundled_models_have_seen_what_those_they_began_from_saw():
     for name in ("ethanol", "ethanol_20fs", "md17", "aspirin"):
         metadata = load_model(name).metadata
         files = [file for files, _ in bursts._trainings(metadata) for file in files]
@@ -461,21 +443,19 @@ def test_bundled_models_have_seen_what_those_they_began_from_saw(command):
         assert {1, 2} <= seeds, name
 
 
-def test_one_lag_errors_are_not_of_a_heat_bath(command, tmp_path: Path):
+def test_one_lag_errors_are_not_of_a_heat_bath(tmp_path: Path):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(3), 50)
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(50)]
     for said in ({"kind": "thermostatted"}, {"friction_per_ps": 1.0}):
         data = write(tmp_path / "run.h5", model, frames, said)
         with pytest.raises(SystemExit, match="frames of a run in a heat bath"):
-            command("one_lag").main(
-                [f"--models={tmp_path / 'flow.pt'}", f"--data={data}"]
-            )
+            one_lag.main([f"--models={tmp_path / 'flow.pt'}", f"--data={data}"])
         data.unlink()
 
 
 def test_short_horizon_of_the_exact_flow_is_exact(
-    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(4), 30)
@@ -486,7 +466,7 @@ def test_short_horizon_of_the_exact_flow_is_exact(
     }
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(30)]
     reference = write(tmp_path / "reference.h5", model, frames, provenance)
-    command("short_horizon").main(
+    short_horizon.main(
         [
             f"--models={tmp_path / 'flow.pt'}",
             f"--references={reference}",
@@ -526,7 +506,6 @@ def harmonic_md17(path: Path, n_frames: int) -> None:
 
 
 def test_published_rows_are_comparable_on_original_md17_only(
-    command,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -541,7 +520,7 @@ def test_published_rows_are_comparable_on_original_md17_only(
         "--cases=5",
         f"--output={tmp_path}",
     ]
-    short_horizon, cases_of = command("short_horizon"), command("short_horizon_cases")
+    cases_of = short_horizon_cases
     # Atoms of the stub lie on top of each other: no distance tells its bonds.
     bonded = Ensemble(mdtraj.Topology.from_openmm(topology), 1.0, [np.zeros((1, 9, 3))])
     monkeypatch.setattr(cases_of, "load_frames", lambda path: (bonded, {}))
@@ -594,15 +573,14 @@ def test_published_rows_are_comparable_on_original_md17_only(
 
 @pytest.mark.parametrize("spacing_fs", [5.0, 2.0])
 def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
-    command, tmp_path: Path, spacing_fs: float
+    tmp_path: Path, spacing_fs: float
 ):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     topology, _ = model.example()
     x, v = equilibrium(np.random.default_rng(6), 3)
-    cases = command("short_horizon_cases").Cases(
+    cases = short_horizon_cases.Cases(
         "ethanol", topology, x, v, np.zeros((3, 20, 9, 3)), spacing_fs, {}
     )
-    short_horizon = command("short_horizon")
     assert short_horizon.run_trained_force(model, cases) == (None, None)
     xml = str(harmonic_xml(tmp_path, 9))
     reference = {"data": 2 * [{"provenance": {"potential": xml}}]}
@@ -619,10 +597,9 @@ def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
     assert np.abs(found[:, 0] - expected).max() < bound
 
 
-def test_lag_that_is_no_whole_number_of_frames_is_refused(command, tmp_path: Path):
+def test_lag_that_is_no_whole_number_of_frames_is_refused(tmp_path: Path):
     odd = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.007)
     model = stub(tmp_path / "odd.pt", odd)
-    short_horizon = command("short_horizon")
     with pytest.raises(ValueError, match="found a lag of 7 fs and 20 frames each 5 fs"):
         short_horizon.frames_per_lag(model, 5.0)
     whole = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.005)
@@ -630,9 +607,8 @@ def test_lag_that_is_no_whole_number_of_frames_is_refused(command, tmp_path: Pat
     assert short_horizon.frames_per_lag(model, 5.0) == 1
 
 
-def test_difference_of_a_rollout_is_told_from_its_forces(command, tmp_path: Path):
+def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
     # stochastic; the reference is 2 % too large, the rollout is as the reference.
-    real_md17 = command("real_md17")
     generator = np.random.default_rng(6)
     places = np.array(
         [
@@ -684,9 +660,7 @@ def test_difference_of_a_rollout_is_told_from_its_forces(command, tmp_path: Path
         real_md17.compare_all(other, second, real)
 
 
-def test_real_md17_runs_the_model(
-    command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_real_md17_runs_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save_stub_model(
         tmp_path / "flow.pt",
         HarmonicModel(FREQUENCY, 0.0, TEMPERATURE),
@@ -698,7 +672,7 @@ def test_real_md17_runs_the_model(
         tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
     )
     # Frames with bonds of their own, as the stub's atoms lie on top of each other.
-    command("real_md17").main(
+    real_md17.main(
         [
             f"--data={reference}",
             f"--reference={reference}",
@@ -717,7 +691,7 @@ def test_real_md17_runs_the_model(
 
 
 def test_real_md17_rounds_its_default_length(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     harmonic = HarmonicModel(FREQUENCY, 0.0, TEMPERATURE, lag_time=0.015)
     model = stub(tmp_path / "long.pt", harmonic)
@@ -726,7 +700,6 @@ def test_real_md17_rounds_its_default_length(
     reference = write(
         tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
     )
-    real_md17 = command("real_md17")
     asked = []
 
     def stop(model, topology, starts, output, settings):
@@ -745,12 +718,12 @@ def test_real_md17_rounds_its_default_length(
         real_md17.main([*words, "--length-ps=25"])
 
 
-def test_modules_import_without_a_side_effect(command):
+def test_modules_import_without_a_side_effect():
     for name in ("reliability", "short_horizon", "real_md17", "held_out_bursts"):
-        assert isinstance(command(name), ModuleType)
+        assert isinstance(importlib.import_module(name), ModuleType)
 
 
-def test_pieces_and_rest_are_the_whole_reference(command):
+def test_pieces_and_rest_are_the_whole_reference():
     topology = mdtraj.Topology()
     residue = topology.add_residue("H2", topology.add_chain())
     hydrogen = mdtraj.element.hydrogen
@@ -759,7 +732,6 @@ def test_pieces_and_rest_are_the_whole_reference(command):
     # Each number tells the frame.
     frames = [np.arange(n * 6).reshape(n, 2, 3) / 7 for n in (47, 30)]
     reference = Ensemble(topology, 0.5, frames, [2 * f for f in frames])
-    perfect_runs = command("perfect_runs")
     generator = np.random.default_rng(3)
     pieces, rest = perfect_runs.take_pieces(reference, 3, 5.0, generator)
     assert [len(p) for p in pieces.positions] == [10, 10, 10]
@@ -778,13 +750,13 @@ def test_pieces_and_rest_are_the_whole_reference(command):
         perfect_runs.main(["--length-ps=0.001"])
 
 
-def test_perfect_runs_miss_no_goal(command, tmp_path: Path):
+def test_perfect_runs_miss_no_goal(tmp_path: Path):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(11), 4000)
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(4000)]
     provenance = {"temperature_K": TEMPERATURE, "kind": "thermostatted"}
     reference = write(tmp_path / "reference.h5", model, frames, provenance)
-    command("perfect_runs").main(
+    perfect_runs.main(
         [
             f"--reference={reference}",
             "--draws=3",
@@ -801,8 +773,7 @@ def test_perfect_runs_miss_no_goal(command, tmp_path: Path):
     assert found["ratios"]["h(r) error"] == pytest.approx([1.0] * 3, abs=0.5)
 
 
-def test_frames_made_like_md17_are_read_as_such(command, tmp_path: Path, monkeypatch):
-    maker = command("md17_like")
+def test_frames_made_like_md17_are_read_as_such(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(maker, "EQUILIBRATION_STEPS", 20)
     path = tmp_path / "water.npz"
     maker.main(["--molecule=water", "--length-ps=0.03", f"--output={path}"])

@@ -1,9 +1,16 @@
+import hashlib
 import os
 
 import pytest
 
 from openmm_diffmd import cli
-from openmm_diffmd.outputs import check_output_file, check_output_folder, make_folder
+from openmm_diffmd.outputs import (
+    check_output_file,
+    check_output_folder,
+    file_sha256,
+    make_folder,
+    written_whole,
+)
 
 
 def test_folder_is_made_with_those_above_it(tmp_path):
@@ -44,6 +51,31 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
 def test_folder_that_cannot_be_made_is_told(tmp_path):
     with pytest.raises(OSError, match=r"no way to make the folder .*name too long"):
         make_folder(tmp_path / ("a" * 300))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text("before")
+
+    def fail():
+        with written_whole(path) as part:
+            assert (part.parent, part.suffix) == (tmp_path, ".json")
+            part.write_text("cut")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "before"
+    with written_whole(path) as part:
+        part.write_text("after")
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert file_sha256(path) == hashlib.sha256(b"abc").hexdigest()
 
 
 WORDS = {

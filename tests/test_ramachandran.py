@@ -1,26 +1,18 @@
 """Maps of backbone torsions: which atoms they are of, and numbers that are known."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
+import ramachandran as maps
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.sidecar import RolloutSidecar
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def maps():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("ramachandran")
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def write_run():
     return write
 
 
-def test_minimum_of_alanine_dipeptide_is_c7eq(maps, minimum):
+def test_minimum_of_alanine_dipeptide_is_c7eq(minimum):
     topology, positions = minimum
     ((phi, psi),) = maps.backbone(topology)
     assert [topology.atom(i).element.symbol for i in phi] == ["C", "N", "C", "C"]
@@ -77,15 +69,13 @@ def test_minimum_of_alanine_dipeptide_is_c7eq(maps, minimum):
     assert torsions.shares()["C7eq"][0] == 1.0
 
 
-def test_molecule_without_peptide_bonds_is_refused(maps):
+def test_molecule_without_peptide_bonds_is_refused():
     topology, _ = load_molecule(BENCHMARKS / "n_methylacetamide.xyz")
     with pytest.raises(ValueError, match="found no residue between two peptide bonds"):
         maps.backbone(mdtraj.Topology.from_openmm(topology))
 
 
-def test_divergence_tells_samples_of_one_map_from_those_of_two(
-    maps, minimum, monkeypatch
-):
+def test_divergence_tells_samples_of_one_map_from_those_of_two(minimum, monkeypatch):
     generator = np.random.default_rng(5)
 
     def sample(center):
@@ -109,7 +99,7 @@ def test_divergence_tells_samples_of_one_map_from_those_of_two(
     assert share == pytest.approx(0.998 * 0.99994, abs=4 * error + 1e-3)
 
 
-def test_command_compares_runs_with_references(maps, minimum, tmp_path, write_run):
+def test_command_compares_runs_with_references(minimum, tmp_path, write_run):
     rollout, references = write_run(*minimum, tmp_path)
     maps.main(
         [

@@ -1,17 +1,22 @@
+import dataclasses
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
+import ablation_training as training
 import numpy as np
 import openmm
 import pytest
+import transfer as benchmark
+import transfer_isomers as isomers
+import transfer_table as table
 from ase import Atoms
 from ase.io import write
 
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.model_files import PRETRAINED
+from openmm_diffmd.sidecar import RolloutSidecar
 
 SPRINGS = '''
 import numpy as np
@@ -47,23 +52,12 @@ MIDDLE = next(s for s in range(9) if np.random.default_rng(s).permutation(3)[0] 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def on_path(tmp_path_factory):
+def springs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calculator")
     (folder / "springs.py").write_text(SPRINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
         yield
-
-
-@pytest.fixture(scope="module")
-def benchmark(on_path) -> ModuleType:
-    return importlib.import_module("transfer")
-
-
-@pytest.fixture(scope="module")
-def isomers(on_path) -> ModuleType:
-    return importlib.import_module("transfer_isomers")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +67,7 @@ def geometries(tmp_path_factory) -> Path:
     return path
 
 
-def run(benchmark: ModuleType, geometries: Path, output: Path, *options: str) -> dict:
+def run(geometries: Path, output: Path, *options: str) -> dict:
     benchmark.main(
         [
             f"--isomers={geometries}",
@@ -105,9 +99,9 @@ def run(benchmark: ModuleType, geometries: Path, output: Path, *options: str) ->
 
 
 def test_tiny_run_trains_on_the_others_and_is_not_done_again(
-    benchmark, geometries, tmp_path, monkeypatch
+    geometries, tmp_path, monkeypatch
 ):
-    first = run(benchmark, geometries, tmp_path)
+    first = run(geometries, tmp_path)
     assert first["settings"]["split"]["unseen"] == ["02"]
     lengths = {n: r["length_ps"] for n, r in first["references"].items()}
     assert lengths == {"01": 0.5, "02": 2.5, "03": 0.5}
@@ -138,12 +132,12 @@ def test_tiny_run_trains_on_the_others_and_is_not_done_again(
         monkeypatch.setattr(
             importlib.import_module(module), name, lambda *_, **__: 1 / 0
         )
-    assert run(benchmark, geometries, tmp_path)["cells"] == first["cells"]
+    assert run(geometries, tmp_path)["cells"] == first["cells"]
     with pytest.raises(SystemExit, match="of another training"):
-        run(benchmark, geometries, tmp_path, "--training.num_steps=5")
+        run(geometries, tmp_path, "--training.num_steps=5")
 
 
-def test_split_is_drawn_by_the_seed_and_leaves_nobody_out(isomers):
+def test_split_is_drawn_by_the_seed_and_leaves_nobody_out():
     names = [f"{i:02d}" for i in range(1, 41)]
     splits = [isomers.split_isomers(names, 8, seed) for seed in (1, 1, 2)]
     assert splits[0] == splits[1] != splits[2]
@@ -158,7 +152,7 @@ def test_split_is_drawn_by_the_seed_and_leaves_nobody_out(isomers):
             isomers.split_isomers(names, count, 1)
 
 
-def test_isomers_are_of_one_formula_whole_and_different(isomers, geometries, tmp_path):
+def test_isomers_are_of_one_formula_whole_and_different(geometries, tmp_path):
     assert list(isomers.read_isomers(geometries)) == ["01", "02", "03"]
     turned = ISOMERS[0][[3, 1, 0, 2]]
     turned.rotate(40, "y")
@@ -177,7 +171,7 @@ def test_isomers_are_of_one_formula_whole_and_different(isomers, geometries, tmp
         isomers.read_isomers(tmp_path / "nothing.xyz")
 
 
-def test_reference_that_was_cut_short_is_made_anew(isomers, geometries, tmp_path):
+def test_reference_that_was_cut_short_is_made_anew(geometries, tmp_path):
     budget = isomers.ReferenceBudget("springs.Springs", train_ps=0.1, unseen_ps=0.2)
     left = tmp_path / "01.part"
     left.mkdir()
@@ -209,27 +203,33 @@ def figures(n_broken: int, h_r: float, hot: float) -> dict:
 
 
 def result(n_broken: int, h_r: float, hot: float, error: str | None) -> dict:
-    sidecar = {
-        "num_frames": 5000 if error is None else 120,
-        "num_replicas": 4,
-        "frame_interval_fs": 10.0,
-        "lag_time_fs": 10.0,
-        "num_sampling_steps": 4,
-        "resamples": 2,
-        "error": error,
-    }
+    sidecar = RolloutSidecar(
+        lag_time_fs=10.0,
+        frame_interval_fs=10.0,
+        num_frames=5000 if error is None else 120,
+        num_replicas=4,
+        atoms_per_replica=9,
+        model_name="model",
+        model_sha256="0",
+        temperature_K=500.0,
+        friction_per_ps=1.0,
+        seed=1,
+        sampler="exponential",
+        num_sampling_steps=4,
+        resamples=2,
+        error=error,
+    )
     return {
         "model": {"sha256": "0"},
         "reference": {"provenance": {}, "length_ps": 4.0},
         "floor": figures(0, 0.05, 1.0),
         "rows": {"diffmd": figures(n_broken, h_r, hot)},
-        "rollouts": {"diffmd": sidecar},
+        "rollouts": {"diffmd": dataclasses.asdict(sidecar)},
         "seconds": 1.0,
     }
 
 
-def test_table_says_what_survived_and_sums_up(on_path):
-    table = importlib.import_module("transfer_table")
+def test_table_says_what_survived_and_sums_up():
     cells = {
         "01": table.summarize(result(0, 0.06, 1.02, None), 0.03),
         "02": table.summarize(result(1, 0.10, 1.06, "a bond"), 0.05),
@@ -252,8 +252,7 @@ def test_table_says_what_survived_and_sums_up(on_path):
     assert "H +4(2)" in lines["all"]
 
 
-def test_control_that_could_not_begin_is_counted_and_ours_is_kept(on_path):
-    table = importlib.import_module("transfer_table")
+def test_control_that_could_not_begin_is_counted_and_ours_is_kept():
     found = result(0, 0.06, 1.02, None) | {
         "not_begun": {"regression": "refused", "single": "refused"},
         "replicas": 4,
@@ -267,7 +266,7 @@ def test_control_that_could_not_begin_is_counted_and_ours_is_kept(on_path):
     assert control.split()[2:6] == ["-", "0.030", "4/4", "0.00"]
 
 
-def test_only_a_run_without_a_frame_is_a_result(benchmark, tmp_path, monkeypatch):
+def test_only_a_run_without_a_frame_is_a_result(tmp_path, monkeypatch):
     reference = tmp_path / "thermostatted.h5"
     reference.touch()
     model = load_model("ethanol")
@@ -284,13 +283,12 @@ def test_only_a_run_without_a_frame_is_a_result(benchmark, tmp_path, monkeypatch
     assert found == {"error": "the first lag", "replicas": 4}
 
 
-def test_references_too_short_to_test_on_are_refused(benchmark, geometries, tmp_path):
+def test_references_too_short_to_test_on_are_refused(geometries, tmp_path):
     with pytest.raises(SystemExit, match=r"found train_ps of 0\.2 ps, expected"):
-        run(benchmark, geometries, tmp_path, "--references.train-ps=0.2")
+        run(geometries, tmp_path, "--references.train-ps=0.2")
 
 
-def test_one_lag_error_does_not_depend_on_the_order_of_elements(on_path, tmp_path):
-    training = importlib.import_module("ablation_training")
+def test_one_lag_error_does_not_depend_on_the_order_of_elements(tmp_path):
     reference = training.first_segment(
         PRETRAINED / "ethanol_reference.h5", tmp_path / "reference.h5"
     )

@@ -1,4 +1,3 @@
-import numpy as np
 import openmm.unit
 import pytest
 
@@ -38,21 +37,3 @@ def test_text_is_refused_in_words_of_the_unit():
     ) as info:
         units.to_float("3 ps", openmm.unit.picosecond)
     assert "kelvin" not in str(info.value)
-
-
-def test_whole_numbers_are_ints():
-    assert units.to_int("seed", np.int64(3)) == 3
-    assert type(units.to_int("seed", np.int64(3))) is int
-    for value in (2.5, np.float64(2.0), "2", None):
-        with pytest.raises(TypeError, match=r"found seed .*, expected a whole number"):
-            units.to_int("seed", value)
-
-
-def test_intervals_of_a_length_are_counted():
-    assert units.count_intervals("length_ps", 100.0, 0.1) == 1000
-    for length, interval in ((15.0, 10.0), (0.0, 10.0), (10.0, 0.0), (-10.0, 10.0)):
-        with pytest.raises(ValueError, match=r"found length_ps of .* positive"):
-            units.count_intervals("length_ps", length, interval)
-    for length, interval in ((np.inf, 10.0), (10.0, np.nan)):
-        with pytest.raises(ValueError, match="expected finite numbers"):
-            units.count_intervals("length_ps", length, interval)

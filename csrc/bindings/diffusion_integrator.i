@@ -138,7 +138,7 @@ from openmm import unit
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::setConserveAngularMomentum "Set whether molecules keep their angular momentum, before the Context is made."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getMoleculesPerBatch "How many molecules the network sees at once; 0 for the default."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::setMoleculesPerBatch "Set how many molecules the network sees at once, before the Context is made; 0 for as many as fit into a CPU's caches, and for all on a GPU."
-%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumResamples "Lags redrawn since the Context was made, over all molecules or of one."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumResamples "Redraws since the Context was made, over all molecules or of one; a lag redrawn three times counts three."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumRescues "Lags run in the rescue Context since ours was made, over all molecules or of one."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getLastRefusal "What the guards said about the last draw they refused; empty if there was none."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumEvaluations "Calls of the denoising head since the Context was made, each for one batch."

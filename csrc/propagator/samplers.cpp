@@ -47,7 +47,6 @@ void step_heun(double s, double t, const Denoise &denoise, SamplerWork &work) {
 
 void step_predictor_corrector(double s, double t, const float *noise, const Denoise &denoise,
                               SamplerWork &work) {
-    constexpr double SIGNAL_TO_NOISE = 0.16;
     const int64_t size = work.num_molecules * work.molecule_size;
     const float *d = denoise(s);
     const double drop = s * s - t * t;

@@ -7,6 +7,9 @@
 
 namespace diffmd {
 
+/** Ratio of a Langevin corrector's step to its noise, of the predictor-corrector sampler. */
+constexpr double SIGNAL_TO_NOISE = 0.16;
+
 /** How noise becomes a sample of unit-variance residuals. */
 enum class Sampler { exponential, euler, heun, predictor_corrector };
 

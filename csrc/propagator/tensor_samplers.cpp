@@ -25,7 +25,6 @@ Tensor sum_squares(const Tensor &values) {
 
 /** Langevin correction at level t with noise z; padding has score 0. */
 Tensor correct(double t, const Tensor &u, const Tensor &d, const Tensor &z) {
-    constexpr double SIGNAL_TO_NOISE = 0.16;
     const Tensor score = (d - u) / rounded(t * t);
     const Tensor ratio = SIGNAL_TO_NOISE * at::sqrt(sum_squares(z) / sum_squares(score));
     const Tensor step = (2.0 * ratio * ratio).to(at::kFloat), kick = (2.0 * ratio).to(at::kFloat);

@@ -19,8 +19,8 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.outputs import check_output_folder, make_folder
+from openmm_diffmd.outputs import check_output_folder, make_folder, written_whole
+from openmm_diffmd.sidecar import RolloutSidecar
 
 ATTOSECONDS_PER_PICOSECOND = 1_000_000
 
@@ -44,8 +44,8 @@ def analyze(
         two have one name.
     reference : path-like
         Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
-        another MDTraj HDF5 file, original MD17 (npz), or ``ethanol``, which comes with
-        the package.
+        another MDTraj HDF5 file, original MD17 (npz), extended xyz, or ``ethanol``,
+        which comes with the package.
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float
@@ -54,7 +54,8 @@ def analyze(
     window_ps : float
         Window of the velocity spectra, ps.
     frame_interval_fs : float, optional
-        Time between frames of a reference of MD17 (npz), fs; 0.5 unless given.
+        Time between frames of a reference of MD17 (npz), fs, 0.5 unless given, or of
+        extended xyz, which has no times and needs it.
 
     Returns
     -------
@@ -129,31 +130,26 @@ def analyze(
             ),
         ]
     )
-    (output / "report.txt").write_text(text + "\n")
+    with written_whole(output / "report.txt") as part:
+        part.write_text(text + "\n")
     plot_rows(prepared, rows, output / "report.png", title)
     result = output / "report.json"
-    result.write_text(
-        json.dumps(
-            {
-                "reference": str(reference),
-                "equilibration_ps": equilibration_ps,
-                "frame_interval_ps": interval,
-                "floor": to_plain(prepared.figures),
-                "rollouts": {
-                    row.name: {
-                        "figures": to_plain(row.figures),
-                        "sidecar": to_plain(sidecar),
-                        "goals": to_plain(goals),
-                    }
-                    for row, (_, sidecar), goals in zip(
-                        rows, loaded, verdicts, strict=True
-                    )
-                },
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    content = {
+        "reference": str(reference),
+        "equilibration_ps": equilibration_ps,
+        "frame_interval_ps": interval,
+        "floor": to_plain(prepared.figures),
+        "rollouts": {
+            row.name: {
+                "figures": to_plain(row.figures),
+                "sidecar": to_plain(sidecar),
+                "goals": to_plain(goals),
+            }
+            for row, (_, sidecar), goals in zip(rows, loaded, verdicts, strict=True)
+        },
+    }
+    with written_whole(result) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
     return result
 
 

@@ -114,12 +114,9 @@ class Ensemble:
         Returns
         -------
         mdtraj.Trajectory
-            Replica after replica; its time axis repeats.
+            Replica after replica; its time axis says nothing.
         """
-        times = [self.frame_interval * np.arange(1, len(p) + 1) for p in self.positions]
-        return mdtraj.Trajectory(
-            np.concatenate(self.positions), self.topology, time=np.concatenate(times)
-        )
+        return mdtraj.Trajectory(np.concatenate(self.positions), self.topology)
 
     def trajectories(self) -> list[mdtraj.Trajectory]:
         """

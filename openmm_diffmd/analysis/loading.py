@@ -6,17 +6,19 @@ from typing import Any
 
 import mdtraj
 import numpy as np
+from ase.data import chemical_symbols
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.elements import check_element_masses
+from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.topologies import make_topology
 
 FloatArray = NDArray[np.floating]
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 BUNDLED: Mapping[str, Path] = {"ethanol": PRETRAINED / "ethanol_reference.h5"}
 
 
@@ -229,11 +231,4 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
 def _topology(
     atomic_numbers: NDArray[np.integer], bonds: NDArray[np.integer]
 ) -> mdtraj.Topology:
-    topology = mdtraj.Topology()
-    residue = topology.add_residue("MOL", topology.add_chain())
-    for index, number in enumerate(atomic_numbers):
-        element = mdtraj.element.Element.getByAtomicNumber(int(number))
-        topology.add_atom(f"{element.symbol}{index + 1}", element, residue)
-    for i, j in bonds:
-        topology.add_bond(topology.atom(int(i)), topology.atom(int(j)))
-    return topology
+    return make_topology([chemical_symbols[z] for z in atomic_numbers], bonds)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goals import MAX_TEMPERATURE_DEVIATION
 from openmm_diffmd.analysis.measure import Reference
+from openmm_diffmd.outputs import written_whole
 
 REFERENCE_COLOR = "#3c3c3c"
 COLORS = ("#0f7ba0", "#d9722e", "#7a9e3b", "#8a5a9e", "#b0a13a")
@@ -47,7 +47,6 @@ def plot_rows(
         Further rows, whose survival alone is drawn.
     """
     figure = Figure(figsize=(11.0, 8.2), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, x=0.01, ha="left", weight="bold")
     grid = figure.add_gridspec(3, 6)
     h_r = figure.add_subplot(grid[0, :3])
@@ -67,9 +66,8 @@ def plot_rows(
         axes.title.set_fontsize(STYLE_SIZE + 1.5)
         axes.xaxis.label.set_fontsize(STYLE_SIZE)
         axes.yaxis.label.set_fontsize(STYLE_SIZE)
-    partial = Path(path).with_suffix(".partial.png")
-    figure.savefig(partial, dpi=160)
-    partial.replace(path)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=160)
 
 
 def _line(index: int) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.data.held_out import same_run
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE, UNITS
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.outputs import written_whole
 
 POSITION_STEP = 2.0**-14
 """Positions are rounded to this, nm."""
@@ -71,7 +73,15 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     _check_different(sources, runs)
     velocities = [t.velocities for t in trajectories if t.velocities is not None]
     if len(velocities) < len(trajectories):
-        raise ValueError("found a source without velocities, expected them in all")
+        without = [
+            str(source)
+            for source, trajectory in zip(sources, trajectories, strict=True)
+            if trajectory.velocities is None
+        ]
+        raise ValueError(
+            f"found no velocities in {', '.join(without)}, expected them in all "
+            "sources: leave these out, or make them again with openmm-diffmd reference"
+        )
     segments, offset = [], 0
     for trajectory in trajectories:
         segments.append(trajectory.segments - trajectory.segments.min() + offset)
@@ -85,31 +95,27 @@ def bundle_reference(sources: Sequence[Path], output: Path) -> Path:
     }
     with HDF5TrajectoryFile(str(sources[0]), "r") as file:
         topology = file.topology
-    part = output.with_name(f"{output.stem}.part.h5")
-    with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
-        file.topology = topology
     arrays = {
-        "coordinates": (
-            np.concatenate(
-                [_rounded(t.positions, POSITION_STEP) for t in trajectories]
-            ),
-            "nanometers",
+        "coordinates": np.concatenate(
+            [_rounded(t.positions, POSITION_STEP) for t in trajectories]
         ),
-        "velocities": (
-            np.concatenate([_rounded(v, VELOCITY_STEP) for v in velocities]),
-            "nanometers/picosecond",
-        ),
-        "time": (np.concatenate([t.times for t in trajectories]), "picoseconds"),
-        "segment": (np.concatenate(segments).astype(np.int32), "dimensionless"),
+        "velocities": np.concatenate([_rounded(v, VELOCITY_STEP) for v in velocities]),
+        "time": np.concatenate([t.times for t in trajectories]),
+        "segment": np.concatenate(segments).astype(np.int32),
     }
-    with tables.open_file(str(part), "a") as file:
-        file.root._v_attrs.diffmd_provenance = json.dumps(provenance)
-        for name, (values, unit) in arrays.items():
-            node = file.create_carray(
-                "/", name, obj=values, filters=tables.Filters(complevel=9, shuffle=True)
-            )
-            node.attrs["units"] = unit
-    part.rename(output)
+    with written_whole(output) as part:
+        with HDF5TrajectoryFile(str(part), "w", force_overwrite=True) as file:
+            file.topology = topology
+        with tables.open_file(str(part), "a") as file:
+            setattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, json.dumps(provenance))
+            for name, values in arrays.items():
+                node = file.create_carray(
+                    "/",
+                    name,
+                    obj=values,
+                    filters=tables.Filters(complevel=9, shuffle=True),
+                )
+                node.attrs["units"] = UNITS[name]
     return output
 
 

@@ -280,6 +280,25 @@ def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:
     return lag
 
 
+def evenly_spread(total: int, count: int) -> Tensor:
+    """
+    Choose some of many, evenly spread and the same each time.
+
+    Parameters
+    ----------
+    total : int
+        How many there are.
+    count : int
+        How many to choose; all where there are no more.
+
+    Returns
+    -------
+    Tensor of int, shape (min(count, total),)
+        Their indices, ascending.
+    """
+    return torch.linspace(0, total - 1, min(count, total)).long()
+
+
 def _centred(values: np.ndarray, masses: np.ndarray, n_atoms: int) -> Tensor:
     weights = masses / masses.sum()
     centre = np.einsum("a,fax->fx", weights, values.astype(np.float64))

@@ -13,6 +13,19 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import bonds_from_radii, element_masses
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PROVENANCE_ATTRIBUTE = "diffmd_provenance"
+"""Attribute of the file that holds, in JSON, what made it."""
+UNITS = {
+    "coordinates": "nanometers",
+    "velocities": "nanometers/picosecond",
+    "forces": "kilojoules/mole/nanometer",
+    "kineticEnergy": "kilojoules_per_mole",
+    "potentialEnergy": "kilojoules_per_mole",
+    "temperature": "kelvin",
+    "segment": "dimensionless",
+    "time": "picoseconds",
+}
+"""Arrays of the file and their units; ``time`` last, for it marks a frame whole."""
 PER_FRAME = (
     "coordinates",
     "velocities",
@@ -86,7 +99,7 @@ def read_reference(path: str | Path) -> Trajectory:
             values = _whole_frames(path, nodes)
             topology = json.loads(nodes["topology"][0])
             provenance = json.loads(
-                str(getattr(file.root._v_attrs, "diffmd_provenance", "{}"))
+                str(getattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, "{}"))
             )
     except HDF5_DAMAGE as error:
         raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from openmm_diffmd.data.pairs import LaggedPairs
+from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
 
 
@@ -54,7 +54,7 @@ def residual_scales(
     ValueError
         If an element occurs in no pair.
     """
-    indices = torch.linspace(0, len(pairs) - 1, min(n_samples, len(pairs))).long()
+    indices = evenly_spread(len(pairs), n_samples)
     batch = pairs.batch(indices)
     drift = batch.positions + pairs.lag_time * batch.velocities
     squares = torch.stack(
@@ -69,8 +69,8 @@ def residual_scales(
         chosen = squares[batch.species == index]
         if len(chosen) == 0:
             raise ValueError(
-                f"found no atom of element number {index} in the training pairs; "
-                "leave it out of the model's elements or bring data that has it"
+                f"found no atom of element {index} (from 0) of the model's list in the "
+                "training pairs; leave it out of the list or bring data that has it"
             )
         rows.append(chosen.mean(0).sqrt())
     position, velocity = torch.stack(rows).float().unbind(1)

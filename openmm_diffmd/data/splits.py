@@ -57,7 +57,8 @@ def contiguous_split(
         Frames left out between parts. Where there are several segments at least
         one whole segment is left out.
     fractions : tuple of float
-        Shares of the frames, gaps included; at most 1 together.
+        Shares of the frames, gaps included; none negative, the first above 0, at most
+        1 together.
 
     Returns
     -------
@@ -71,7 +72,13 @@ def contiguous_split(
     """
     n_frames = len(segments)
     if min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
-        raise ValueError(f"found fractions {fractions}, expected a sum of at most 1")
+        raise ValueError(
+            f"found fractions {fractions}, expected none below 0 and a sum of at most 1"
+        )
+    if not fractions[0] > 0:
+        raise ValueError(
+            f"found fractions {fractions}, expected a training share above 0: the first"
+        )
     gap = gap_between_parts(segments, gap)
     first = round(fractions[0] * n_frames)
     second = round((fractions[0] + fractions[1]) * n_frames)

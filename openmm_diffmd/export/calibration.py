@@ -9,7 +9,7 @@ from torch import Tensor
 from openmm_diffmd.data.pairs import PairBatch, encode_pairs
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.residuals import residual_covariance
-from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
+from openmm_diffmd.diffusion.samplers import draw
 from openmm_diffmd.models import TransitionModel
 
 SEED = 1
@@ -51,22 +51,17 @@ def calibrate_spread(
         residuals over that of the true ones, before calibration, for position and
         velocity (nan for K = 0).
     """
-    count = len(batch.species)
     condition = encode_pairs(model, batch)
     error = model.error(batch.following, condition)
     spread = torch.full((model.n_elements, 2), torch.nan)
     if num_sampling_steps == 0:
         return {"error": error, "spread": spread}
-    draws = 1 + num_extra_draws(sampler, num_sampling_steps)
-    noise = torch.randn(
-        (draws, *error.shape), generator=torch.Generator().manual_seed(SEED)
-    )
-    noise = noise * (batch.species >= 0)[None, :, :, None, None]
-    drawn = sample(
+    drawn = draw(
         sampler,
-        lambda u, sigma: model.denoise(u, torch.full((count,), sigma), condition),
-        noise,
+        lambda u, sigma: model.denoise(u, sigma, condition),
+        batch.species,
         karras_noise_levels(num_sampling_steps, **noise_levels),
+        torch.Generator().manual_seed(SEED),
     )
     residual = model.whiten(batch.following, condition)
     identity = torch.eye(2)

@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openmm_diffmd.diffusion.samplers import SAMPLERS
+from openmm_diffmd.checks import at_least
+from openmm_diffmd.diffusion.samplers import SAMPLERS, SamplerName
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
@@ -32,7 +33,7 @@ def export_model(
     data: list[Path] | Path | None = None,
     temperature_K: float | None = None,
     friction_per_ps: float | None = None,
-    sampler: str = "exponential",
+    sampler: SamplerName = "exponential",
     num_sampling_steps: int = 2,
     sigma_max: float = 2.0,
     conserve_angular_momentum: bool = False,
@@ -62,7 +63,8 @@ def export_model(
         Friction of runs that ask for none, 1/ps; 1 unless given, and the data's where
         the dynamics is thermostatted.
     sampler : str
-        Sampler of runs that ask for none.
+        ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``: that of runs
+        that ask for none.
     num_sampling_steps : int
         Denoising steps K of runs that ask for none.
     sigma_max : float
@@ -124,8 +126,7 @@ def export_model(
         raise ValueError(
             f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
         )
-    if refit_pairs < 0:
-        raise ValueError(f"found refit_pairs {refit_pairs}, expected 0 or more")
+    at_least(0, refit_pairs=refit_pairs)
     # Made before the work that it describes: it refuses what is out of range.
     metadata = ModelMetadata(
         name=name,

@@ -33,7 +33,7 @@ class ModelMetadata:
     elements : list of str
         Symbols; the place of an element is its species index.
     max_temperature_K : float
-        Hottest training data, K; that of `temperature_K` unless given.
+        Temperature of the hottest training data, K; `temperature_K` unless given.
     cutoff_nm : float
         Distance beyond which atoms do not see each other, nm.
     prior, noise_conditioning : str

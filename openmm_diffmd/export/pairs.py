@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from ase.data import atomic_numbers
 
 from openmm_diffmd.data.pairs import (
     LaggedPairs,
     NoPairError,
     PairBatch,
+    evenly_spread,
     lag_in_frames,
 )
 from openmm_diffmd.data.readers import read_trajectory
@@ -73,7 +73,7 @@ def pairs_left_out(
             "and a gap, expected at least one; raise calibration_fraction, to the "
             "validation share at most, or train on a smaller share"
         ) from error
-    indices = torch.linspace(0, len(pairs) - 1, min(MAX_PAIRS, len(pairs))).long()
+    indices = evenly_spread(len(pairs), MAX_PAIRS)
     return pairs.batch(indices)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs
+from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, evenly_spread
 from openmm_diffmd.models import TransitionModel
 
 BATCH = 256
@@ -45,7 +45,7 @@ def refit_mean(model: TransitionModel, pairs: LaggedPairs, num_pairs: int) -> in
     size = weights.numel()
     normal = torch.zeros(size, size, dtype=torch.float64)
     target = torch.zeros(size, dtype=torch.float64)
-    chosen = torch.linspace(0, len(pairs) - 1, min(num_pairs, len(pairs))).long()
+    chosen = evenly_spread(len(pairs), num_pairs)
     for indices in chosen.split(BATCH):
         batch = pairs.batch(indices)
         condition = encode_pairs(model, batch)

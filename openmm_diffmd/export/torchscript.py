@@ -1,4 +1,4 @@
-"""Model files: the only module that names TorchScript."""
+"""Model files: TorchScript that carries its metadata, written and loaded."""
 
 import hashlib
 import io
@@ -24,7 +24,9 @@ from openmm_diffmd.model_files import (
     pack_weights,
     read_extra,
 )
-from openmm_diffmd.ops.library import REBUILD, load_library
+from openmm_diffmd.ops.library import load_library
+from openmm_diffmd.outputs import written_whole
+from openmm_diffmd.rebuild import REBUILD
 
 if TYPE_CHECKING:
     from openmm import app, unit
@@ -100,7 +102,9 @@ class DiffusionModel:
             If the file holds no example.
         """
         import numpy as np
-        from openmm import app, unit
+        from openmm import unit
+
+        from openmm_diffmd.topologies import make_topology
 
         example = self.metadata.example
         if not example:
@@ -108,18 +112,7 @@ class DiffusionModel:
                 f"found no example in {self.path}, expected one; "
                 "bring a topology and positions of your own"
             )
-        topology = app.Topology()
-        chain = topology.addChain()
-        # Not after the model: it might be called as an amino acid is.
-        residue = topology.addResidue("MOL", chain)
-        atoms = [
-            topology.addAtom(
-                f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue
-            )
-            for index, symbol in enumerate(example["elements"])
-        ]
-        for first, second in example["bonds"]:
-            topology.addBond(atoms[first], atoms[second])
+        topology = make_topology(example["elements"], example["bonds"]).to_openmm()
         positions = np.array(example["positions_nm"], dtype=np.float64)
         return topology, unit.Quantity(positions, unit.nanometer)
 
@@ -250,12 +243,8 @@ def save_model(
         WEIGHTS_FILE: pack_weights(module.state_dict()),
     }
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        scripted.save(str(temporary), _extra_files=extra)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        scripted.save(str(part), _extra_files=extra)
     return path
 
 

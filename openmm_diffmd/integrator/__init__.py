@@ -6,6 +6,7 @@ from openmm_diffmd.integrator.versions import check_versions
 # imports torch and openmm, whose libraries the extension uses.
 check_versions()
 
+from openmm_diffmd.bundled import PRETRAINED  # noqa: E402
 from openmm_diffmd.integrator import bindings  # noqa: E402
 from openmm_diffmd.integrator.consistency import check_consistency  # noqa: E402
 from openmm_diffmd.integrator.diffusion_integrator import (  # noqa: E402
@@ -23,7 +24,6 @@ from openmm_diffmd.integrator.systems import (  # noqa: E402
     create_system,
     replicate,
 )
-from openmm_diffmd.model_files import PRETRAINED  # noqa: E402
 
 # Before the first Context is made.
 load_plugins()

@@ -7,7 +7,9 @@ import torch
 from openmm import OpenMMException, Platform
 
 from openmm_diffmd.integrator import bindings
-from openmm_diffmd.integrator.versions import REBUILD, built_with_cuda_graphs
+from openmm_diffmd.integrator.versions import built_with_cuda_graphs
+from openmm_diffmd.rebuild import REBUILD
+from openmm_diffmd.reference.platforms import platform_names
 
 PLUGINS = {
     "CUDA": "libOpenMMDiffMDCUDA.so",
@@ -32,10 +34,7 @@ def load_plugins() -> list[str]:
     list of str
         Paths of what was loaded.
     """
-    platforms = [
-        Platform.getPlatform(index).getName()
-        for index in range(Platform.getNumPlatforms())
-    ]
+    platforms = platform_names()
     loaded, problems = [], {}
     for platform, library in PLUGINS.items():
         path = LIBRARIES / library

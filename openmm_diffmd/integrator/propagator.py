@@ -56,7 +56,7 @@ class Propagator:
     Attributes
     ----------
     num_resamples : ndarray of int, shape (n_molecules,)
-        Lags redrawn.
+        Redraws; a lag redrawn three times counts three.
     num_lags : int
         Lags done.
     """

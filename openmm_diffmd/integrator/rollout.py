@@ -1,4 +1,4 @@
-"""Run a model in OpenMM and write a trajectory: the verb ``run``."""
+"""Run replicas of a molecule in one Context and write their trajectory."""
 
 import secrets
 from collections.abc import Mapping
@@ -8,28 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
-from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.checks import count_intervals
+from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
 from openmm_diffmd.integrator.systems import create_system, replicate
-from openmm_diffmd.outputs import check_output_folder, make_folder
-from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.platforms import find_platform
-from openmm_diffmd.units import (
-    FEMTOSECONDS_PER_PICOSECOND,
-    count_intervals,
-    to_int,
-)
+from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
-DEFAULT_LENGTH_PS = 20.0
-SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,210 +208,12 @@ def roll_out(
     return RolloutResult(reporter.path, reporter.sidecar, reporter.seconds_per_lag)
 
 
-def run(
-    model: str = "ethanol",
-    output: Path = Path("rollout/run"),
-    molecule: str | None = None,
-    replicas: int = 1,
-    length_ps: float | None = None,
-    frame_interval_fs: float | None = None,
-    temperature_K: float | None = None,
-    friction_per_ps: float | None = None,
-    start_temperature_K: float | None = None,
-    seed: int = 0,
-    sampler: str | None = None,
-    num_sampling_steps: int | None = None,
-    velocities: bool = False,
-    dcd_per_replica: bool = False,
-    overwrite: bool = False,
-    threads: int | None = None,
-    platform: str = "Reference",
-    progress: bool = True,
-) -> Path:
-    """
-    Run a model in OpenMM and write a DCD, a PDB and a JSON sidecar.
-
-    Parameters
-    ----------
-    model : str
-        Name of a bundled model, or the path of a model file.
-    output : path-like
-        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``,
-        which it does not have itself; the folder is made if absent.
-    molecule : str, optional
-        Name of a molecule, or the path of an xyz or pdb file; the model's own example
-        unless given. Bonds, which the guards watch, are those of the pdb file, else
-        those of covalent radii.
-    replicas : int
-        Independent copies, evolved in one batch.
-    length_ps : float, optional
-        Length of each copy, ps, a whole number of frames; the one nearest to 20 ps
-        unless given.
-    frame_interval_fs : float, optional
-        Time between frames, fs; a multiple of the lag, the lag unless given.
-    temperature_K : float, optional
-        Temperature of the heat bath, K; the model's unless given.
-    friction_per_ps : float, optional
-        Collision rate, 1/ps; the model's unless given; 0 is no heat bath.
-    start_temperature_K : float, optional
-        Temperature of the first velocities, K; the heat bath's unless given.
-    seed : int
-        Seed of first velocities and noise; 0 picks one, and the sidecar says which.
-        Runs are independent if their seeds are at least `replicas` apart: replica i has
-        the noise of seed + i.
-    sampler : str, optional
-        ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``; the model's
-        unless given.
-    num_sampling_steps : int, optional
-        Sampling steps per lag; the model's unless given; 0 takes the mean.
-    velocities : bool
-        Write velocities too, to an MDTraj HDF5 file.
-    dcd_per_replica : bool
-        Write one DCD for each replica, ``OUTPUT_0.dcd`` and so on, and the PDB of one
-        replica, instead of one of all.
-    overwrite : bool
-        Replace the files of an earlier run called `output`.
-    threads : int, optional
-        Threads of PyTorch; its own choice unless given.
-    platform : str
-        OpenMM platform.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    Path
-        The JSON sidecar.
-
-    Raises
-    ------
-    FileExistsError
-        If there is a run called `output` and `overwrite` is off, or another file that
-        would be replaced.
-    FileNotFoundError
-        If there is no such model or molecule.
-    OSError
-        If `output` is a folder, or its own is a file, or cannot be made or written in.
-    TypeError
-        If what must be a whole number is not.
-    ValueError
-        If a number is out of range or does not fit the model, `output` has one of
-        the suffixes, or the JSON file to be replaced is no rollout's.
-    OpenMMException
-        If the integrator gives up; frames made until then are kept.
-    """
-    replicas, seed = to_int("replicas", replicas), to_int("seed", seed)
-    velocities, dcd_per_replica = bool(velocities), bool(dcd_per_replica)
-    if replicas < 1:
-        raise ValueError(f"found {replicas} replicas, expected 1 or more")
-    if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"found seed {seed}, expected 0 to {MAX_SEED}")
-    if start_temperature_K is not None and start_temperature_K < 0:
-        raise ValueError(
-            f"found start_temperature_K {start_temperature_K:g}, expected 0 or more"
-        )
-    output = Path(output)
-    _check_name(output)
-    _check_free(output, replicas if dcd_per_replica else None, overwrite)
-    check_output_folder(output.parent)
-    set_threads(threads)
-    loaded = load_model(model)
-    topology, start = loaded.example() if molecule is None else load_molecule(molecule)
-    one = start.value_in_unit(unit.nanometer)
-    make_folder(output.parent)
-    return roll_out(
-        loaded,
-        topology,
-        np.repeat(one[None], replicas, axis=0),
-        output,
-        RolloutSettings(
-            length_ps=_length(length_ps, frame_interval_fs, loaded),
-            frame_interval_fs=frame_interval_fs,
-            temperature_K=temperature_K,
-            friction_per_ps=friction_per_ps,
-            start_temperature_K=start_temperature_K,
-            seed=seed,
-            sampler=sampler,
-            num_sampling_steps=num_sampling_steps,
-            keep_velocities=velocities,
-            dcd_per_replica=dcd_per_replica,
-            platform=platform,
-            progress=progress,
-        ),
-    ).path
-
-
-def _check_name(output: Path) -> None:
-    if output.is_dir():
-        raise IsADirectoryError(
-            f"found the folder {output}, expected what files in it are to be called: "
-            f"give {output / 'run'}, say"
-        )
-    if output.suffix in SUFFIXES:
-        raise ValueError(
-            f"found output {output} with a suffix, expected the name that all files of "
-            f"the run begin with ({', '.join(SUFFIXES)}): give "
-            f"{output.with_suffix('')}"
-        )
-
-
-def _length(
-    asked: float | None, frame_interval_fs: float | None, model: DiffusionModel
-) -> float:
-    if asked is not None:
-        return asked
-    interval = _given(frame_interval_fs, model.metadata.lag_time_fs)
-    interval /= FEMTOSECONDS_PER_PICOSECOND
-    return round(max(1, round(DEFAULT_LENGTH_PS / interval)) * interval, 9)
-
-
-def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
-    """Leave alone what is no earlier run's: another file of this name, an input."""
-    numbers = [""] if n_files is None else [f"_{index}" for index in range(n_files)]
-    suffixes = [".json", ".pdb", ".h5", *(f"{number}.dcd" for number in numbers)]
-    files = [output.with_name(output.name + suffix) for suffix in suffixes]
-    there = [file for file in files if file.exists()]
-    if files[0] in there:
-        if not overwrite:
-            raise FileExistsError(
-                f"found a run in {files[0]}; choose another output, or set overwrite"
-            )
-        RolloutSidecar.read(files[0])
-    elif there:
-        raise FileExistsError(
-            f"found {there[0]}, which is of no run (there is no {files[0]} beside it), "
-            "expected a name that is free; choose another output"
-        )
-
-
 def _remove_frames(output: Path) -> None:
     """Leave no DCD of an earlier run that the new one does not replace."""
     sidecar = output.with_name(f"{output.name}.json")
     if sidecar.exists():
         for file in RolloutSidecar.read(sidecar).dcd_files(sidecar):
             file.unlink(missing_ok=True)
-
-
-def set_threads(threads: int | None) -> None:
-    """
-    Set the threads of PyTorch, for the whole process.
-
-    Parameters
-    ----------
-    threads : int or None
-        Threads; None leaves PyTorch's own choice.
-
-    Raises
-    ------
-    ValueError
-        If it is less than 1.
-    """
-    if threads is None:
-        return
-    threads = to_int("threads", threads)
-    if threads < 1:
-        raise ValueError(f"found {threads} threads, expected 1 or more")
-    torch.set_num_threads(threads)
 
 
 def _versions() -> Mapping[str, str]:

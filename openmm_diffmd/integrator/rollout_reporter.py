@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 WARM_UP_FRAMES = 10

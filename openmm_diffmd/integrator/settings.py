@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from openmm import unit
 
+from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.diffusion.samplers import SAMPLERS
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.units import to_float, to_int
+from openmm_diffmd.units import to_float
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,14 @@ def resolve_settings(
         ),
         to_int("molecules_per_batch", molecules_per_batch),
     )
-    for name in (
-        "temperature",
-        "friction",
-        "num_sampling_steps",
-        "max_resamples",
-        "molecules_per_batch",
-    ):
-        if not getattr(chosen, name) >= 0:
-            raise ValueError(
-                f"found {name} {getattr(chosen, name)}, expected a number of at least 0"
-            )
+    at_least(
+        0,
+        temperature=chosen.temperature,
+        friction=chosen.friction,
+        num_sampling_steps=chosen.num_sampling_steps,
+        max_resamples=chosen.max_resamples,
+        molecules_per_batch=chosen.molecules_per_batch,
+    )
     if chosen.sampler not in SAMPLERS:
         raise ValueError(
             f"found sampler {chosen.sampler!r}, expected one of {', '.join(SAMPLERS)}"

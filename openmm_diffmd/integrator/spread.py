@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
-from openmm_diffmd.diffusion.samplers import num_extra_draws, sample
+from openmm_diffmd.diffusion.samplers import draw
 from openmm_diffmd.export.torchscript import DiffusionModel
 
 
@@ -71,7 +71,6 @@ class SpreadPredictor:
         self._sampler = metadata.sampler["name"]
         self._conserve = metadata.conserve_angular_momentum
         self._levels = karras_noise_levels(steps, **metadata.noise)
-        self._rows = 1 + num_extra_draws(self._sampler, steps)
         self._num_draws = num_draws
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -92,18 +91,16 @@ class SpreadPredictor:
         Prediction
             Mean and spread; 0 on padding.
         """
-        real = (species >= 0)[:, :, None, None]
 
-        def denoiser(u: Tensor, sigma: float) -> Tensor:
-            levels = torch.full((len(species),), sigma)
-            denoised: Tensor = self._module.denoise(u, levels, condition)
+        def denoise(u: Tensor, sigma: Tensor) -> Tensor:
+            denoised: Tensor = self._module.denoise(u, sigma, condition)
             return denoised
 
         draws = []
         for _ in range(self._num_draws):
-            shape = (self._rows, *species.shape, 2, 3)
-            noise = real * torch.randn(shape, generator=self._generator)
-            residual = sample(self._sampler, denoiser, noise, self._levels)
+            residual = draw(
+                self._sampler, denoise, species, self._levels, self._generator
+            )
             draws.append(self._module.decode(residual, condition, self._conserve))
         stacked = torch.stack(draws).double()
         variance = stacked.var(0, correction=1).mean(-1)

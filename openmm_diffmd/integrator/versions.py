@@ -5,7 +5,7 @@ import importlib
 import openmm
 import torch
 
-REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
+from openmm_diffmd.rebuild import REBUILD
 
 
 def check_versions() -> None:

@@ -37,8 +37,6 @@ class EquivariantAttention(nn.Module):
         If `edge_channels` is not a multiple of `n_heads`.
     """
 
-    coupling: Tensor
-
     def __init__(
         self,
         l_max: int,
@@ -55,7 +53,6 @@ class EquivariantAttention(nn.Module):
                 f"{n_heads} heads"
             )
         self.n_heads = n_heads
-        self.channels = channels
         paths = coupling_paths(l_max, edge_l_max)
         self.paths = paths
         self.n_paths = len(paths)

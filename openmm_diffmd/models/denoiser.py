@@ -35,7 +35,6 @@ class Denoiser(nn.Module):
         n_layers: int,
     ) -> None:
         super().__init__()
-        self.dim = (l_max + 1) ** 2
         self.condition = EquivariantLinear(l_max, condition_channels, channels)
         self.residual = nn.Linear(2, channels, bias=False)
         self.noise = nn.Sequential(

@@ -12,6 +12,7 @@ from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
 from openmm_diffmd.models.couplings import EdgeCouplings
 from openmm_diffmd.models.geometry import Geometry, edges_of
 from openmm_diffmd.ops import solid_harmonics, spherical_fourier_bessel
+from openmm_diffmd.outputs import written_whole
 
 
 class EnergyModel(nn.Module):
@@ -195,7 +196,8 @@ def save_force(model: EnergyModel, description: dict[str, Any], path: Path) -> P
         The file.
     """
     saved = {"description": json.dumps(description), "weights": model.state_dict()}
-    torch.save(saved, path)
+    with written_whole(path) as part:
+        torch.save(saved, part)
     return path
 
 

@@ -1,5 +1,7 @@
 """The transition model: encode a state, denoise a residual, decode a change."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,10 @@ from openmm_diffmd.models.projection import (
     remove_momentum,
 )
 
-PRIORS = ("learned", "ballistic", "previous_frame", "gaussian")
-NOISE_CONDITIONINGS = ("acceleration", "element")
+Prior = Literal["learned", "ballistic", "previous_frame", "gaussian"]
+NoiseConditioning = Literal["acceleration", "element"]
+PRIORS: tuple[str, ...] = get_args(Prior)
+NOISE_CONDITIONINGS: tuple[str, ...] = get_args(NoiseConditioning)
 
 
 class TransitionModel(nn.Module):
@@ -187,7 +191,22 @@ class TransitionModel(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            The condition, for `denoise` and `decode`.
+            The condition, for `denoise` and `decode`:
+
+            - ``positions``, ``velocities``, shape (B, A, 3), nm and nm/ps, and
+              ``masses``, shape (B, A), Da: as given.
+            - ``prior``, shape (B, A, 2, 3), nm and nm/ps: what changes are taken about.
+            - ``unit``, shape (B, A, 2, 1), nm and nm/ps: the elements' scales.
+            - ``mean``, shape (B, A, 2, 3), in ``unit``: of the next frame less
+              ``prior``; 0 where the prior is not learned.
+            - ``spread``, shape (B, A): the learned spread of the residual.
+            - ``scale``, shape (B, A): the same times the acceleration's factor.
+            - ``cholesky``, shape (B, A, 2, 2): the elements' factors that colour
+              residuals of position and velocity.
+            - ``features``, shape (B, A, (l_max + 1)**2, channels): the encoder's.
+            - ``invariants``, shape (B, A, A, n_invariants), ``envelope``, shape
+              (B, A, A), and ``coupling_<path>``, shape (B, A, 2 l_out + 1,
+              A (2 l_in + 1)), one for each coupling path: see `Geometry`.
         """
         real = species >= 0
         padded = torch.where(real, species, torch.full_like(species, self.n_elements))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from openmm_diffmd.rebuild import REBUILD
+
 LIBRARY = "libdiffmd_ops.so"
 VARIABLE = "DIFFMD_OPS_LIBRARY"
 """Environment variable: path of the library, or `none` for plain torch."""
-REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
 def is_loaded() -> bool:

@@ -1,6 +1,5 @@
 """Make the reference: a thermostatted run, and frictionless bursts from its frames."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from openmm_diffmd.checks import at_least, count_intervals, to_int
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.dynamics import (
@@ -33,7 +33,7 @@ from openmm_diffmd.reference.recording import (
     run_thermostatted,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
-from openmm_diffmd.units import BOLTZMANN, count_intervals, to_int
+from openmm_diffmd.units import BOLTZMANN
 
 
 def make_reference(
@@ -89,14 +89,16 @@ def make_reference(
     burst_frame_interval_fs : float
         Time between frames of a burst, fs.
     chained : bool
-        Make the thermostatted run of bursts: each goes on where the one before it
-        ended, after an exact Ornstein-Uhlenbeck step of a burst's length on the
-        velocities. Every force then serves both files. `length_ps` says how many
-        bursts; `num_bursts` is not used. Bursts should be short beside 1/friction.
+        Build the thermostatted run from the bursts: each burst continues where the
+        previous one ended, after an exact Ornstein-Uhlenbeck step on the velocities
+        over the length of a burst. Every force evaluation then serves both files. The
+        number of bursts follows from `length_ps`; `num_bursts` is ignored. Keep bursts
+        short compared with 1/friction.
     bond_energy_kT : float
-        Largest energy by which stretches of bonds, a quarter of them, are heated where
-        a burst starts, kT; 0 for none. A rollout may get to bonds that are hotter than
-        a bath shows often; such bursts are training data for it, beside others.
+        Upper limit of the extra energy given to bond stretches at the start of a
+        burst, kT; 0 for none. Each bond is heated with probability 1/4, by an energy
+        drawn uniformly up to this limit. Use such bursts together with ordinary ones:
+        a rollout can reach bonds hotter than the bath usually shows.
     seed : int
         Seed of velocities and random forces, positive.
     platform : str
@@ -143,9 +145,12 @@ def make_reference(
     potential_options = _plain(potential_options)
     if seed < 1:
         raise ValueError(f"found seed {seed}, expected a positive whole number")
-    _not_negative("temperature_K", temperature_K)
-    _not_negative("friction_per_ps", friction_per_ps)
-    _not_negative("equilibration_ps", equilibration_ps)
+    at_least(
+        0,
+        temperature_K=temperature_K,
+        friction_per_ps=friction_per_ps,
+        equilibration_ps=equilibration_ps,
+    )
     _check_heating(bond_energy_kT, chained, num_bursts)
     run = _recording("", length_ps, frame_interval_fs, step_size_fs)
     burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
@@ -266,7 +271,7 @@ def _plain(options: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _check_heating(bond_energy_kT: float, chained: bool, num_bursts: int) -> None:
-    _not_negative("bond_energy_kT", bond_energy_kT)
+    at_least(0, bond_energy_kT=bond_energy_kT)
     if bond_energy_kT and (chained or not num_bursts):
         raise ValueError(
             f"found bond_energy_kT {bond_energy_kT:g} and "
@@ -319,8 +324,3 @@ def _recording(
         count_intervals(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
         count_intervals(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
     )
-
-
-def _not_negative(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"found {name} {value:g}, expected a number of at least 0")

@@ -12,6 +12,7 @@ from openmm import app, unit
 from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
 from openmm_diffmd.elements import HEAVIEST, bonds_from_radii
+from openmm_diffmd.topologies import make_topology
 from openmm_diffmd.units import ANGSTROM
 
 G2_NAMES = {
@@ -51,20 +52,10 @@ def topology_of(atoms: Atoms) -> app.Topology:
     Returns
     -------
     openmm.app.Topology
-        One chain, one residue, ``MOL``: by the first letters of its own name aspirin
-        would be ASP, an amino acid, whose bonds PDB files leave out.
+        That of `make_topology`.
     """
-    topology = app.Topology()
-    residue = topology.addResidue("MOL", topology.addChain())
-    added = [
-        topology.addAtom(
-            f"{symbol}{index + 1}", app.Element.getBySymbol(symbol), residue
-        )
-        for index, symbol in enumerate(atoms.get_chemical_symbols())
-    ]
-    for i, j in bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None]):
-        topology.addBond(added[i], added[j])
-    return topology
+    bonds = bonds_from_radii(atoms.numbers, ANGSTROM * atoms.positions[None])
+    return make_topology(atoms.get_chemical_symbols(), bonds).to_openmm()
 
 
 def load_molecule(

@@ -3,6 +3,21 @@
 from openmm import Platform
 
 
+def platform_names() -> list[str]:
+    """
+    List the platforms that OpenMM has here.
+
+    Returns
+    -------
+    list of str
+        Their names.
+    """
+    return [
+        Platform.getPlatform(index).getName()
+        for index in range(Platform.getNumPlatforms())
+    ]
+
+
 def find_platform(name: str) -> Platform:
     """
     Find a platform of OpenMM.
@@ -22,10 +37,7 @@ def find_platform(name: str) -> Platform:
     ValueError
         If OpenMM has none of this name here.
     """
-    names = [
-        Platform.getPlatform(index).getName()
-        for index in range(Platform.getNumPlatforms())
-    ]
+    names = platform_names()
     for known in names:
         if known.lower() == name.lower():
             return Platform.getPlatform(known)

@@ -1,6 +1,5 @@
 """What made a reference file, written into it."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_diffmd.outputs import file_sha256
 from openmm_diffmd.reference.potentials import TBLITE_METHODS
 
 
@@ -52,7 +52,7 @@ def describe_run(
         "potential": _name(potential),
         "potential_options": dict(options or {}),
         "sha256": {
-            Path(name).name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
+            Path(name).name: file_sha256(name)
             for name in (molecule, potential)
             if Path(name).is_file()
         },

@@ -13,21 +13,10 @@ from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE, UNITS
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.units import BOLTZMANN
 
-PROVENANCE_ATTRIBUTE = "diffmd_provenance"
-UNITS = {
-    "coordinates": "nanometers",
-    "velocities": "nanometers/picosecond",
-    "forces": "kilojoules/mole/nanometer",
-    "kineticEnergy": "kilojoules_per_mole",
-    "potentialEnergy": "kilojoules_per_mole",
-    "temperature": "kelvin",
-    "segment": "dimensionless",
-    "time": "picoseconds",
-}
-"""Arrays of the file and their units; ``time`` last, for it marks a frame whole."""
 PER_ATOM = ("coordinates", "velocities", "forces")
 DTYPES = dict.fromkeys(PER_ATOM, np.float32) | {"segment": np.int32}
 """Types other than float64, which scalars need: float32 rounds xTB's total energies

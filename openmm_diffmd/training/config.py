@@ -1,31 +1,31 @@
 """What can be set for a training; documented where it is declared."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-DYNAMICS = ("flow", "thermostatted")
+from openmm_diffmd.checks import above, at_least, one_of, within
+from openmm_diffmd.models.transition import (
+    NOISE_CONDITIONINGS,
+    PRIORS,
+    NoiseConditioning,
+    Prior,
+)
 
-
-def _at_least(least: float, options: object, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if not value >= least:
-            raise ValueError(f"found {name} {value!r}, expected at least {least:g}")
-
-
-def _above_zero(options: object, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if not value > 0:
-            raise ValueError(f"found {name} {value!r}, expected above 0")
+Dynamics = Literal["flow", "thermostatted"]
+Algorithm = Literal["adamw", "muon"]
 
 
 def _check_encoder(options: "ModelConfig | EnergyModelConfig") -> None:
-    _above_zero(options, "cutoff")
-    if not 1 <= options.l_max <= 3:
-        raise ValueError(f"found l_max {options.l_max}, expected 1 to 3")
-    sizes = ("n_max", "channels", "n_heads", "edge_channels", "n_layers")
-    _at_least(1, options, *sizes)
+    above(0, cutoff=options.cutoff)
+    within(1, 3, l_max=options.l_max)
+    at_least(
+        1,
+        n_max=options.n_max,
+        channels=options.channels,
+        n_heads=options.n_heads,
+        edge_channels=options.edge_channels,
+        n_layers=options.n_layers,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class ModelConfig:
         If an option is out of range.
     """
 
-    prior: str = "learned"
-    noise_conditioning: str = "acceleration"
+    prior: Prior = "learned"
+    noise_conditioning: NoiseConditioning = "acceleration"
     cutoff: float = 0.5
     velocity_cutoff: float = 16.0
     l_max: int = 1
@@ -79,8 +79,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse what PyTorch would only fail at, or make nothing of."""
         _check_encoder(self)
-        _above_zero(self, "velocity_cutoff")
-        _at_least(1, self, "head_channels", "head_layers")
+        one_of(PRIORS, prior=self.prior)
+        one_of(NOISE_CONDITIONINGS, noise_conditioning=self.noise_conditioning)
+        above(0, velocity_cutoff=self.velocity_cutoff)
+        at_least(1, head_channels=self.head_channels, head_layers=self.head_layers)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class DataConfig:
         Perturbation of positions and velocities at level 1, in units of the
         elements' scales.
     frame_interval_fs : float, optional
-        Time between frames of npz files, fs; 0.5 unless given.
+        Time between frames of MD17 (npz), fs, 0.5 unless given, or of extended xyz,
+        which has no times and needs it.
 
     Raises
     ------
@@ -150,7 +153,7 @@ class DataConfig:
     """
 
     lag_time_fs: float = 10.0
-    dynamics: str = "flow"
+    dynamics: Dynamics = "flow"
     fractions: tuple[float, float, float] = (0.9, 0.05, 0.05)
     time_reversal: bool = True
     drop_acceleration: float = 0.1
@@ -160,20 +163,17 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would only fail, or mislead, after the training."""
-        if self.dynamics not in DYNAMICS:
-            raise ValueError(
-                f"found dynamics {self.dynamics!r}, expected one of {DYNAMICS}"
-            )
-        _above_zero(self, "lag_time_fs")
-        if self.frame_interval_fs is not None:
-            _above_zero(self, "frame_interval_fs")
-        _at_least(0, self, "drop_acceleration", "perturbed")
+        one_of(get_args(Dynamics), dynamics=self.dynamics)
+        above(0, lag_time_fs=self.lag_time_fs, frame_interval_fs=self.frame_interval_fs)
+        within(0, 1, drop_acceleration=self.drop_acceleration, perturbed=self.perturbed)
+        for level in self.perturbation:
+            at_least(0, perturbation=level)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """
-    Options of the optimisation.
+    Options of the optimisation of any training.
 
     Attributes
     ----------
@@ -190,22 +190,11 @@ class OptimizerConfig:
     decay_fraction : float
         Last share of the steps, over which it falls linearly to 0.
     weight_decay : float
-        Decoupled, of either.
+        Decoupled weight decay, for Muon and AdamW.
     gradient_clip : float
         Largest norm of the gradient.
     ema_decay : float
-        Of the running average of the weights, which is what is kept.
-    num_noise_draws : int
-        Noise levels drawn for each encoded condition; 0 trains the mean and the
-        spread alone, for a denoiser that is trained afterwards.
-    sigma_min, sigma_max : float
-        Range of the noise levels.
-    freeze_encoder : bool
-        Train only the denoiser and the residual's scale, on the encoder of
-        `initialize_from`: the second part of a recipe, when the mean has settled.
-    compile : bool
-        Compile the network with torch.compile: minutes at the start for each size of
-        molecule, then quicker steps. Needs a C++ compiler.
+        Decay of the running average of the weights; the average is what is exported.
     validation_interval : int
         Steps between validations.
     checkpoint_interval : int
@@ -219,32 +208,76 @@ class OptimizerConfig:
 
     num_steps: int = 40000
     batch_size: int = 64
-    algorithm: Literal["adamw", "muon"] = "muon"
+    algorithm: Algorithm = "muon"
     learning_rate: float = 2e-3
     warmup_steps: int = 500
     decay_fraction: float = 0.4
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    num_noise_draws: int = 2
-    sigma_min: float = 0.05
-    sigma_max: float = 3.0
-    freeze_encoder: bool = False
-    compile: bool = False
     validation_interval: int = 1000
     checkpoint_interval: int = 500
 
     def __post_init__(self) -> None:
         """Refuse what would only fail, or mislead, after the training."""
-        _at_least(
+        one_of(get_args(Algorithm), algorithm=self.algorithm)
+        at_least(
             1,
-            self,
-            "num_steps",
-            "batch_size",
-            "validation_interval",
-            "checkpoint_interval",
+            num_steps=self.num_steps,
+            batch_size=self.batch_size,
+            validation_interval=self.validation_interval,
+            checkpoint_interval=self.checkpoint_interval,
         )
-        _at_least(0, self, "learning_rate", "warmup_steps", "num_noise_draws")
+        at_least(
+            0,
+            learning_rate=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            weight_decay=self.weight_decay,
+        )
+        above(0, gradient_clip=self.gradient_clip)
+        within(0, 1, decay_fraction=self.decay_fraction)
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                f"found ema_decay {self.ema_decay:g}, expected at least 0 and less "
+                "than 1"
+            )
+
+
+@dataclass(frozen=True)
+class TransitionOptimizerConfig(OptimizerConfig):
+    """
+    Options of the optimisation of a transition model: those of noise beside the rest.
+
+    Attributes
+    ----------
+    num_noise_draws : int
+        Noise levels drawn for each encoded condition; 0 trains the mean and the
+        spread alone, for a denoiser that is trained afterwards.
+    sigma_min, sigma_max : float
+        Range of the noise levels.
+    freeze_encoder : bool
+        Train only the denoiser and the residual's scale, on the encoder of
+        `initialize_from`: the second part of a recipe, when the mean has settled.
+    compile : bool
+        Compile the network with torch.compile: minutes at the start for each size of
+        molecule, then quicker steps. Needs a C++ compiler.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+
+    num_noise_draws: int = 2
+    sigma_min: float = 0.05
+    sigma_max: float = 3.0
+    freeze_encoder: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail, or mislead, after the training."""
+        super().__post_init__()
+        at_least(0, num_noise_draws=self.num_noise_draws)
         if not 0 < self.sigma_min <= self.sigma_max:
             raise ValueError(
                 f"found sigma_min {self.sigma_min}, sigma_max {self.sigma_max}; "
@@ -259,10 +292,12 @@ class TrainConfig:
 
     Attributes
     ----------
-    model, data, optimizer : ModelConfig, DataConfig, OptimizerConfig
+    model, data, optimizer : ModelConfig, DataConfig, TransitionOptimizerConfig
         The parts.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: TransitionOptimizerConfig = field(
+        default_factory=TransitionOptimizerConfig
+    )

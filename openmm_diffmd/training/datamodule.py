@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from openmm_diffmd.data.pairs import LaggedPairs, PairBatch
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, evenly_spread
 
 NUM_VALIDATION_PAIRS = 512
 
@@ -68,6 +68,5 @@ def validation_loader(pairs: LaggedPairs) -> DataLoader[PairBatch]:
     DataLoader
         One batch.
     """
-    count = min(NUM_VALIDATION_PAIRS, len(pairs))
-    indices = torch.linspace(0, len(pairs) - 1, count).long()
+    indices = evenly_spread(len(pairs), NUM_VALIDATION_PAIRS)
     return DataLoader([pairs.batch(indices)], batch_size=None)  # type: ignore[arg-type]

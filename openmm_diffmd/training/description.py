@@ -1,7 +1,6 @@
 """What a training says about itself: kept beside its checkpoints and in the model."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import pickle
@@ -15,6 +14,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from openmm_diffmd.data.scales import Scales, bond_ranges
 from openmm_diffmd.data.splits import Split
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.outputs import file_sha256, written_whole
 from openmm_diffmd.training.config import TrainConfig
 from openmm_diffmd.units import BOLTZMANN
 
@@ -66,7 +66,7 @@ def describe(
         "data": [
             {
                 "file": Path(path).name,
-                "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+                "sha256": file_sha256(path),
                 "n_frames": trajectory.n_frames,
                 "n_segments": len(set(trajectory.segments.tolist())),
                 "train_frames": len(split.train),
@@ -126,10 +126,8 @@ def write_description(description: dict[str, Any], folder: Path) -> None:
     folder : path-like
         Folder of the training.
     """
-    path = Path(folder) / DESCRIPTION_FILE
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(description, indent=1))
-    partial.replace(path)
+    with written_whole(Path(folder) / DESCRIPTION_FILE) as part:
+        part.write_text(json.dumps(description, indent=1))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -186,8 +184,9 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
                 ("optimizer", ("algorithm", "freeze_encoder")),
             )
             for key in keys
-            # Options that the training did not know yet are left to it.
-            if key in before["config"][part]
+            # An option that the training did not know yet is left to it; one that a
+            # force knew once meant nothing.
+            if key in before["config"][part] and key in now["config"][part]
         ),
     ):
         if found != expected:

@@ -14,6 +14,7 @@ from openmm_diffmd.data.pairs import (
     LaggedPairs,
     NoPairError,
     encode_pairs,
+    evenly_spread,
     lag_in_frames,
 )
 from openmm_diffmd.data.readers import read_trajectory
@@ -22,13 +23,18 @@ from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
-    OptimizerConfig,
     TrainConfig,
+    TransitionOptimizerConfig,
 )
-from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.datamodule import (
+    NUM_VALIDATION_PAIRS,
+    RandomBatches,
+    validation_loader,
+)
 from openmm_diffmd.training.description import (
     check_same_training,
     describe,
@@ -44,7 +50,6 @@ from openmm_diffmd.training.trainer import (
     find_checkpoint,
     fit,
     list_files,
-    set_threads,
 )
 
 
@@ -53,11 +58,11 @@ def train(
     output: Path,
     model: ModelConfig = ModelConfig(),  # noqa: B008
     pairs: DataConfig = DataConfig(),  # noqa: B008
-    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    optimizer: TransitionOptimizerConfig = TransitionOptimizerConfig(),  # noqa: B008
     seed: int = 1,
     initialize_from: Path | None = None,
     resume: bool = False,
-    num_threads: int = 0,
+    threads: int | None = None,
     accelerator: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -67,15 +72,15 @@ def train(
     Parameters
     ----------
     data : list of path-like, or one
-        Reference files of one or more molecules: MDTraj HDF5 with velocities, or
-        original MD17 (npz).
+        Reference files of one or more molecules: MDTraj HDF5 with velocities, original
+        MD17 (npz), or extended xyz with momenta.
     output : path-like
         Folder for checkpoints, logs and ``training.json``.
     model : ModelConfig
         Options of the network.
     pairs : DataConfig
         Options of the data.
-    optimizer : OptimizerConfig
+    optimizer : TransitionOptimizerConfig
         Options of the optimisation.
     seed : int
         Seed of weights, batches and noise.
@@ -85,8 +90,8 @@ def train(
         start from.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
-    num_threads : int
-        Threads of PyTorch; 0 leaves its own choice.
+    threads : int, optional
+        Threads of PyTorch; its own choice unless given.
     accelerator : str
         Lightning's name of the device: ``cpu`` or ``gpu``, of which one is used.
     progress : bool
@@ -120,7 +125,7 @@ def train(
     data = list_files(data)
     config = TrainConfig(model, pairs, optimizer)
     _check_options(config, resume or initialize_from is not None)
-    set_threads(num_threads)
+    set_threads(threads)
     lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path, pairs) for path in data]
     splits = split_trajectories(trajectories, config)
@@ -281,8 +286,7 @@ def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) ->
     """
     model = module.model
     model.set_scales(scales.position, scales.velocity, scales.acceleration)
-    count = min(512, len(pairs))
-    batch = pairs.batch(torch.linspace(0, len(pairs) - 1, count).long())
+    batch = pairs.batch(evenly_spread(len(pairs), NUM_VALIDATION_PAIRS))
     with torch.no_grad():
         model.encoder.set_invariant_scale(
             batch.positions, batch.velocities, batch.species, batch.masses

@@ -57,7 +57,10 @@ def find_checkpoint(output: Path, resume: bool) -> Path:
             f"found a training in {output}; set resume, or choose another folder"
         )
     if resume and not checkpoint.exists():
-        raise FileNotFoundError(f"found no {checkpoint} to resume from")
+        raise FileNotFoundError(
+            f"found no {checkpoint} to resume from, expected one: leave resume out to "
+            "begin a training, or name the folder of one"
+        )
     check_output_folder(output)
     return checkpoint
 
@@ -85,26 +88,6 @@ def list_files(data: list[Path] | Path) -> list[Path]:
     if not files:
         raise ValueError("found no data, expected reference files: give --data")
     return files
-
-
-def set_threads(num_threads: int) -> None:
-    """
-    Set the threads of PyTorch, for the whole process.
-
-    Parameters
-    ----------
-    num_threads : int
-        Threads; 0 leaves PyTorch's own choice.
-
-    Raises
-    ------
-    ValueError
-        If it is negative.
-    """
-    if num_threads < 0:
-        raise ValueError(f"found {num_threads} threads, expected 0 or more")
-    if num_threads:
-        torch.set_num_threads(num_threads)
 
 
 def check_num_steps(asked: int, made: int) -> None:

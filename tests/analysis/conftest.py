@@ -4,6 +4,7 @@ import mdtraj
 import numpy as np
 import pytest
 
+from openmm_diffmd import topologies
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.units import BOLTZMANN
 
@@ -11,36 +12,24 @@ SYMBOLS = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
 BONDS = [(0, 1), (1, 2), (0, 3), (0, 4), (0, 5), (1, 6), (1, 7), (2, 8)]
 
 
-def build_topology(symbols: list[str], bonds: list[tuple[int, int]]) -> mdtraj.Topology:
-    topology = mdtraj.Topology()
-    residue = topology.add_residue("MOL", topology.add_chain())
-    atoms = [
-        topology.add_atom(f"{s}{i}", mdtraj.element.get_by_symbol(s), residue)
-        for i, s in enumerate(symbols)
-    ]
-    for i, j in bonds:
-        topology.add_bond(atoms[i], atoms[j])
-    return topology
-
-
 @pytest.fixture
 def make_topology() -> Callable[..., mdtraj.Topology]:
-    return build_topology
+    return topologies.make_topology
 
 
 @pytest.fixture
 def hydrogen_peroxide() -> mdtraj.Topology:
-    return build_topology(["H", "O", "O", "H"], [(0, 1), (1, 2), (2, 3)])
+    return topologies.make_topology(["H", "O", "O", "H"], [(0, 1), (1, 2), (2, 3)])
 
 
 @pytest.fixture
 def ethanol() -> mdtraj.Topology:
-    return build_topology(SYMBOLS, BONDS)
+    return topologies.make_topology(SYMBOLS, BONDS)
 
 
 @pytest.fixture
 def diatomic() -> mdtraj.Topology:
-    return build_topology(["C", "O"], [(0, 1)])
+    return topologies.make_topology(["C", "O"], [(0, 1)])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 from openmm_diffmd.analysis.analyze import analyze, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.sidecar import RolloutSidecar
 
 Maker = Callable[..., Ensemble]
 

@@ -11,9 +11,9 @@ from openmm import app, unit
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.sidecar import RolloutSidecar
 
 Maker = Callable[..., Ensemble]
 N_FRAMES, N_REPLICAS = 6, 3

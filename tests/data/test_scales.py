@@ -78,7 +78,9 @@ def test_samples_are_spread_over_all_pairs():
 
 def test_element_that_does_not_occur_is_refused():
     pairs = LaggedPairs([random_trajectory()], [range(60)], [1, 6, 8], LAG)
-    with pytest.raises(ValueError, match="found no atom of element number 2 in the"):
+    with pytest.raises(
+        ValueError, match=r"no atom of element 2 \(from 0\) of the model"
+    ):
         residual_scales(pairs, 3)
 
 

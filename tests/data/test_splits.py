@@ -58,8 +58,14 @@ def test_a_part_that_is_not_asked_for_is_empty():
 
 @pytest.mark.parametrize("fractions", [(0.9, 0.1, 0.1), (1.1, -0.1, 0.0)])
 def test_fractions_that_do_not_fit_are_refused(fractions):
-    with pytest.raises(ValueError, match="expected a sum of at most 1"):
+    match = "expected none below 0 and a sum of at most 1"
+    with pytest.raises(ValueError, match=match):
         contiguous_split(segments_of(100), 5, fractions)
+
+
+def test_training_share_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="expected a training share above 0"):
+        contiguous_split(segments_of(100), 5, (0.0, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(

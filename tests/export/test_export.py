@@ -161,7 +161,7 @@ def test_calibration_stays_in_the_validation_part(exported, tmp_path):
         ({"sigma_max": 0.01}, "'sigma_max': 0.01.* expected sigma_min <= sigma_max"),
         ({"friction_per_ps": -1.0}, "friction_per_ps -1.0, expected a number of at"),
         ({"temperature_K": 0.0}, "temperature_K 0.0, expected a positive number"),
-        ({"refit_pairs": -1}, "refit_pairs -1, expected 0 or more"),
+        ({"refit_pairs": -1}, "refit_pairs -1, expected at least 0"),
     ],
     ids=str,
 )

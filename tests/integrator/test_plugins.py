@@ -13,18 +13,9 @@ class Platforms:
     def __init__(self, kernels, error=None):
         self.kernels, self.error = kernels, error
 
-    def getNumPlatforms(self):
-        return 1
-
-    def getPlatform(self, _):
-        return self
-
     def getPlatformByName(self, name):
         assert name == "CUDA"
         return self
-
-    def getName(self):
-        return "CUDA"
 
     def supportsKernels(self, names):
         assert names == ["IntegrateDiffusionStep"]
@@ -42,6 +33,7 @@ def machine(monkeypatch, tmp_path):
     def make(gpu, kernels, graphs=True, built=True, error=None):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(plugins, "Platform", Platforms(kernels, error))
+        monkeypatch.setattr(plugins, "platform_names", lambda: ["CUDA"])
         monkeypatch.setattr(plugins, "LIBRARIES", tmp_path)
         monkeypatch.setattr(plugins, "built_with_cuda_graphs", lambda: graphs)
         path = tmp_path / plugins.PLUGINS["CUDA"]

@@ -7,9 +7,10 @@ import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.loading import load_rollout
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
 from openmm_diffmd.export.torchscript import load_model
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out, run
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.run import run
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 
 
@@ -226,15 +227,15 @@ def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"replicas": 0}, "found 0 replicas, expected 1 or more"),
+        ({"replicas": 0}, "found replicas 0, expected at least 1"),
         (
             {"length_ps": 0.015},
             "found length_ps of 15 fs, expected a positive multiple",
         ),
         ({"frame_interval_fs": 15.0}, "found frame_interval_fs of 15 fs, expected a"),
-        ({"threads": 0}, "found 0 threads, expected 1 or more"),
+        ({"threads": 0}, "found threads 0, expected at least 1"),
         ({"seed": 2**31}, "found seed 2147483648, expected 0 to 2147483647"),
-        ({"start_temperature_K": -1.0}, "found start_temperature_K -1, expected 0 or"),
+        ({"start_temperature_K": -1.0}, "found start_temperature_K -1, expected at l"),
     ],
 )
 def test_run_refuses_what_does_not_fit(

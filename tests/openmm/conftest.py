@@ -11,6 +11,7 @@ from openmm import app
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
 from openmm_diffmd.models.transition import TransitionModel
+from openmm_diffmd.reference.platforms import platform_names
 from openmm_diffmd.testing import (
     FaultyModel,
     HarmonicModel,
@@ -24,11 +25,7 @@ Simulate = Callable[..., app.Simulation]
 @pytest.fixture(params=["Reference", "CPU", "OpenCL"])
 def platform(request: pytest.FixtureRequest) -> str:
     """Each platform that the whole contract holds on; skipped where there is none."""
-    names = [
-        openmm.Platform.getPlatform(index).getName()
-        for index in range(openmm.Platform.getNumPlatforms())
-    ]
-    if request.param not in names:
+    if request.param not in platform_names():
         pytest.skip(f"no {request.param} platform: no device or no driver for it")
     found = openmm.Platform.getPlatformByName(request.param)
     if "Precision" in found.getPropertyNames():

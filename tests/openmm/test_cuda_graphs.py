@@ -8,6 +8,7 @@ from openmm import unit
 
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
+from openmm_diffmd.reference.platforms import platform_names
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
 pytestmark = pytest.mark.gpu
@@ -22,11 +23,7 @@ TOLERANCES = {"double": (2e-6, 2e-4), "mixed": (2e-6, 2e-4), "single": (1e-4, 1e
 
 @pytest.fixture(scope="module", autouse=True)
 def _cuda() -> None:
-    names = [
-        openmm.Platform.getPlatform(index).getName()
-        for index in range(openmm.Platform.getNumPlatforms())
-    ]
-    if "CUDA" not in names:
+    if "CUDA" not in platform_names():
         pytest.skip("no CUDA platform: no GPU, or no openmm-cuda-13")
     if not torch.cuda.is_available():
         pytest.skip("a torch without CUDA: the generic path is used")

@@ -12,6 +12,7 @@ from openmm import unit
 
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.plugins import LIBRARIES, PLUGINS
+from openmm_diffmd.reference.platforms import platform_names
 
 NUM_LAGS = 20
 NUM_REPLICAS = 3
@@ -20,16 +21,9 @@ NUM_REPLICAS = 3
 TOLERANCES = {"double": (2e-6, 2e-4), "mixed": (2e-6, 2e-4), "single": (1e-4, 1e-2)}
 
 
-def platforms():
-    return [
-        openmm.Platform.getPlatform(index).getName()
-        for index in range(openmm.Platform.getNumPlatforms())
-    ]
-
-
 @pytest.fixture
 def cuda():
-    if "CUDA" not in platforms():
+    if "CUDA" not in platform_names():
         pytest.skip("no CUDA platform: no GPU, or no openmm-cuda-13")
     if not torch.cuda.is_available():
         pytest.skip("a torch without CUDA: the generic path is used")
@@ -38,7 +32,7 @@ def cuda():
 
 @pytest.fixture
 def opencl():
-    if "OpenCL" not in platforms():
+    if "OpenCL" not in platform_names():
         pytest.skip("no OpenCL platform: no device or no driver for it")
     if not (LIBRARIES / PLUGINS["OpenCL"]).is_file():
         pytest.skip("built without CL/opencl.h: the generic path is used")

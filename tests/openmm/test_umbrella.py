@@ -1,12 +1,9 @@
 """An umbrella on learned dynamics samples what theory says: the harmonic stub's own."""
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import openmm
 import pytest
+import umbrella_histograms as histograms
 from openmm import unit
 
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
@@ -22,14 +19,6 @@ CENTRE = 0.15
 RELATIVE_STIFFNESS = 0.5
 # 16 z-scores with 63 degrees of freedom each exceed it with probability 2e-3.
 MAX_Z = 4.0
-
-
-@pytest.fixture(scope="module")
-def histograms() -> ModuleType:
-    folder = Path(__file__).parent.parent.parent / "benchmarks"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        return importlib.import_module("umbrella_histograms")
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +67,12 @@ def equal_bins(energy, kT: float, count: int) -> np.ndarray:
     return edges
 
 
-def one_sample(histograms: ModuleType, distances, weights):
+def one_sample(distances, weights):
     return histograms.Sample(np.stack((distances, distances), -1), weights)
 
 
 @pytest.mark.statistical
-def test_biased_histogram_is_exact(run, histograms: ModuleType, flow):
+def test_biased_histogram_is_exact(run, flow):
     distances, stiffness, bias = run
     kT = BOLTZMANN * flow.metadata.temperature_K
 
@@ -91,7 +80,7 @@ def test_biased_histogram_is_exact(run, histograms: ModuleType, flow):
         return 0.5 * stiffness * r**2 + 0.5 * bias * (r - CENTRE) ** 2
 
     edges = equal_bins(energy, kT, 8)
-    sample = one_sample(histograms, distances, np.ones_like(distances))
+    sample = one_sample(distances, np.ones_like(distances))
     mean, error = sample.average(histograms.in_bins(distances, edges))
     assert np.abs((mean - 1 / 8) / error).max() < MAX_Z
     # It is no small bias: without it the outer bins would hold another share.
@@ -101,20 +90,18 @@ def test_biased_histogram_is_exact(run, histograms: ModuleType, flow):
 
 
 @pytest.mark.statistical
-def test_reweighted_histogram_is_that_without_umbrella(
-    run, histograms: ModuleType, flow
-):
+def test_reweighted_histogram_is_that_without_umbrella(run, flow):
     distances, stiffness, bias = run
     kT = BOLTZMANN * flow.metadata.temperature_K
     edges = equal_bins(lambda r: 0.5 * stiffness * r**2, kT, 8)
     weights = np.exp(0.5 * bias * (distances - CENTRE) ** 2 / kT)
-    sample = one_sample(histograms, distances, weights)
+    sample = one_sample(distances, weights)
     mean, error = sample.average(histograms.in_bins(distances, edges))
     assert np.abs((mean - 1 / 8) / error).max() < MAX_Z
 
 
 @pytest.mark.statistical
-def test_errors_and_permutations_are_calibrated(histograms: ModuleType):
+def test_errors_and_permutations_are_calibrated():
     # Groups with a shift of their own: frames of a group are no independent samples.
     random = np.random.default_rng(4)
     edges = np.linspace(-4, 4, 9)
@@ -125,7 +112,7 @@ def test_errors_and_permutations_are_calibrated(histograms: ModuleType):
     z = []
     for _ in range(200):
         x = draw(0.0)
-        mean, error = one_sample(histograms, x, np.ones_like(x)).average(x)
+        mean, error = one_sample(x, np.ones_like(x)).average(x)
         z.append(mean / error)
     p = [histograms.permutation_test(draw(0.0), draw(0.0), edges, 1) for _ in range(20)]
     # The standard deviation of 200 z-scores is known to 1/sqrt(400) = 5 %.

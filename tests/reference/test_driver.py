@@ -166,7 +166,7 @@ def test_progress_bars_are_shown(tmp_path, harmonic, capsys):
     ("change", "message"),
     [
         ({"seed": 0}, "seed 0, expected a positive"),
-        ({"temperature_K": -1.0}, "temperature_K -1, expected a number of at least 0"),
+        ({"temperature_K": -1.0}, "temperature_K -1, expected at least 0"),
         ({"friction_per_ps": -1.0}, "friction_per_ps -1, expected a number of at"),
         ({"equilibration_ps": -1.0}, "equilibration_ps -1, expected a number of at"),
         ({"length_ps": 0.005}, "length_ps of 5 fs, expected a positive multiple of 10"),

@@ -107,7 +107,7 @@ def test_bursts_start_hotter_by_what_the_bonds_gain(tmp_path, harmonic):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bond_energy_kT": -1.0}, "bond_energy_kT -1, expected a number of at least"),
+        ({"bond_energy_kT": -1.0}, "bond_energy_kT -1, expected at least 0"),
         (
             {"bond_energy_kT": 20.0, "num_bursts": 0},
             "20 and no bursts, expected bursts",

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from openmm import app
 
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.topologies import make_topology
 
 OMEGA, STEP = 40.0, 0.005
 """Angular frequency of the springs to the centre of mass, 1/ps; frames, ps."""
@@ -29,15 +29,9 @@ def write_bursts() -> Callable[..., Path]:
         **provenance: float,
     ) -> Path:
         generator = np.random.default_rng(seed)
-        topology = app.Topology()
-        residue = topology.addResidue("MOL", topology.addChain())
-        atoms = [
-            topology.addAtom(f"{symbol}{i}", app.Element.getBySymbol(symbol), residue)
-            for i, symbol in enumerate(symbols)
-        ]
-        for atom in atoms[1:]:
-            topology.addBond(atoms[0], atom)
-        masses = np.array([atom.element.mass._value for atom in atoms])
+        bonds = [(0, i) for i in range(1, len(symbols))]
+        topology = make_topology(symbols, bonds).to_openmm()
+        masses = np.array([atom.element.mass._value for atom in topology.atoms()])
         weights = (masses / masses.sum())[:, None]
         said = {"temperature_K": 500.0, "friction_per_ps": 0.0, **provenance}
         count = n_bursts * n_frames

@@ -14,7 +14,8 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.models.energy import load_force
 from openmm_diffmd.training import force
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
-from openmm_diffmd.training.force import MEV_PER_ANGSTROM, train_force
+from openmm_diffmd.training.force import train_force
+from openmm_diffmd.training.force_module import MEV_PER_ANGSTROM
 
 MODEL = EnergyModelConfig(
     n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1, cutoff=1.0
@@ -79,7 +80,7 @@ def test_training_goes_on_where_it_stopped(trained, many):
     ("changes", "error", "message"),
     [
         ({"data": []}, ValueError, "found no data, expected reference files"),
-        ({"num_threads": -1}, ValueError, "found -1 threads, expected 0 or more"),
+        ({"threads": 0}, ValueError, "found threads 0, expected at least 1"),
         ({"resume": True}, FileNotFoundError, r"found no .*last.ckpt to resume from"),
     ],
 )

@@ -12,8 +12,8 @@ from openmm_diffmd.models.transition import PRIORS
 from openmm_diffmd.training.config import (
     DataConfig,
     ModelConfig,
-    OptimizerConfig,
     TrainConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.module import WHITENING_MOMENTUM, TransitionTraining
 from openmm_diffmd.training.train import calibrate
@@ -21,7 +21,7 @@ from openmm_diffmd.training.train import calibrate
 SMALL = ModelConfig(
     n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=2, head_channels=6
 )
-CONFIG = TrainConfig(SMALL, DataConfig(), OptimizerConfig(num_steps=100))
+CONFIG = TrainConfig(SMALL, DataConfig(), TransitionOptimizerConfig(num_steps=100))
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def test_validation_leaves_out_elements_that_a_file_lacks(make_module, pairs):
 
 
 def test_learning_rate_rises_stays_and_falls(make_module):
-    options = OptimizerConfig(
+    options = TransitionOptimizerConfig(
         num_steps=100, warmup_steps=10, decay_fraction=0.4, learning_rate=1e-3
     )
     module = make_module(dataclasses.replace(CONFIG, optimizer=options))

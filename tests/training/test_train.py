@@ -20,7 +20,7 @@ from openmm_diffmd.training.config import (
     DataConfig,
     EnergyModelConfig,
     ModelConfig,
-    OptimizerConfig,
+    TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
 from openmm_diffmd.training.train import train
@@ -31,7 +31,7 @@ MODEL = ModelConfig(
 )
 FORCE = EnergyModelConfig()
 DATA = DataConfig(fractions=(0.6, 0.2, 0.2))
-OPTIMIZER = OptimizerConfig(
+OPTIMIZER = TransitionOptimizerConfig(
     num_steps=12,
     batch_size=8,
     warmup_steps=2,
@@ -295,13 +295,17 @@ def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [
-        (DATA, {"dynamics": "flwo"}, "found dynamics 'flwo', expected one of"),
-        (DATA, {"lag_time_fs": 0.0}, "found lag_time_fs 0.0, expected above 0"),
-        (DATA, {"perturbed": -0.1}, "found perturbed -0.1, expected at least 0"),
-        (DATA, {"frame_interval_fs": 0.0}, "found frame_interval_fs 0.0, expected ab"),
-        (DATA, {"frame_interval_fs": -1.0}, "found frame_interval_fs -1.0, expected"),
-        (MODEL, {"cutoff": -1.0}, "found cutoff -1.0, expected above 0"),
-        (MODEL, {"velocity_cutoff": 0.0}, "found velocity_cutoff 0.0, expected above"),
+        (DATA, {"dynamics": "flwo"}, "dynamics 'flwo', expected 'flow' or 'thermos"),
+        (DATA, {"lag_time_fs": 0.0}, "found lag_time_fs 0, expected more than 0"),
+        (DATA, {"perturbed": -0.1}, "found perturbed -0.1, expected 0 to 1"),
+        (DATA, {"frame_interval_fs": 0.0}, "found frame_interval_fs 0, expected mo"),
+        (DATA, {"frame_interval_fs": -1.0}, "found frame_interval_fs -1, expected m"),
+        (DATA, {"drop_acceleration": 1.1}, "drop_acceleration 1.1, expected 0 to 1"),
+        (DATA, {"perturbation": (0.1, -0.1)}, "perturbation -0.1, expected at least 0"),
+        (MODEL, {"prior": "none"}, "prior 'none', expected 'learned', 'ballistic', "),
+        (MODEL, {"noise_conditioning": "no"}, "'no', expected 'acceleration' or 'el"),
+        (MODEL, {"cutoff": -1.0}, "found cutoff -1, expected more than 0"),
+        (MODEL, {"velocity_cutoff": 0.0}, "found velocity_cutoff 0, expected more"),
         (MODEL, {"l_max": 0}, "found l_max 0, expected 1 to 3"),
         (MODEL, {"l_max": 4}, "found l_max 4, expected 1 to 3"),
         (MODEL, {"n_max": 0}, "found n_max 0, expected at least 1"),
@@ -311,11 +315,16 @@ def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
         (MODEL, {"n_layers": 0}, "found n_layers 0, expected at least 1"),
         (MODEL, {"head_channels": 0}, "found head_channels 0, expected at least 1"),
         (MODEL, {"head_layers": 0}, "found head_layers 0, expected at least 1"),
-        (FORCE, {"cutoff": 0.0}, "found cutoff 0.0, expected above 0"),
+        (FORCE, {"cutoff": 0.0}, "found cutoff 0, expected more than 0"),
         (FORCE, {"l_max": 4}, "found l_max 4, expected 1 to 3"),
         (FORCE, {"channels": 0}, "found channels 0, expected at least 1"),
         (OPTIMIZER, {"num_steps": 0}, "found num_steps 0, expected at least 1"),
         (OPTIMIZER, {"batch_size": 0}, "found batch_size 0, expected at least 1"),
+        (OPTIMIZER, {"algorithm": "sgd"}, "'sgd', expected 'adamw' or 'muon'"),
+        (OPTIMIZER, {"decay_fraction": 1.5}, "decay_fraction 1.5, expected 0 to 1"),
+        (OPTIMIZER, {"ema_decay": 1.0}, "ema_decay 1, expected at least 0 and less"),
+        (OPTIMIZER, {"gradient_clip": 0.0}, "gradient_clip 0, expected more than 0"),
+        (OPTIMIZER, {"weight_decay": -1.0}, "weight_decay -1, expected at least 0"),
         (OPTIMIZER, {"validation_interval": 0}, "found validation_interval 0"),
         (OPTIMIZER, {"sigma_min": 5.0}, r"sigma_min 5.0, sigma_max 3.0; expected 0 <"),
     ],
@@ -336,8 +345,8 @@ def test_heads_that_do_not_share_the_edge_channels_are_refused(bursts, tmp_path)
 def test_no_data_and_no_such_device_are_refused(bursts, tmp_path):
     with pytest.raises(ValueError, match="found no data, expected reference files"):
         run([], tmp_path / "run")
-    with pytest.raises(ValueError, match="found -1 threads, expected 0 or more"):
-        run(bursts, tmp_path / "run", num_threads=-1)
+    with pytest.raises(ValueError, match="found threads 0, expected at least 1"):
+        run(bursts, tmp_path / "run", threads=0)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"found accelerator 'gpu', .* as 'cpu'"):
             run(bursts, tmp_path / "run", accelerator="gpu")

@@ -10,13 +10,17 @@ from openmm_diffmd.elements import element_masses
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.training.config import DataConfig, ModelConfig, OptimizerConfig
+from openmm_diffmd.training.config import (
+    DataConfig,
+    ModelConfig,
+    TransitionOptimizerConfig,
+)
 from openmm_diffmd.training.train import train
 
 MODEL = ModelConfig(
     n_max=3, channels=6, n_heads=2, edge_channels=6, n_layers=2, head_channels=4
 )
-STEPS = OptimizerConfig(
+STEPS = TransitionOptimizerConfig(
     num_steps=4, batch_size=8, validation_interval=2, checkpoint_interval=2
 )
 BATH = DataConfig(
@@ -52,7 +56,7 @@ def file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(file, tmp_path_factory):
     output = tmp_path_factory.mktemp("training") / "run"
-    train([file], output, MODEL, BATH, STEPS, num_threads=1, progress=False)
+    train([file], output, MODEL, BATH, STEPS, threads=1, progress=False)
     return output
 
 

@@ -188,9 +188,12 @@ public:
         return rescue;
     }
 
-    /** Get how many lags were redrawn since the Context was made, over all molecules. */
+    /**
+     * Get the number of redraws since the Context was made, over all molecules; a lag redrawn three
+     * times counts three.
+     */
     long long getNumResamples() const;
-    /** Get how many lags of one molecule were redrawn since the Context was made. */
+    /** Get the number of redraws of one molecule since the Context was made. */
     long long getNumResamples(int molecule) const;
     /** Get how many lags were run in the rescue Context since ours was made. */
     long long getNumRescues() const;

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from openmm_diffmd.diffusion.samplers.euler import sample_euler
@@ -13,6 +15,7 @@ from openmm_diffmd.diffusion.samplers.predictor_corrector import (
 )
 
 Denoiser = Callable[[Tensor, float], Tensor]
+SamplerName = Literal["exponential", "euler", "heun", "predictor_corrector"]
 
 SAMPLERS: dict[str, Callable[[Denoiser, Tensor, Sequence[float]], Tensor]] = {
     "exponential": sample_exponential,
@@ -99,6 +102,49 @@ def sample(
     start = math.sqrt(noise_levels[0] ** 2 + 1.0) * noise[:1]
     scaled = start if len(noise) == 1 else _join(start, noise)
     return SAMPLERS[sampler](denoiser, scaled, noise_levels)
+
+
+def draw(
+    sampler: str,
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    species: Tensor,
+    noise_levels: Sequence[float],
+    generator: torch.Generator,
+) -> Tensor:
+    """
+    Draw the noise of a batch, and residuals from it.
+
+    Parameters
+    ----------
+    sampler : str
+        One of `SAMPLERS`.
+    denoise : callable
+        D(u, sigma) for u of shape (B, A, 2, 3) and sigma of shape (B,).
+    species : Tensor of int, shape (B, A)
+        Index of each atom's element, -1 for padding.
+    noise_levels : sequence of float
+        Descending levels that end with 0.
+    generator : torch.Generator
+        Source of the noise, on the CPU.
+
+    Returns
+    -------
+    Tensor, shape (B, A, 2, 3)
+        Residuals.
+
+    Raises
+    ------
+    ValueError
+        If the sampler is unknown.
+    """
+    rows = 1 + num_extra_draws(sampler, len(noise_levels) - 1)
+    noise = torch.randn((rows, *species.shape, 2, 3), generator=generator)
+    real = (species >= 0)[:, :, None, None]
+
+    def denoiser(u: Tensor, sigma: float) -> Tensor:
+        return denoise(u, torch.full((len(species),), sigma))
+
+    return sample(sampler, denoiser, real * noise, noise_levels)
 
 
 def _join(start: Tensor, noise: Tensor) -> Tensor:

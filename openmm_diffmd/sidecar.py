@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from openmm_diffmd.checks import above, at_least
+from openmm_diffmd.outputs import written_whole
+
 SCHEMA_VERSION = 1
 UNITS = {"length": "nm", "time": "fs", "temperature": "K", "friction": "1/ps"}
 
@@ -46,7 +49,8 @@ class RolloutSidecar:
     num_sampling_steps : int
         Sampling steps per lag; 0 takes the mean.
     resamples : int
-        Lags that the guards drew again, over all replicas.
+        Redraws that the guards asked for, over all replicas; a lag redrawn three
+        times counts three.
     dcd_per_replica : bool
         Whether there is one DCD for each replica, ``NAME_0.dcd`` and so on, and the
         ``.pdb`` is of one replica; else both are of all.
@@ -93,21 +97,19 @@ class RolloutSidecar:
                 f"found rollout schema {self.schema_version}, expected "
                 f"{SCHEMA_VERSION}; read it with the version that wrote it"
             )
-        for name in (
-            "lag_time_fs",
-            "frame_interval_fs",
-            "num_replicas",
-            "atoms_per_replica",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"found {name} = {getattr(self, name)}, expected more than 0"
-                )
-        for name in ("num_frames", "resamples", "friction_per_ps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"found {name} = {getattr(self, name)}, expected 0 or more"
-                )
+        above(
+            0,
+            lag_time_fs=self.lag_time_fs,
+            frame_interval_fs=self.frame_interval_fs,
+            num_replicas=self.num_replicas,
+            atoms_per_replica=self.atoms_per_replica,
+        )
+        at_least(
+            0,
+            num_frames=self.num_frames,
+            resamples=self.resamples,
+            friction_per_ps=self.friction_per_ps,
+        )
 
     @property
     def num_lags(self) -> int:
@@ -116,7 +118,7 @@ class RolloutSidecar:
 
     @property
     def redrawn(self) -> float:
-        """Draws that the guards refused, of one lag of one replica."""
+        """Redraws that the guards asked for, a lag of one replica."""
         return self.resamples / max(self.num_lags * self.num_replicas, 1)
 
     def dcd_files(self, path: str | Path) -> list[Path]:
@@ -150,10 +152,8 @@ class RolloutSidecar:
         path : path-like
             File to write or replace.
         """
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
-        partial.replace(path)
+        with written_whole(path) as part:
+            part.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -201,6 +201,9 @@ class RolloutSidecar:
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
         try:
+            for name in sorted(required):
+                if content[name] is None:
+                    raise TypeError(f"{name} is null")
             return cls(**content)
         except TypeError as error:
             raise ValueError(

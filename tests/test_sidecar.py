@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from openmm_diffmd.analysis.sidecar import RolloutSidecar
+from openmm_diffmd.sidecar import RolloutSidecar
 
 SIDECAR = RolloutSidecar(
     lag_time_fs=10.0,
@@ -67,5 +67,5 @@ def test_json_that_is_no_object_is_no_sidecar(tmp_path: Path, content: str):
 
 @pytest.mark.parametrize("name", ["lag_time_fs", "num_replicas", "frame_interval_fs"])
 def test_sidecar_refuses_zero(name: str):
-    with pytest.raises(ValueError, match=f"found {name} = 0, expected more than 0"):
+    with pytest.raises(ValueError, match=f"found {name} 0, expected more than 0"):
         dataclasses.replace(SIDECAR, **{name: 0})
