@@ -143,7 +143,10 @@ def _of_whole_runs(
     values = [pick(found) for found in used]
     text = _several(values, form) if spread else _mean(values, form)
     if len(used) == 1 and own_error is not None:
-        text += f" +- {form.format(own_error(used[0])).lstrip('+')}"
+        error = own_error(used[0])
+        # Of less than 20 independent samples there is none.
+        known = "-" if error is None else form.format(error).lstrip("+")
+        text += f" +- {known}"
     if ran and not whole:
         return f"[{text}]"
     missing = len(whole) < len(cells)

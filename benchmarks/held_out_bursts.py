@@ -106,8 +106,8 @@ def _trainings(
     yield from ((entry["files"], entry) for entry in history if "files" in entry)
     if any("files" not in entry for entry in history):
         for name in BEGAN_FROM.get(metadata.name, ("ethanol", "md17")):
-            parent = load_model(name).metadata
-            yield parent.reference["data"], parent.config
+            # With all that it was trained on since: too much rather than too little.
+            yield from _trainings(load_model(name).metadata)
 
 
 def pick_frames(

@@ -139,7 +139,7 @@ def _temperatures(
         axes.errorbar(
             100 * (value["value"] / value["expected"] - 1),
             y + 0.12 * (index - (len(found) - 1) / 2),
-            xerr=100 * value["error"] / value["expected"],
+            xerr=100 * (value["error"] or 0.0) / value["expected"],
             color=ELEMENT_COLORS.get(symbol, GREY),
             elinewidth=1.2,
             **style,

@@ -111,11 +111,16 @@ def temperatures(figures: Mapping[str, Any], digits: int = 0) -> str:
     """Compare each element's temperature with equipartition's, +- one error, in %."""
     if figures["temperatures"] is None:
         return "-"
-    return " ".join(
-        f"{symbol} {100 * (found['value'] / found['expected'] - 1):+.{digits}f}"
-        f"({100 * found['error'] / found['expected']:.{digits}f})"
-        for symbol, found in figures["temperatures"].items()
-    )
+    words = []
+    for symbol, found in figures["temperatures"].items():
+        # Of less than 20 independent samples there is no error.
+        error = found["error"]
+        known = (
+            "-" if error is None else f"{100 * error / found['expected']:.{digits}f}"
+        )
+        off = 100 * (found["value"] / found["expected"] - 1)
+        words.append(f"{symbol} {off:+.{digits}f}({known})")
+    return " ".join(words)
 
 
 def divergences(found: Mapping[str, Any] | None) -> str:

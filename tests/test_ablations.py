@@ -165,8 +165,8 @@ def test_trained_variants_are_kept_and_gone_on_with(
         f"training/no velocity features/{k}/1/seed 1"
         for k in ("mean/0", "exponential/2")
     ]
-    training = tmp_path / "trainings" / "no_velocity_features_1"
-    config = json.loads((training / "training.json").read_text())["config"]
+    folder = tmp_path / "trainings" / "no_velocity_features_1"
+    config = json.loads((folder / "training.json").read_text())["config"]
     model = TransitionModel(3, 0.01, **config["model"])
     n_parameters = sum(weight.numel() for weight in model.parameters())
     for cell in first["cells"].values():
@@ -265,15 +265,14 @@ def test_model_of_more_elements_and_another_lag_is_run(files, tmp_path, monkeypa
 
 def test_thermostatted_variant_learns_from_the_reference(files, tmp_path):
     found = run(
-        benchmark,
         files,
         tmp_path,
         '--groups=["training"]',
         '--variants=["thermostatted"]',
         "--friction=5",
     )
-    training = tmp_path / "trainings" / "thermostatted_1" / "training.json"
-    description = json.loads(training.read_text())
+    written = tmp_path / "trainings" / "thermostatted_1" / "training.json"
+    description = json.loads(written.read_text())
     assert description["data"][0]["n_frames"] == 600
     assert description["config"]["data"]["dynamics"] == "thermostatted"
     assert not description["config"]["data"]["time_reversal"]

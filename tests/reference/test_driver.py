@@ -167,8 +167,8 @@ def test_progress_bars_are_shown(tmp_path, harmonic, capsys):
     [
         ({"seed": 0}, "seed 0, expected a positive"),
         ({"temperature_K": -1.0}, "temperature_K -1, expected at least 0"),
-        ({"friction_per_ps": -1.0}, "friction_per_ps -1, expected a number of at"),
-        ({"equilibration_ps": -1.0}, "equilibration_ps -1, expected a number of at"),
+        ({"friction_per_ps": -1.0}, "friction_per_ps -1, expected at least 0"),
+        ({"equilibration_ps": -1.0}, "equilibration_ps -1, expected at least 0"),
         ({"length_ps": 0.005}, "length_ps of 5 fs, expected a positive multiple of 10"),
         ({"frame_interval_fs": 0.4}, "frame_interval_fs of 0.4 fs, .* multiple of 0.5"),
         ({"burst_length_ps": 0}, "burst_length_ps of 0 fs, expected a positive"),
