@@ -102,9 +102,10 @@ def _run_verb(verb: str, words: list[str]) -> int:
     try:
         result = function(**_parse(verb, function, _with_bundled_configs(words)))
     except user_errors() as error:
-        return _refuse(f"{verb}: {error}", 1)
-    except KeyboardInterrupt:
-        return _refuse(f"{verb}: interrupted; what was written is kept", 130)
+        return _refuse(f"{verb}: {_message(error)}", 1)
+    except KeyboardInterrupt as error:
+        where = f" {error}" if str(error) else ""
+        return _refuse(f"{verb}: interrupted{where}; what was written is kept", 130)
     for item in result if isinstance(result, tuple) else (result,):
         if isinstance(item, str | Path):
             print(item)  # noqa: T201
@@ -238,10 +239,22 @@ def user_errors() -> tuple[type[Exception], ...]:
     Returns
     -------
     tuple of type
-        Those of wrong input and of files, and OpenMM's own once it is imported.
+        Those of wrong input and of files, and, once they are imported, OpenMM's and
+        HDF5's.
     """
-    openmm = sys.modules.get("openmm")
-    return (ValueError, OSError) + ((openmm.OpenMMException,) if openmm else ())
+    errors: list[type[Exception]] = [ValueError, OSError]
+    if openmm := sys.modules.get("openmm"):
+        errors.append(openmm.OpenMMException)
+    if tables := sys.modules.get("tables"):
+        errors.append(tables.HDF5ExtError)
+    return tuple(errors)
+
+
+def _message(error: Exception) -> str:
+    """Say what happened: of HDF5 the last line, after where in its library."""
+    if type(error).__name__ == "HDF5ExtError":
+        return f"{str(error).strip().splitlines()[-1]}: is the disk full?"
+    return str(error)
 
 
 def _refuse(message: str, status: int) -> int:

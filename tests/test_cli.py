@@ -1,3 +1,4 @@
+import functools
 import os
 import subprocess
 import sys
@@ -5,10 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import tables
 import yaml
 
 from openmm_diffmd import cli
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.reference import driver
 
 QUICK = {
     "potential": "ase.calculators.lj.LennardJones",
@@ -236,3 +239,15 @@ def test_console_script_is_installed():
         [script, "--version"], check=True, capture_output=True, text=True
     )
     assert shown.stdout.startswith("openmm_diffmd 0.")
+
+
+def test_of_hdf5_the_last_line_is_told(tmp_path, monkeypatch, capsys):
+    @functools.wraps(driver.make_reference)
+    def fill_the_disk(**_):
+        raise tables.HDF5ExtError("HDF5 error back trace\n\n  File a.c\n\nCannot write")
+
+    monkeypatch.setattr(driver, "make_reference", fill_the_disk)
+    config = configure(tmp_path, output=str(tmp_path / "out"))
+    assert cli.main(["reference", "--config", config]) == 1
+    found = capsys.readouterr().err.strip().splitlines()[-1]
+    assert found == "openmm-diffmd: reference: Cannot write: is the disk full?"

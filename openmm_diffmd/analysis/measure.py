@@ -33,6 +33,10 @@ from openmm_diffmd.analysis.temperature import (
 
 MAX_OWN_SCATTER = 2.0
 """Times what the reference lets expect that halves of a rollout may differ by."""
+ANOTHER_ORDER = (
+    "; where it is the same molecule with its atoms in another order, start the "
+    "rollout from a frame of the reference: run --molecule frame.xyz"
+)
 SCATTER_BLOCKS = 10
 """Blocks of a reference whose divergence from the whole tells how far that is off."""
 
@@ -193,12 +197,12 @@ def measure(
     if ensemble.symbols != reference.ensemble.symbols:
         raise ValueError(
             f"found atoms {'-'.join(ensemble.symbols)}, expected "
-            f"{'-'.join(reference.ensemble.symbols)} as in the reference"
+            f"{'-'.join(reference.ensemble.symbols)} as in the reference{ANOTHER_ORDER}"
         )
     if not np.array_equal(ensemble.bonds, reference.ensemble.bonds):
         raise ValueError(
             f"found bonds {ensemble.bonds.tolist()}, expected "
-            f"{reference.ensemble.bonds.tolist()} as in the reference"
+            f"{reference.ensemble.bonds.tolist()} as in the reference{ANOTHER_ORDER}"
         )
     stride = round(reference.ensemble.frame_interval / ensemble.frame_interval)
     if not np.isclose(

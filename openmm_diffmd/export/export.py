@@ -1,6 +1,7 @@
 """Write a trained model as one file that the integrator can load."""
 
 import subprocess
+import warnings
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -86,6 +87,11 @@ def export_model(
     Path
         The file.
 
+    Warns
+    -----
+    UserWarning
+        If the training is not finished.
+
     Raises
     ------
     FileNotFoundError
@@ -108,6 +114,13 @@ def export_model(
     data = data or _files_of(description)
     model, step = _load_weights(checkpoint, description)
     config = description["config"]
+    asked = config["optimizer"]["num_steps"]
+    if step < asked:
+        warnings.warn(
+            f"found {checkpoint} at step {step} of {asked}, expected a finished "
+            "training: go on with train --resume true",
+            stacklevel=2,
+        )
     temperature_K = _temperature(description["data"], temperature_K)
     friction_per_ps = _friction(description, friction_per_ps)
     validation = config["data"]["fractions"][1]

@@ -163,8 +163,27 @@ def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
         )
 
 
+def _check_names(path: Path) -> None:
+    """Refuse a PDB file that calls two atoms alike: OpenMM would read one of them."""
+    seen = set()
+    for line in path.read_text(errors="replace").splitlines():
+        if line.startswith("ENDMDL"):
+            return
+        if line.startswith(("ATOM", "HETATM")):
+            # Name, alternate location, residue and chain, its number.
+            name = line[12:27]
+            if name in seen:
+                raise ValueError(
+                    f"{path} calls several atoms {line[12:16].strip()!r} in one "
+                    "residue, of which OpenMM reads one; expected a name for each: "
+                    "number them, H1, H2 and so on, or give an xyz file"
+                )
+            seen.add(name)
+
+
 def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
     form = "ATOM or HETATM records"
+    _check_names(path)
     try:
         with path.open() as file:
             pdb = app.PDBFile(file)

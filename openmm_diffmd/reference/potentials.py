@@ -210,8 +210,9 @@ def _load(import_path: str, options: Mapping[str, Any]) -> Any:
 
 
 def _calculator(import_path: str, options: Mapping[str, Any]) -> Any:
+    calculator = _load(import_path, options)
     try:
-        return _load(import_path, options)(**options)
+        return calculator(**options)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise _no_calculator(import_path, options, error) from error
 

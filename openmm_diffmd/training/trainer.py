@@ -185,6 +185,8 @@ def fit(
     ------
     ValueError
         If there is no such device.
+    KeyboardInterrupt
+        If the process is interrupted or told to terminate.
     """
     checkpoint = output / LAST_CHECKPOINT
     with _only_warnings_of_lightning(), warnings.catch_warnings():
@@ -204,13 +206,20 @@ def fit(
                 f"found accelerator {accelerator!r}, which gives: {error}; expected "
                 "one that this machine has, such as 'cpu'"
             ) from error
-        trainer.fit(
-            module,
-            batches,
-            validation,
-            ckpt_path=str(checkpoint) if resume else None,
-            weights_only=False,
-        )
+        try:
+            trainer.fit(
+                module,
+                batches,
+                validation,
+                ckpt_path=str(checkpoint) if resume else None,
+                weights_only=False,
+            )
+        except SystemExit as error:
+            # How Lightning leaves after Ctrl-C and SIGTERM, this as if all was well.
+            raise KeyboardInterrupt(
+                f"at step {trainer.global_step} of {options.num_steps}, go on from "
+                f"{checkpoint} with resume"
+            ) from error
     return checkpoint
 
 

@@ -53,7 +53,7 @@ def exported(bursts, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "save_model", keep)
 
-    def call(prior="learned", **options):
+    def call(prior="learned", step=None, **options):
         config = TrainConfig(
             data=DataConfig(fractions=FRACTIONS),
             model=ModelConfig(
@@ -73,7 +73,7 @@ def exported(bursts, tmp_path, monkeypatch):
         torch.save(
             {
                 "state_dict": {f"model.{name}": w for name, w in weights.items()},
-                "global_step": 7,
+                "global_step": step or config.optimizer.num_steps,
             },
             tmp_path / "last.ckpt",
         )
@@ -83,6 +83,11 @@ def exported(bursts, tmp_path, monkeypatch):
         )
 
     return call
+
+
+def test_a_training_that_is_not_finished_is_told(exported):
+    with pytest.warns(UserWarning, match=r"last\.ckpt at step 7 of .* finished"):
+        exported(step=7)
 
 
 def test_metadata_count_the_pairs_of_the_refit(exported):

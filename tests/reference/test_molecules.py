@@ -70,6 +70,13 @@ def test_pdb_is_loaded_with_its_names_and_bonds(tmp_path, connections):
     np.testing.assert_allclose(positions[2]._value, [-0.024, 0.093, 0], atol=1e-9)
 
 
+def test_pdb_with_repeated_names_is_refused(tmp_path):
+    path = tmp_path / "water.pdb"
+    path.write_text(PDB.replace("H1", "H ").replace("H2", "H ") + "END\n")
+    with pytest.raises(ValueError, match=r"water\.pdb calls several atoms 'H' in one"):
+        load_molecule(path)
+
+
 def test_bonds_of_a_pdb_are_its_own(tmp_path):
     path = tmp_path / "water.pdb"
     path.write_text(PDB + "CONECT    1    2\nCONECT    2    3\nEND\n")

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,6 +24,7 @@ from openmm_diffmd.training.config import (
     TransitionOptimizerConfig,
 )
 from openmm_diffmd.training.datamodule import RandomBatches, validation_loader
+from openmm_diffmd.training.module import TransitionTraining
 from openmm_diffmd.training.train import train
 from openmm_diffmd.units import BOLTZMANN
 
@@ -144,6 +146,22 @@ def test_no_step_is_lost_after_the_last_interval(bursts, tmp_path):
     assert [checkpoint["global_step"] for checkpoint in saved] == [9, 9]
     weights, again = (checkpoint["state_dict"] for checkpoint in saved)
     assert all(torch.equal(again[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_stopped_says_so(bursts, tmp_path, monkeypatch, number):
+    def stop(self, *_):
+        if self.global_step == 7:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(TransitionTraining, "on_train_batch_end", stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=r"step 7 of 12, .*with resume"):
+            run(bursts, tmp_path / "stopped")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert load(tmp_path / "stopped" / "last.ckpt")["global_step"] == 6
 
 
 def test_same_seed_gives_the_same_weights(trained, bursts, tmp_path):
