@@ -25,6 +25,8 @@ G2_NAMES = {
 """Common names of molecules whose geometry ships with ASE (G2 set)."""
 
 GEOMETRIES = Path(__file__).parent / "geometries"
+SHORTEST = 0.05
+"""Shorter distances, nm, are of no molecule: that of H2 is 0.074."""
 """Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
 
 
@@ -150,16 +152,26 @@ def _load_xyz(path: Path) -> Atoms:
             f"{nameless.tolist()}; expected one for each: put its symbol, H to Rg, "
             "before x, y, z"
         )
-    _check_finite(path, frames[0].positions)
+    _check_positions(path, ANGSTROM * frames[0].positions)
     return frames[0]
 
 
-def _check_finite(path: Path, positions: NDArray[np.float64]) -> None:
+def _check_positions(path: Path, positions: NDArray[np.float64]) -> None:
+    """Refuse positions (nm) that are not finite, or of atoms inside of each other."""
     bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     if len(bad):
         raise ValueError(
             f"{path} has atoms {bad.tolist()} at positions that are not finite, "
             "expected numbers"
+        )
+    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    if distances.min() < SHORTEST:
+        i, j = np.unravel_index(distances.argmin(), distances.shape)
+        raise ValueError(
+            f"{path} has atoms {i} and {j} {distances.min() / ANGSTROM:.3g} Angstrom "
+            f"apart, expected at least {SHORTEST / ANGSTROM:g}: are the positions in "
+            "Angstrom?"
         )
 
 
@@ -210,7 +222,7 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
             "again"
         )
     positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-    _check_finite(path, positions)
+    _check_positions(path, positions)
     atoms = list(topology.atoms())
     nameless = [atom.index for atom in atoms if atom.element is None]
     if nameless:

@@ -93,6 +93,7 @@ def test_bonds_that_a_pdb_lacks_come_from_radii(tmp_path):
     ("name", "text", "message"),
     [
         ("two.xyz", "4\n\nO 0 0 0\nH 0.96 0 0\nO 9 0 0\nH 9.96 0 0\n", "in 2 pieces"),
+        ("nm.xyz", "2\n\nO 0 0 0\nH 0.096 0 0\n", r"1 0\.096 Angstrom apart.* Angst"),
         ("far.xyz", "2\n\nO 0 0 0\nH 1.5 0 0\n", r"smallest of atoms \[0\], .*CONECT"),
         ("two.pdb", "MODEL        1\n" + PDB + "ENDMDL\nMODEL        2\n" + PDB
          + "ENDMDL\nEND\n", "holds 2 models, expected one"),
