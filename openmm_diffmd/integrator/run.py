@@ -1,5 +1,6 @@
 """The verb ``run``: a model in OpenMM, by name, to files by name."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from openmm import unit
 
 from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.diffusion.samplers import SamplerName
+from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import MAX_SEED, RolloutSettings, roll_out
 from openmm_diffmd.outputs import check_output_folder, make_folder
@@ -16,6 +18,8 @@ from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 DEFAULT_LENGTH_PS = 20.0
+FAR_BELOW = 0.8
+"""Share of a model's temperature below which a bath is another."""
 SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
 
 
@@ -94,6 +98,11 @@ def run(
     Path
         The JSON sidecar.
 
+    Warns
+    -----
+    UserWarning
+        If the heat bath is far from the temperature that the model is for.
+
     Raises
     ------
     FileExistsError
@@ -123,6 +132,7 @@ def run(
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
+    _warn_of_another_temperature(loaded.metadata, temperature_K)
     topology, start = loaded.example() if molecule is None else load_molecule(molecule)
     one = start.value_in_unit(unit.nanometer)
     make_folder(output.parent)
@@ -146,6 +156,20 @@ def run(
             progress=progress,
         ),
     ).path
+
+
+def _warn_of_another_temperature(
+    metadata: ModelMetadata, temperature_K: float | None
+) -> None:
+    """Tell what is below the model's; the integrator tells what is above."""
+    its = metadata.temperature_K
+    if temperature_K is not None and temperature_K < FAR_BELOW * its:
+        warnings.warn(
+            f"found temperature_K {temperature_K:g}, expected some {its:g}, which "
+            f"model {metadata.name!r} was trained for: what it draws at another has not "
+            "been judged; compare it with a reference of that temperature",
+            stacklevel=3,
+        )
 
 
 def _check_name(output: Path) -> None:

@@ -319,6 +319,14 @@ def test_json_that_is_of_no_run_is_not_overwritten(stub: Path, tmp_path: Path):
     assert [file.read_text() for file in tmp_path.iterdir()] == ['{"mine": 1}']
 
 
+def test_a_bath_far_below_the_models_is_told(stub: Path, tmp_path: Path):
+    options = {"length_ps": 0.1, "progress": False}
+    with pytest.warns(
+        UserWarning, match=r"temperature_K 200, expected some 300, which"
+    ):
+        run(str(stub), tmp_path / "a", temperature_K=200, **options)
+
+
 def test_numbers_of_numpy_are_taken(stub: Path, tmp_path: Path):
     path = run(
         str(stub),
