@@ -166,8 +166,8 @@ def _warn_of_another_temperature(
     if temperature_K is not None and temperature_K < FAR_BELOW * its:
         warnings.warn(
             f"found temperature_K {temperature_K:g}, expected some {its:g}, which "
-            f"model {metadata.name!r} was trained for: what it draws at another has not "
-            "been judged; compare it with a reference of that temperature",
+            f"model {metadata.name!r} was trained for: what it draws at another was "
+            "not judged; compare it with a reference of that temperature",
             stacklevel=3,
         )
 
