@@ -16,6 +16,9 @@ H_R_RANGE = (0.0, 10.0)
 H_R_BINS = 500
 ANGSTROM_PER_NM = 10.0
 
+TURN_DEG = 100.0
+"""More than a torsion swings in its basin, less than from one basin to the next."""
+
 Terms = dict[str, NDArray[np.int64]]
 
 
@@ -281,6 +284,40 @@ def marginal_divergences(
             for name in groups
         }
     return result
+
+
+def dihedral_turns(ensemble: Ensemble) -> dict[str, int]:
+    """
+    Count turns of torsions: how well populations of their basins can be known.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames.
+
+    Returns
+    -------
+    dict
+        Of each group of dihedrals of `bonded_terms`: turns, in all replicas, of the
+        torsion that turned least of those that turned at all; 0 where none did. A
+        torsion has turned when it is more than 100 degrees from where it had last
+        turned to, or from where its replica began.
+    """
+    groups = bonded_terms(ensemble.topology)["dihedrals"]
+    counts = {name: np.zeros(len(terms), np.int64) for name, terms in groups.items()}
+    for replica in ensemble.trajectories():
+        for name, terms in groups.items():
+            angles = np.unwrap(mdtraj.compute_dihedrals(replica, terms), axis=0)
+            limit = np.deg2rad(TURN_DEG)
+            last = angles[0]
+            for now in angles:
+                turned = np.abs(now - last) > limit
+                if turned.any():
+                    counts[name] += turned
+                    last = np.where(turned, now, last)
+    return {
+        name: int(min(count[count > 0], default=0)) for name, count in counts.items()
+    }
 
 
 def _check_bins(p: Histogram, q: Histogram) -> None:

@@ -1,6 +1,6 @@
 """What one rollout is summed up in: numbers for the table, curves for the picture."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -43,6 +43,8 @@ class Figures:
         Jensen-Shannon divergence of each group of bonds, angles, dihedrals, bits.
     divergences_expected : mapping or None
         What sampling alone explains of each.
+    turns : mapping or None
+        Turns of the slowest torsion of each group of dihedrals.
     temperatures : mapping or None
         Temperature of each element in the centre-of-mass frame.
     modes : mapping or None
@@ -72,6 +74,7 @@ class Figures:
     h_r_expected: float | None = None
     divergences: Mapping[str, Mapping[str, float]] | None = None
     divergences_expected: Mapping[str, Mapping[str, float]] | None = None
+    turns: Mapping[str, int] | None = None
     temperatures: Mapping[str, ElementTemperature] | None = None
     modes: Mapping[str, ElementTemperature] | None = None
     step_residual: StepResidual | None = None
@@ -81,7 +84,7 @@ class Figures:
     spectrum_expected: float | None = None
     events: Mapping[str, EventRate] | None = None
 
-    def mean_divergence(self, kind: str) -> float | None:
+    def mean_divergence(self, kind: str, without: Collection[str] = ()) -> float | None:
         """
         Mean divergence over the groups of one kind.
 
@@ -89,15 +92,19 @@ class Figures:
         ----------
         kind : str
             ``bonds``, ``angles`` or ``dihedrals``.
+        without : collection of str, optional
+            Groups that are left out.
 
         Returns
         -------
         float or None
-            Bits; None where the kind was not measured or the molecule has none.
+            Bits; None where the kind was not measured or no group is left.
         """
-        return _mean_of(self.divergences, kind)
+        return _mean_of(self.divergences, kind, without)
 
-    def mean_expected_divergence(self, kind: str) -> float | None:
+    def mean_expected_divergence(
+        self, kind: str, without: Collection[str] = ()
+    ) -> float | None:
         """
         Mean over the groups of one kind of what sampling explains of the divergence.
 
@@ -105,19 +112,24 @@ class Figures:
         ----------
         kind : str
             ``bonds``, ``angles`` or ``dihedrals``.
+        without : collection of str, optional
+            Groups that are left out.
 
         Returns
         -------
         float or None
-            Bits; None where the kind was not measured or the molecule has none.
+            Bits; None where the kind was not measured or no group is left.
         """
-        return _mean_of(self.divergences_expected, kind)
+        return _mean_of(self.divergences_expected, kind, without)
 
 
 def _mean_of(
-    found: Mapping[str, Mapping[str, float]] | None, kind: str
+    found: Mapping[str, Mapping[str, float]] | None, kind: str, without: Collection[str]
 ) -> float | None:
-    return fmean(found[kind].values()) if found and found[kind] else None
+    if found is None:
+        return None
+    values = [value for name, value in found[kind].items() if name not in without]
+    return fmean(values) if values else None
 
 
 @dataclass(frozen=True)

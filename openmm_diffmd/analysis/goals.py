@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from scipy import stats
@@ -29,6 +29,8 @@ errors of h(r) are 0.6 to 1.8 times the estimate, divergences of bonds and angle
 (``benchmarks/perfect_runs.py``)."""
 MAX_DIVERGENCE_FACTOR = 2.0
 DIVERGENCE_CHANCE = 4.0
+MIN_TURNS = 20
+"""Turns of a torsion below which a reference does not know its populations."""
 MIN_SPECTRUM_OVERLAP = 0.97
 SPECTRUM_CHANCE = 1.5
 MIN_KINETIC_ENERGY_P = 0.01
@@ -107,7 +109,9 @@ def judge(
         h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 1.5
         times what sampling is estimated to explain; errors of h(r) and divergences
         within the limit, but beyond that; and those within it beside a reference of
-        less than 100 ps, whose halves do not know their difference.
+        less than 100 ps, whose halves do not know their difference. Groups of dihedrals
+        with a torsion that turned, but less than 20 times in the reference's time, are
+        named and left out.
 
     Notes
     -----
@@ -146,17 +150,8 @@ def judge(
     )
     for kind, floors in (reference.divergences or {}).items():
         if floors:
-            goals.append(
-                _floor_goal(
-                    f"divergence of {kind}",
-                    MAX_DIVERGENCE_FACTOR,
-                    found.mean_divergence(kind),
-                    reference.mean_divergence(kind),
-                    found.mean_expected_divergence(kind),
-                    DIVERGENCE_CHANCE,
-                    reference.analyzed_ps >= enough,
-                )
-            )
+            known = reference.analyzed_ps >= enough
+            goals.append(_divergence_goal(kind, found, reference, known))
     if reference.spectrum_overlap is not None:
         goals.append(
             _spectrum_goal(found.spectrum_overlap, found.spectrum_expected, absent)
@@ -291,6 +286,46 @@ def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal
         ours.p_value >= MIN_KINETIC_ENERGY_P
         and max(map(abs, deviations)) <= MAX_KINETIC_ENERGY_DEVIATION,
     )
+
+
+def _divergence_goal(
+    kind: str, found: Figures, reference: Figures, floor_is_known: bool
+) -> Goal:
+    """Judge those groups whose torsions turn often or never."""
+    slow = _slow_torsions(found, reference) if kind == "dihedrals" else {}
+    goal = _floor_goal(
+        f"divergence of {kind}",
+        MAX_DIVERGENCE_FACTOR,
+        found.mean_divergence(kind, slow),
+        reference.mean_divergence(kind, slow),
+        found.mean_expected_divergence(kind, slow),
+        DIVERGENCE_CHANCE,
+        floor_is_known,
+    )
+    if not slow:
+        return goal
+    slowest = "too slow to tell: " + ", ".join(slow.values())
+    if len(slow) == len((reference.divergences or {})[kind]):
+        return replace(goal, found=slowest, passed=None)
+    return replace(goal, found=f"{goal.found}; {slowest}")
+
+
+def _slow_torsions(found: Figures, reference: Figures) -> dict[str, str]:
+    """
+    Say which groups of dihedrals turned too seldom for their populations to be known.
+
+    One of their torsions turned, but less than `MIN_TURNS` times in the reference, and
+    no more often in the rollout for the same time.
+    """
+    slow: dict[str, str] = {}
+    if found.turns is None or reference.turns is None:
+        return slow
+    shorter = reference.analyzed_ps / found.analyzed_ps
+    for name, theirs in reference.turns.items():
+        ours = found.turns[name]
+        if 0 < max(theirs, shorter * ours) < MIN_TURNS:
+            slow[name] = f"{name} turned {ours} times, {theirs} in the reference"
+    return slow
 
 
 def _floor_goal(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from openmm_diffmd.analysis.bond_energies import hottest_bond
 from openmm_diffmd.analysis.distributions import (
     Histogram,
+    dihedral_turns,
     h_r_error,
     marginal_divergences,
     marginals,
@@ -141,6 +142,7 @@ def prepare_reference(
         h_r_error=floor_h,
         h_r_halves=floor_h,
         divergences=halves,
+        turns=dihedral_turns(ensemble),
         **_kinetic(ensemble, temperature, means, variances),
         spectrum_overlap=_overlap(spectra[1], spectra[2]),
         events=event_rates(ensemble, temperature),
@@ -248,6 +250,7 @@ def measure(
                 kind: {name: (1.0 + longer) * value for name, value in groups.items()}
                 for kind, groups in reference.scatter.items()
             },
+            turns=dihedral_turns(part),
             **_kinetic(
                 part,
                 temperature,

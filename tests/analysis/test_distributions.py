@@ -9,6 +9,7 @@ from openmm_diffmd.analysis.distributions import (
     Histogram,
     bonded_terms,
     common_share,
+    dihedral_turns,
     h_r_error,
     jensen_shannon_divergence,
     marginal_divergences,
@@ -106,6 +107,38 @@ def test_marginals_hold_the_geometry_they_were_given(
     assert peak["angles", "H-O-O"] == pytest.approx(90, abs=1.01)
     # From the first O the second H stands a quarter turn clockwise: IUPAC's sign.
     assert peak["dihedrals", "H-O-O-H"] == pytest.approx(90, abs=2.51)
+
+
+def test_turns_are_of_the_torsion_that_turns_least(
+    make_topology: Callable[..., mdtraj.Topology],
+):
+    # Of two H-O-O-H, in two replicas, the first turns five times, the second swings and
+    # turns once, between the replicas, which is none; a third does not move.
+    bonds = [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11)]
+    topology = make_topology(["H", "O", "O", "H"] * 3, bonds)
+    turning = [[0, 120, 60, 180, 300, 420], [60, -60, 0, 50, -35, 0]]
+    swinging = [[0, 35, -35, 35, 0, 10], [120, 155, 85, 120, 140, 100]]
+
+    def positions(*angles: list[int]) -> np.ndarray:
+        frames = []
+        for of_frame in np.deg2rad(np.transpose(angles)):
+            atoms = []
+            for number, angle in enumerate(of_frame):
+                turned = [0.1 * np.cos(angle), -0.1 * np.sin(angle), 0.15]
+                chain = [[0.1, 0, 0], [0, 0, 0], [0, 0, 0.15], turned]
+                atoms += [[x, y, z + number] for x, y, z in chain]
+            frames.append(atoms)
+        return np.array(frames)
+
+    def turns(second: list[list[int]]) -> int:
+        parts = [positions(a, b, [0] * 6) for a, b in zip(turning, second, strict=True)]
+        return dihedral_turns(Ensemble(topology, 0.01, parts))["H-O-O-H"]
+
+    assert turns(swinging) == 5
+    assert turns([[0, 0, 0, 120, 120, 120], swinging[1]]) == 1
+    assert turns(turning) == 5
+    still = Ensemble(topology, 0.01, [positions([0] * 3, [0] * 3, [0] * 3)])
+    assert dihedral_turns(still) == {"H-O-O-H": 0}
 
 
 def test_bonds_that_fly_apart_count_in_the_last_bin(diatomic: mdtraj.Topology):

@@ -165,6 +165,38 @@ def test_floor_of_a_short_reference_meets_no_goal(row: Row, reference: Reference
     assert verdicts == [{None}, {True}]
 
 
+def test_torsions_that_turn_seldom_do_not_decide(row: Row, reference: Reference):
+    groups = ["C-C-O-H", "H-C-C-H", "H-C-C-O", "H-C-O-H"]
+    found, longer = row.figures, row.figures.analyzed_ps / reference.figures.analyzed_ps
+
+    def verdict(ours: float, theirs: int, bad: dict[str, float]) -> Goal:
+        figures = dataclasses.replace(
+            found,
+            divergences={**(found.divergences or {}), "dihedrals": bad},
+            turns=dict.fromkeys(groups, 0) | {"C-C-O-H": round(ours * longer)},
+        )
+        own = dataclasses.replace(
+            reference.figures, turns=dict.fromkeys(groups, 0) | {"C-C-O-H": theirs}
+        )
+        return next(g for g in judge(figures, own) if "dihedrals" in g.name)
+
+    good = dict((found.divergences or {})["dihedrals"])
+    bad = {**good, "C-C-O-H": 1.0}
+    # Rigid in both, often in one of both, and both seldom.
+    assert [verdict(*n, bad).passed for n in ((0, 0), (0, 20), (50, 3))] == [False] * 3
+    seldom = verdict(10, 3, bad)
+    assert seldom.passed is True
+    assert "C-C-O-H turned 8 times, 3 in the reference" in seldom.found
+    # The others decide still, and where there are none, nothing does.
+    assert verdict(10, 3, {**good, "H-C-C-H": 1.0}).passed is False
+    slow = dict.fromkeys(groups, 3)
+    figures = dataclasses.replace(found, turns=slow)
+    own = dataclasses.replace(reference.figures, turns=slow)
+    goal = next(g for g in judge(figures, own) if "dihedrals" in g.name)
+    assert goal.passed is None
+    assert goal.found.startswith("too slow to tell")
+
+
 def test_temperature_that_its_error_does_not_decide_is_undecided(
     row: Row, reference: Reference
 ):
