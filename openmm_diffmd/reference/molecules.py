@@ -1,5 +1,6 @@
 """Molecules to make references of: by name, or from an xyz or pdb file."""
 
+import warnings
 from pathlib import Path
 
 import networkx as nx
@@ -11,7 +12,7 @@ from openmm import app, unit
 
 from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
-from openmm_diffmd.elements import HEAVIEST, bonds_from_radii
+from openmm_diffmd.elements import HEAVIEST, bonds_from_radii, contact_distances
 from openmm_diffmd.topologies import make_topology
 from openmm_diffmd.units import ANGSTROM
 
@@ -25,9 +26,11 @@ G2_NAMES = {
 """Common names of molecules whose geometry ships with ASE (G2 set)."""
 
 GEOMETRIES = Path(__file__).parent / "geometries"
+"""Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
 SHORTEST = 0.05
 """Shorter distances, nm, are of no molecule: that of H2 is 0.074."""
-"""Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
+LONGEST_BOND = 1.5
+"""Times the sum of its covalent radii: longer ones are of no molecule at rest."""
 
 
 def molecule_names() -> list[str]:
@@ -80,13 +83,19 @@ def load_molecule(
     positions : Quantity, shape (n_atoms, 3)
         Positions, nm.
 
+    Warns
+    -----
+    UserWarning
+        If a pdb file does not bond two atoms that are as close as bonded ones.
+
     Raises
     ------
     FileNotFoundError
         If it is neither a known name nor a file.
     ValueError
         If it is a file of another kind, damaged or of several molecules, an atom has
-        no element or no bond to the others, or a position is not finite.
+        no element or no bond to the others, a bond of a pdb file is no bond by its
+        length, or a position is not finite.
     """
     topology, positions = _load(str(molecule))
     if pieces := _pieces(topology):
@@ -230,11 +239,39 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
             f"{path} has atoms without an element: {nameless}; expected one for each: "
             "fill in columns 77-78"
         )
+    numbers = np.array([atom.element.atomic_number for atom in atoms])
+    _check_bonds(path, topology, numbers, positions)
+    known = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
+    near = bonds_from_radii(numbers, positions[None]).tolist()
+    lacking = [pair for pair in near if frozenset(pair) not in known]
     if _pieces(topology):
         # Names of atoms that OpenMM does not know leave bonds out.
-        numbers = np.array([atom.element.atomic_number for atom in atoms])
-        known = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
-        for i, j in bonds_from_radii(numbers, positions[None]).tolist():
-            if frozenset((i, j)) not in known:
-                topology.addBond(atoms[i], atoms[j])
+        for i, j in lacking:
+            topology.addBond(atoms[i], atoms[j])
+    elif lacking:
+        warnings.warn(
+            f"found {path} without bonds between atoms {lacking}, numbered from 0, "
+            "which are as close as bonded atoms: guards and analysis take the bonds "
+            "of the file; if it lacks them, add CONECT records, or give an xyz file",
+            stacklevel=4,
+        )
     return topology, unit.Quantity(np.array(positions, np.float64), unit.nanometer)
+
+
+def _check_bonds(
+    path: Path,
+    topology: app.Topology,
+    numbers: NDArray[np.int64],
+    positions: NDArray[np.float64],
+) -> None:
+    """Refuse bonds of atoms that are too far apart (nm) for one."""
+    for a, b in topology.bonds():
+        length = np.linalg.norm(positions[a.index] - positions[b.index])
+        ends = np.array([a.index]), np.array([b.index])
+        usual = contact_distances(numbers, *ends)[0]
+        if length > LONGEST_BOND * usual:
+            raise ValueError(
+                f"{path} bonds atoms {a.index} and {b.index}, numbered from 0, which "
+                f"are {length / ANGSTROM:.3g} Angstrom apart, expected about "
+                f"{usual / ANGSTROM:.3g}: mend its CONECT records, or give an xyz file"
+            )

@@ -14,6 +14,7 @@ from openmm import app, unit
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from openmm_diffmd.bond_graphs import bond_graph, is_same_molecule
 from openmm_diffmd.models.energy import EnergyModel, load_force
 
 FORMS = ("eager", "scripted", "compiled")
@@ -144,6 +145,11 @@ def read_trained_force(path: Path, topology: app.Topology) -> TrainedForce:
     TrainedForce
         The force.
 
+    Warns
+    -----
+    UserWarning
+        If it was not trained on this molecule.
+
     Raises
     ------
     FileNotFoundError
@@ -159,6 +165,21 @@ def read_trained_force(path: Path, topology: app.Topology) -> TrainedForce:
         raise ValueError(
             f"found element {', '.join(unknown)}, expected one of {', '.join(known)}, "
             f"which {path} was trained on: train it on frames of this molecule"
+        )
+    bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
+    molecule = bond_graph([element.symbol for element in elements], bonds)
+    # Files of before do not say.
+    trained_on = [
+        bond_graph(file["elements"], file["bonds"])
+        for file in description["data"]
+        if "bonds" in file
+    ]
+    if trained_on and not any(is_same_molecule(molecule, one) for one in trained_on):
+        warnings.warn(
+            f"found a molecule that {path} was not trained on, expected one of its "
+            "training: its forces on another are extrapolated; train it on frames of "
+            "this molecule",
+            stacklevel=2,
         )
     return TrainedForce(
         model,

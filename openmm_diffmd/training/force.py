@@ -150,6 +150,8 @@ def train_force(
                 "file": "/".join(Path(path).parts[-2:]),
                 "sha256": file_sha256(path),
                 "n_frames": trajectory.n_frames,
+                "elements": [chemical_symbols[z] for z in trajectory.atomic_numbers],
+                "bonds": trajectory.bonds.tolist(),
                 "temperature_K": trajectory.provenance.get("temperature_K"),
                 "test": force_errors(module.model.eval(), test),
             }

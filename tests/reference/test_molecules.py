@@ -78,9 +78,25 @@ def test_pdb_with_repeated_names_is_refused(tmp_path):
 
 
 def test_bonds_of_a_pdb_are_its_own(tmp_path):
+    # A ring of three, left open: the radii would close it.
+    path = tmp_path / "ozone.pdb"
+    ring = """\
+HETATM    1  O1  LIG A   1       0.000   0.000   0.000  1.00  0.00           O
+HETATM    2  O2  LIG A   1       1.440   0.000   0.000  1.00  0.00           O
+HETATM    3  O3  LIG A   1       0.720   1.247   0.000  1.00  0.00           O
+"""
+    path.write_text(ring + "CONECT    1    2\nCONECT    2    3\nEND\n")
+    with pytest.warns(UserWarning, match=r"without bonds between atoms \[\[0, 2\]\]"):
+        topology, _ = load_molecule(path)
+    assert bonds_of(topology) == [(0, 1), (1, 2)]
+
+
+def test_bond_of_a_pdb_that_is_none_is_refused(tmp_path):
     path = tmp_path / "water.pdb"
     path.write_text(PDB + "CONECT    1    2\nCONECT    2    3\nEND\n")
-    assert bonds_of(load_molecule(path)[0]) == [(0, 1), (1, 2)]
+    message = r"bonds atoms 1 and 2, .* 1\.52 Angstrom apart, expected about 0\.62"
+    with pytest.raises(ValueError, match=message):
+        load_molecule(path)
 
 
 def test_bonds_that_a_pdb_lacks_come_from_radii(tmp_path):

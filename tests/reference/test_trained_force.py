@@ -5,13 +5,14 @@ import torch
 from openmm import unit
 
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.models.energy import EnergyModel, save_force
+from openmm_diffmd.models.energy import EnergyModel, load_force, save_force
 from openmm_diffmd.reference.driver import make_reference
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import (
     create_reference_system,
     recreate_reference_system,
 )
+from openmm_diffmd.reference.trained_force import read_trained_force
 
 SIZES = {"n_max": 4, "channels": 8, "n_heads": 2, "edge_channels": 8, "n_layers": 1}
 
@@ -54,6 +55,24 @@ def test_reference_system_has_the_trained_force(tmp_path):
         recreate_reference_system(topology, {"potential": "gone.pt"})
     again = recreate_reference_system(topology, {"potential": str(path)})
     np.testing.assert_array_equal(forces_of(again, positions), found)
+
+
+def test_molecule_that_a_force_was_not_trained_on_is_told(tmp_path):
+    path = save(tmp_path / "force.pt")
+    (tmp_path / "h2o2.xyz").write_text(
+        "4\n\nO 0 0 0\nO 1.46 0 0\nH -0.2 0.95 0\nH 1.66 0 0.95\n"
+    )
+    water, peroxide = (load_molecule(m)[0] for m in ("water", tmp_path / "h2o2.xyz"))
+    model, description = load_force(path)
+    save_force(
+        model,
+        {**description, "data": [{"elements": list("HOH"), "bonds": [[0, 1], [1, 2]]}]},
+        path,
+    )
+    # Atoms in any order.
+    read_trained_force(path, water)
+    with pytest.warns(UserWarning, match=r"force\.pt was not trained on"):
+        read_trained_force(path, peroxide)
 
 
 def topology_mass(topology, index):

@@ -47,6 +47,8 @@ def test_trained_force_is_better_than_none(trained, many):
     model, description = load_force(trained)
     assert description["elements"] == ["H", "O"]
     assert description["steps"] == 60
+    assert description["data"][0]["elements"] == ["O", "H", "H"]
+    assert description["data"][0]["bonds"] == [[0, 1], [0, 2]]
     test = description["data"][0]["test"]
     trajectory = read_reference(many)
     none = MEV_PER_ANGSTROM * np.abs(trajectory.forces).mean()
