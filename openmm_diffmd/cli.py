@@ -100,7 +100,11 @@ def _run_verb(verb: str, words: list[str]) -> int:
             2,
         )
     try:
-        result = function(**_parse(verb, function, _with_bundled_configs(words)))
+        words = _with_bundled_configs(verb, words)
+    except FileNotFoundError as error:
+        return _refuse(f"{verb}: {error}", 2)
+    try:
+        result = function(**_parse(verb, function, words))
     except user_errors() as error:
         return _refuse(f"{verb}: {_message(error)}", 1)
     except KeyboardInterrupt as error:
@@ -211,7 +215,7 @@ def _parse(
     return values
 
 
-def _with_bundled_configs(words: Sequence[str]) -> list[str]:
+def _with_bundled_configs(verb: str, words: Sequence[str]) -> list[str]:
     bundled = {
         name: str(item)
         for item in files("openmm_diffmd.configs").iterdir()
@@ -224,12 +228,20 @@ def _with_bundled_configs(words: Sequence[str]) -> list[str]:
         for word in words
         for part in (word.split("=", 1) if word.startswith("--config=") else [word])
     ]
-    return [
-        bundled[word]
-        if previous == "--config" and word in bundled and not Path(word).is_file()
-        else word
-        for previous, word in pairwise(["", *split])
-    ]
+    found = []
+    for previous, word in pairwise(["", *split]):
+        if previous != "--config" or Path(word).is_file():
+            found.append(word)
+        elif word in bundled:
+            found.append(bundled[word])
+        else:
+            own = sorted({Path(path).stem for path in bundled.values()})
+            own = [name for name in own if name.startswith(f"{verb}_")]
+            raise FileNotFoundError(
+                f"found no config {word!r}, expected a YAML file"
+                + (f", or of the package one of {', '.join(own)}" if own else "")
+            )
+    return found
 
 
 def user_errors() -> tuple[type[Exception], ...]:

@@ -201,6 +201,14 @@ def test_both_spellings_find_a_bundled_config(capsys):
         assert yaml.safe_load(capsys.readouterr().out)["output"] == "runs/ethanol"
 
 
+def test_unknown_config_is_told_with_those_there_are(capsys):
+    assert cli.main(["train", "--config", "train_molecul"]) == 2
+    told = capsys.readouterr().err
+    assert "found no config 'train_molecul', expected a YAML file, or of" in told
+    assert "train_molecule" in told
+    assert "export_" not in told
+
+
 @pytest.mark.parametrize(
     "name", [item.name for item in files("openmm_diffmd.configs").iterdir()]
 )
