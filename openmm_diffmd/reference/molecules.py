@@ -102,8 +102,8 @@ def load_molecule(
         raise ValueError(
             f"found {molecule} in {len(pieces)} pieces, the smallest of atoms "
             f"{min(pieces, key=len)}, expected one molecule, bonds by covalent radii "
-            "included: split the file, give a pdb with CONECT records of its bonds, or, "
-            "if its positions are not in Angstrom, convert them"
+            "included: split the file, give a pdb with CONECT records of its bonds, or "
+            "convert positions that are not in Angstrom"
         )
     return topology, positions
 
