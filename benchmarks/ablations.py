@@ -74,7 +74,7 @@ def ablations(
     network: ModelConfig = ModelConfig(),  # noqa: B008
     replicas: int = 16,
     length_ps: float | None = None,
-    friction: float = 1.0,
+    friction_per_ps: float = 1.0,
     threads: int = 1,
 ) -> None:
     """
@@ -108,7 +108,7 @@ def ablations(
     length_ps : float, optional
         Length of each replica, ps, in whole frames of every cell; 10, to the nearest
         whole frame, unless given.
-    friction : float
+    friction_per_ps : float
         Friction where it is not varied, 1/ps.
     threads : int
         Threads of PyTorch. Speeds are CPU times, which one thread makes those of a
@@ -122,9 +122,9 @@ def ablations(
         If the files do not fit, or `output` holds results of other settings.
     """
     groups = list(GROUPS) if groups is None else groups
-    planned = cells(groups, variants, seeds, friction)
+    planned = cells(groups, variants, seeds, friction_per_ps)
     at_least(1, seeds=seeds, replicas=replicas)
-    at_least(0, friction=friction)
+    at_least(0, friction_per_ps=friction_per_ps)
     above(0, length_ps=length_ps)
     at_least(1, number_of_data_files=len(data))
     set_threads(threads)
@@ -135,7 +135,7 @@ def ablations(
     topology = frames.topology.to_openmm()
     loaded_model = load_model(model)
     describe_molecules(topology, loaded_model.metadata)
-    _check_friction(planned, provenance, friction)
+    _check_friction(planned, provenance, friction_per_ps)
     times = _frame_times(planned, loaded_model.metadata.lag_time_fs, frames, length_ps)
     make_folder(output)
     settings = {
@@ -204,7 +204,9 @@ def ablations(
             folder, training = train_variant(
                 variant, cell.seed, own_data, network, budget, output / "trainings"
             )
-            loaded = export_cell(cell, variant, folder, own_data, temperature, friction)
+            loaded = export_cell(
+                cell, variant, folder, own_data, temperature, friction_per_ps
+            )
         lag_time_fs = loaded.metadata.lag_time_fs
         interval, length = times[lag_time_fs]
         found = run_cell(
@@ -300,8 +302,8 @@ def _check_friction(
         ):
             raise ValueError(
                 f"found friction {friction:g} for the variant {cell.variant.name!r}, "
-                f"which has learned the reference's {own}: leave --friction out, or "
-                "name --variants without it"
+                f"which has learned the reference's {own}: leave --friction-per-ps "
+                "out, or name --variants without it"
             )
 
 

@@ -92,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--molecule", default="ethanol")
     parser.add_argument("--length-ps", type=float, default=40.0)
-    parser.add_argument("--temperature", type=float, default=500.0, help="K")
+    parser.add_argument("--temperature-K", type=float, default=500.0, help="K")
     parser.add_argument("--frequency", type=float, default=300.0, help="1/ps")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
@@ -104,13 +104,13 @@ def main(words: Sequence[str] | None = None) -> None:
         above(
             0,
             length_ps=arguments.length_ps,
-            temperature=arguments.temperature,
+            temperature=arguments.temperature_K,
             frequency=arguments.frequency,
         )
         frames = make_frames(
             arguments.molecule,
             arguments.length_ps,
-            arguments.temperature,
+            arguments.temperature_K,
             arguments.frequency,
             arguments.seed,
         )

@@ -53,9 +53,9 @@ def md17_molecules(
     output: Path = Path("rollout/md17"),
     replicas: int = 16,
     length_ps: float | None = None,
-    temperature: float = 500.0,
-    friction: float | None = None,
-    start_temperature: float | None = None,
+    temperature_K: float = 500.0,
+    friction_per_ps: float | None = None,
+    start_temperature_K: float | None = None,
     regression: bool = True,
     seed: int = 1,
     threads: int | None = None,
@@ -80,11 +80,11 @@ def md17_molecules(
     length_ps : float, optional
         Length of each replica, ps, in whole frames; 20, to the nearest whole frame,
         unless given.
-    temperature : float
+    temperature_K : float
         Temperature of the references and of the heat bath, K.
-    friction : float, optional
+    friction_per_ps : float, optional
         Collision rate, 1/ps; the model's unless given.
-    start_temperature : float, optional
+    start_temperature_K : float, optional
         Temperature of the first velocities, K; the heat bath's unless given.
     regression : bool
         Run the mean alone too.
@@ -102,14 +102,14 @@ def md17_molecules(
         another model, of another reference or of other options.
     """
     at_least(1, replicas=replicas)
-    at_least(0, temperature=temperature, friction=friction, seed=seed)
-    at_least(0, start_temperature=start_temperature)
+    at_least(0, temperature_K=temperature_K, friction_per_ps=friction_per_ps, seed=seed)
+    at_least(0, start_temperature_K=start_temperature_K)
     above(0, length_ps=length_ps)
     found = {
         name: path
         for name in molecules
         if (
-            path := references / f"{name}_{temperature:g}K" / "thermostatted.h5"
+            path := references / f"{name}_{temperature_K:g}K" / "thermostatted.h5"
         ).is_file()
     }
     unknown = sorted(set(molecules) - set(MOLECULES) - set(found))
@@ -128,9 +128,9 @@ def md17_molecules(
     asked = {
         "replicas": replicas,
         "length_ps": length_ps,
-        "temperature_K": temperature,
-        "friction_per_ps": friction,
-        "start_temperature_K": start_temperature,
+        "temperature_K": temperature_K,
+        "friction_per_ps": friction_per_ps,
+        "start_temperature_K": start_temperature_K,
         "seed": seed,
     }
     make_folder(output)
@@ -155,9 +155,9 @@ def md17_molecules(
                     output=folder,
                     replicas=replicas,
                     length_ps=length_ps,
-                    temperature=temperature,
-                    friction=friction,
-                    start_temperature=start_temperature,
+                    temperature_K=temperature_K,
+                    friction_per_ps=friction_per_ps,
+                    start_temperature_K=start_temperature_K,
                     regression=regression,
                     seed=seed,
                     threads=threads,

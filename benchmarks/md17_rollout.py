@@ -65,9 +65,9 @@ def md17_rollout(
     output: Path = Path("rollout"),
     replicas: int = 16,
     length_ps: float | None = None,
-    temperature: float | None = None,
-    friction: float | None = None,
-    start_temperature: float | None = None,
+    temperature_K: float | None = None,
+    friction_per_ps: float | None = None,
+    start_temperature_K: float | None = None,
     regression: bool = True,
     seed: int = 1,
     threads: int | None = None,
@@ -91,11 +91,11 @@ def md17_rollout(
     length_ps : float, optional
         Length of each replica, ps, in whole frames; 20, to the nearest whole frame,
         unless given.
-    temperature : float, optional
+    temperature_K : float, optional
         Temperature of the heat bath, K; the model's unless given.
-    friction : float, optional
+    friction_per_ps : float, optional
         Collision rate, 1/ps; the model's unless given.
-    start_temperature : float, optional
+    start_temperature_K : float, optional
         Temperature of the first velocities, K; the heat bath's unless given.
     regression : bool
         Run the mean alone too, as a control; it takes nearly as long.
@@ -121,8 +121,8 @@ def md17_rollout(
     """
     begin = time.perf_counter()
     at_least(1, replicas=replicas)
-    at_least(0, temperature=temperature, friction=friction, seed=seed)
-    at_least(0, start_temperature=start_temperature)
+    at_least(0, temperature_K=temperature_K, friction_per_ps=friction_per_ps, seed=seed)
+    at_least(0, start_temperature_K=start_temperature_K)
     above(0, length_ps=length_ps)
     set_threads(threads)
     loaded = load_model(model)
@@ -130,15 +130,17 @@ def md17_rollout(
     frames, provenance = load_reference(reference)
     lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
     interval = common_interval(frames.frame_interval, lag)
-    heat_bath = loaded.metadata.temperature_K if temperature is None else temperature
+    heat_bath = (
+        loaded.metadata.temperature_K if temperature_K is None else temperature_K
+    )
     check_temperature(provenance, heat_bath)
     length_ps = whole_frames(length_ps, LENGTH_PS, interval)
     settings = RolloutSettings(
         length_ps=length_ps,
         frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
         temperature_K=heat_bath,
-        friction_per_ps=friction,
-        start_temperature_K=start_temperature,
+        friction_per_ps=friction_per_ps,
+        start_temperature_K=start_temperature_K,
         seed=seed,
         keep_velocities=True,
         platform=platform,
@@ -152,7 +154,7 @@ def md17_rollout(
         loaded, topology, positions, output, settings, regression
     )
 
-    same = start_temperature in (None, heat_bath)
+    same = start_temperature_K in (None, heat_bath)
     equilibration = min(
         EQUILIBRATION_PS if same else HOT_EQUILIBRATION_PS, 0.25 * length_ps
     )

@@ -146,9 +146,9 @@ def ways_to_provoke(
     own = model.metadata.temperature_K
     usual = model.metadata.friction_per_ps
     ways = [(f"{own:g} K", (own, usual))]
-    ways += [(f"{own:g} K, {f:g}/ps", (own, f)) for f in arguments.frictions]
-    ways += [(f"{t:g} K", (t, 1.0)) for t in arguments.temperatures]
-    ways += [(f"{t:g} K, no bath", (t, 0.0)) for t in arguments.free_temperatures]
+    ways += [(f"{own:g} K, {f:g}/ps", (own, f)) for f in arguments.frictions_per_ps]
+    ways += [(f"{t:g} K", (t, 1.0)) for t in arguments.temperatures_K]
+    ways += [(f"{t:g} K, no bath", (t, 0.0)) for t in arguments.free_temperatures_K]
     names = [name for name, _ in ways]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
@@ -215,16 +215,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--lags", type=int, default=500, help="0: no provoked runs")
     parser.add_argument("--run-draws", type=int, default=8, help="of a lag of a run")
     parser.add_argument(
-        "--temperatures",
+        "--temperatures-K",
         type=float,
         nargs="*",
         help="K, of baths of 1/ps; 1000, 1500, 2000 but the model's own unless given",
     )
     parser.add_argument(
-        "--free-temperatures", type=float, nargs="*", default=[1000.0], help="no bath"
+        "--free-temperatures-K", type=float, nargs="*", default=[1000.0], help="no bath"
     )
     parser.add_argument(
-        "--frictions",
+        "--frictions-per-ps",
         type=float,
         nargs="*",
         default=[],
@@ -252,9 +252,9 @@ def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     if arguments.lags:
         at_least(1, replicas=arguments.replicas)
         at_least(2, run_draws=arguments.run_draws)
-        for temperature in (*arguments.temperatures, *arguments.free_temperatures):
+        for temperature in (*arguments.temperatures_K, *arguments.free_temperatures_K):
             at_least(0, temperature=temperature)
-        for friction in arguments.frictions:
+        for friction in arguments.frictions_per_ps:
             above(0, friction=friction)
         ways_to_provoke(model, arguments)
     if arguments.lags or not arguments.data:
@@ -266,9 +266,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure what the command line says."""
     set_threads(arguments.threads)
     model = load_model(arguments.model)
-    if arguments.temperatures is None:
+    if arguments.temperatures_K is None:
         own = model.metadata.temperature_K
-        arguments.temperatures = [t for t in HOT_K if t != own]
+        arguments.temperatures_K = [t for t in HOT_K if t != own]
     if arguments.lags or not arguments.data:
         arguments.reference = reference_of(model, arguments.reference)
     check(arguments, model)

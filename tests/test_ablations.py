@@ -133,7 +133,11 @@ def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
 def test_friction_that_the_reference_does_not_have_is_refused_before_the_work(
     files, tmp_path
 ):
-    options = ('--groups=["training"]', '--variants=["thermostatted"]', "--friction=2")
+    options = (
+        '--groups=["training"]',
+        '--variants=["thermostatted"]',
+        "--friction-per-ps=2",
+    )
     with pytest.raises(SystemExit, match=r"friction 2 for the variant 'thermostatted'"):
         run(files, tmp_path, *options)
     assert not (tmp_path / "results.json").exists()
@@ -269,7 +273,7 @@ def test_thermostatted_variant_learns_from_the_reference(files, tmp_path):
         tmp_path,
         '--groups=["training"]',
         '--variants=["thermostatted"]',
-        "--friction=5",
+        "--friction-per-ps=5",
     )
     written = tmp_path / "trainings" / "thermostatted_1" / "training.json"
     description = json.loads(written.read_text())

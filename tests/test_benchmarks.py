@@ -71,7 +71,7 @@ def results(
             "--length-ps=8",
             "--replicas",
             "4",
-            "--friction=5",
+            "--friction-per-ps=5",
             "--progress=false",
         ]
     )
@@ -191,7 +191,7 @@ def test_run_that_the_guards_end_is_reported_all_the_same(
             f"--output={tmp_path}",
             "--length-ps=20",
             "--replicas=2",
-            "--friction=5",
+            "--friction-per-ps=5",
             "--progress=false",
         ]
     )
@@ -224,7 +224,7 @@ def test_control_that_cannot_begin_costs_its_own_row_only(
             f"--output={tmp_path}",
             "--length-ps=2",
             "--replicas=2",
-            "--friction=5",
+            "--friction-per-ps=5",
             "--progress=false",
         ]
     )
@@ -283,7 +283,7 @@ def test_reference_of_another_temperature_is_refused(
     harmonic: tuple[Path, Path], tmp_path: Path
 ):
     stub, reference = harmonic
-    arguments = [f"--model={stub}", f"--reference={reference}", "--temperature=250"]
+    arguments = [f"--model={stub}", f"--reference={reference}", "--temperature-K=250"]
     with pytest.raises(SystemExit, match="found a reference at 300 K, expected 250 K"):
         benchmark.main([*arguments, f"--output={tmp_path}"])
 
@@ -324,8 +324,8 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
         "--molecules=[ethanol,aspirin]",
         "--length-ps=4",
         "--replicas=2",
-        "--temperature=300",
-        "--friction=5",
+        "--temperature-K=300",
+        "--friction-per-ps=5",
     ]
     molecules.main(words)
     lines = capsys.readouterr().out.splitlines()
@@ -340,7 +340,7 @@ def test_molecules_get_a_row_each_and_are_not_run_twice(
     assert made.stat().st_mtime_ns == before
     capsys.readouterr()
     with pytest.raises(SystemExit, match=r"friction_per_ps 5.0, not 1.0: choose an"):
-        molecules.main([*words, "--friction=1"])
+        molecules.main([*words, "--friction-per-ps=1"])
     assert made.stat().st_mtime_ns == before
     alone = [*words, f"--output={tmp_path / 'alone'}", "--regression=false"]
     molecules.main(alone)

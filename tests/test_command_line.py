@@ -66,8 +66,12 @@ CASES = [
     ("reliability", ["--draws", "1"], "found draws 1, expected at least 2"),
     ("reliability", ["--lags", "-1"], "found lags -1, expected at least 0"),
     ("reliability", ["--threads", "0"], "found threads 0, expected at least 1"),
-    ("reliability", ["--temperatures", "nan"], "found temperature nan, expected"),
-    ("reliability", ["--temperatures", "9", "300"], "found the runs 300 K twice, exp"),
+    ("reliability", ["--temperatures-K", "nan"], "found temperature nan, expected"),
+    (
+        "reliability",
+        ["--temperatures-K", "9", "300"],
+        "found the runs 300 K twice, exp",
+    ),
     ("umbrella", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("umbrella", ["--length-ps", "15"], "expected a multiple of 10 ps"),
     ("umbrella", ["--length-ps", "-10"], "expected a multiple of 10 ps"),
@@ -272,7 +276,7 @@ def test_molecules_run_on_where_one_ends_at_once(files, tmp_path, monkeypatch, c
             f"--model={files['model']}",
             f"--references={tmp_path}",
             f"--output={tmp_path / 'out'}",
-            "--temperature=300",
+            "--temperature-K=300",
         ]
     )
     printed = capsys.readouterr().out

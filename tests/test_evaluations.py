@@ -303,7 +303,7 @@ def test_all_elements_and_runs_are_drawn(
 def test_ways_to_provoke_are_told_apart(tmp_path: Path):
     model = stub(tmp_path / "a.pt", HarmonicModel(temperature=TEMPERATURE))
     asked = argparse.Namespace(
-        frictions=[0.5], temperatures=[900.0], free_temperatures=[TEMPERATURE]
+        frictions_per_ps=[0.5], temperatures_K=[900.0], free_temperatures_K=[TEMPERATURE]
     )
     assert reliability.ways_to_provoke(model, asked) == {
         "300 K": (300.0, 1.0),
@@ -311,7 +311,7 @@ def test_ways_to_provoke_are_told_apart(tmp_path: Path):
         "900 K": (900.0, 1.0),
         "300 K, no bath": (300.0, 0.0),
     }
-    asked.temperatures = [TEMPERATURE]
+    asked.temperatures_K = [TEMPERATURE]
     with pytest.raises(ValueError, match="found the runs 300 K twice"):
         reliability.ways_to_provoke(model, asked)
 
