@@ -303,7 +303,9 @@ def test_all_elements_and_runs_are_drawn(
 def test_ways_to_provoke_are_told_apart(tmp_path: Path):
     model = stub(tmp_path / "a.pt", HarmonicModel(temperature=TEMPERATURE))
     asked = argparse.Namespace(
-        frictions_per_ps=[0.5], temperatures_K=[900.0], free_temperatures_K=[TEMPERATURE]
+        frictions_per_ps=[0.5],
+        temperatures_K=[900.0],
+        free_temperatures_K=[TEMPERATURE],
     )
     assert reliability.ways_to_provoke(model, asked) == {
         "300 K": (300.0, 1.0),
