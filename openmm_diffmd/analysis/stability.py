@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-
-BREAK_DEVIATION = 0.05
-"""A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
+from openmm_diffmd.data.scales import BREAK_DEVIATION
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Per-element scales and bond ranges, taken from the training split only."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
+
+BREAK_DEVIATION = 0.05
+"""A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
 
 
 class Scales(NamedTuple):
@@ -98,9 +102,12 @@ def bond_ranges(
     Returns
     -------
     dict of str to (float, float)
-        Symbols, sorted and joined by a dash, to lowest and highest length, nm.
+        Symbols, sorted and joined by a dash, to lowest and highest length, nm. Neither
+        is farther than `BREAK_DEVIATION` from the means of such bonds: frames in
+        which a hydrogen went over to another atom do not widen the range.
     """
     found: dict[str, tuple[float, float]] = {}
+    means: dict[str, list[float]] = defaultdict(list)
     for trajectory, frames in zip(trajectories, ranges, strict=True):
         positions = trajectory.positions[frames.start : frames.stop]
         for first, second in trajectory.bonds:
@@ -114,8 +121,13 @@ def bond_ranges(
                 min(low, float(lengths.min())),
                 max(high, float(lengths.max())),
             )
-    return {
+            means[name].append(float(lengths.mean()))
+    result = {}
+    for name, seen in sorted(found.items()):
         # A length is not negative, however far bonds were seen to stretch.
-        name: (max(0.0, low - margin * (high - low)), high + margin * (high - low))
-        for name, (low, high) in sorted(found.items())
-    }
+        lowest = max(0.0, min(means[name]) - BREAK_DEVIATION)
+        highest = max(means[name]) + BREAK_DEVIATION
+        low, high = max(seen[0], lowest), min(seen[1], highest)
+        beyond = margin * (high - low)
+        result[name] = max(low - beyond, lowest), min(high + beyond, highest)
+    return result

@@ -110,9 +110,18 @@ def test_bond_ranges_are_those_seen_and_a_margin():
 
 
 def test_bond_ranges_never_begin_below_nothing():
-    trajectory = bonded([(0.01, 0.1), (0.21, 0.1)], [[0, 1]])
+    trajectory = bonded([(0.01, 0.1), (0.07, 0.1)], [[0, 1]])
     found = bond_ranges([trajectory], [range(2)], margin=0.25)
-    assert found["C-H"] == (0.0, pytest.approx(0.21 + 0.05))
+    assert found["C-H"] == (0.0, pytest.approx(0.07 + 0.015))
+
+
+def test_bond_ranges_end_where_a_bond_is_broken():
+    # A hydrogen that went over to another atom, and came back as a collision.
+    lengths = [(0.10, 0.1)] * 98 + [(0.18, 0.1), (0.03, 0.1)]
+    trajectory = bonded(lengths, [[0, 1]])
+    found = bond_ranges([trajectory], [range(100)])
+    mean = (98 * 0.10 + 0.18 + 0.03) / 100
+    assert found["C-H"] == pytest.approx((mean - 0.05, mean + 0.05))
 
 
 def test_bond_ranges_look_at_the_training_part_only():
