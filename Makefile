@@ -94,11 +94,11 @@ data/md17/%_500K/bursts.h5:
 data/md17/%_1000K/bursts.h5:
 	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17_1000K --molecule $* --output $(@D)
 
-data/bonds/%/bursts.h5:
-	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_hot_bonds --molecule $* --output $(@D)
-
 data/md17/%_1500K/bursts.h5:
 	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_md17_1500K --molecule $* --output $(@D)
+
+data/bonds/%/bursts.h5:
+	OMP_NUM_THREADS=1 $(BIN)/openmm-diffmd reference --config reference_hot_bonds --molecule $* --output $(@D)
 
 # One step after the other: the first that fails is named last.
 test: setup
