@@ -129,7 +129,12 @@ def ablations(
     at_least(1, number_of_data_files=len(data))
     set_threads(threads)
     frames, provenance = load_reference(reference)
-    temperature = float(provenance.get("temperature_K", 0.0))
+    if "temperature_K" not in provenance:
+        raise ValueError(
+            f"found {reference} without its temperature, expected a file of "
+            "openmm-diffmd reference"
+        )
+    temperature = float(provenance["temperature_K"])
     bursts = read_reference(data[0])
     _check_bursts(data[0], bursts, frames, temperature)
     topology = frames.topology.to_openmm()
@@ -141,8 +146,8 @@ def ablations(
     settings = {
         "model": loaded_model.sha256,
         # Not the lengths of the rollouts: each cell has its own beside it.
-        "reference": _hash(reference),
-        "data": [_hash(path) for path in data],
+        "reference": file_sha256(reference),
+        "data": [file_sha256(path) for path in data],
         "budget": to_plain(budget),
         "network": to_plain(network),
     }
@@ -353,10 +358,6 @@ def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:
         return torch.stack([drift, torch.zeros_like(drift)], dim=2)
 
     return change
-
-
-def _hash(path: Path) -> str:
-    return file_sha256(path)
 
 
 def _open_results(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

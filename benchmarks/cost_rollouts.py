@@ -107,7 +107,7 @@ def run_model(
         if RolloutSidecar.read(sidecar).num_frames == 0:
             measured = ("h_r_error", "h_r_expected", "first_break_ps")
             return dict.fromkeys(measured) | {
-                "n_broken": 0,
+                "n_broken": len(positions),
                 "analyzed_ps": 0.0,
                 "ended_ps": 0.0,
             }

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
-from openmm_diffmd.analysis.analyze import check_temperature
+from openmm_diffmd.analysis.analyze import check_temperature, row_names
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.report import format_columns
@@ -287,7 +287,8 @@ def run(arguments: argparse.Namespace) -> None:
         "reference": {"divergence": floor_of(reference), "shares": measured.shares()}
     }
     maps = {f"reference, {length:g} ps": measured.density()}
-    for path in arguments.rollouts:
+    names = row_names(arguments.rollouts)
+    for name, path in zip(names, arguments.rollouts, strict=True):
         ensemble, sidecar = load_rollout(path)
         require_same_molecule("a rollout", ensemble, first)
         for _, provenance in loaded:
@@ -301,8 +302,8 @@ def run(arguments: argparse.Namespace) -> None:
         found = ensemble.window(
             [start] * ensemble.n_replicas, [len(p) for p in ensemble.positions]
         )
-        rows[path.stem] = compare(found, reference)
-        maps[f"{path.stem}, {found.length:g} ps"] = measure_torsions(found).density()
+        rows[name] = compare(found, reference)
+        maps[f"{name}, {found.length:g} ps"] = measure_torsions(found).density()
     print(table(rows))
     output = make_folder(arguments.output)
     draw(maps, output / "ramachandran.png")

@@ -1,4 +1,4 @@
-"""One model of some isomers: trained in two parts, exported; its one-lag errors."""
+"""One model of some isomers: trained in two parts, and exported."""
 
 import json
 import time

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from openmm import unit
 from tqdm import tqdm
 
+from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
@@ -118,27 +119,6 @@ class Umbrella:
         return energy / (BOLTZMANN * temperature)
 
 
-def spread_frames(ensemble: Ensemble, count: int) -> Array:
-    """
-    Take evenly spaced frames of a reference to start from.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-        The reference.
-    count : int
-        How many.
-
-    Returns
-    -------
-    ndarray, shape (count, n_atoms, 3), nm
-        Positions.
-    """
-    frames = np.concatenate(ensemble.positions)
-    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
-    return frames[chosen].astype(np.float64)
-
-
 def run_reference(
     umbrella: Umbrella,
     provenance: Mapping[str, Any],
@@ -184,7 +164,7 @@ def run_reference(
     skipped, kept = (round(ps / step / every) for ps in (equilibration_ps, segment_ps))
     result = []
     for index, start in enumerate(
-        tqdm(spread_frames(ensemble, num_segments), "reference", unit="segment")
+        tqdm(starting_frames(ensemble, num_segments)[0], "reference", unit="segment")
     ):
         integrator = baoab_integrator(temperature, FRICTION, step, seed + index)
         context = openmm.Context(
@@ -232,7 +212,7 @@ def run_model(
         The coordinates, each lag.
     """
     topology = ensemble.topology.to_openmm()
-    start = spread_frames(ensemble, num_replicas)
+    start, _ = starting_frames(ensemble, num_replicas)
     system = create_system(topology)
     for force in umbrella.forces():
         system.addForce(force)

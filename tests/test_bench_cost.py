@@ -154,14 +154,16 @@ def test_goals_and_break_even_of_known_costs():
     assert found["lag_fs_of_equal_speed"] == pytest.approx({0: 0.125, 4: 0.625})
     assert found["largest_K"] == pytest.approx({"as_quick": 79.0, "goal": 3.0})
     rows = {
-        "diffmd, K = 4": {"h_r_error": 0.02},
-        "diffmd, K = 0": {"h_r_error": 0.01},
+        "diffmd, K = 4": {"h_r_error": 0.02, "h_r_expected": 0.018},
+        "diffmd, K = 0": {"h_r_error": 0.01, "h_r_expected": None},
         "ML force": {"h_r_error": 0.015},
     }
     cost = {"1": {"comparison": json.loads(json.dumps(found))}}
     result = {"cost": cost, "rollouts": {"rows": rows}}
     assert list(benchmark.judge(result, 0).values()) == [True, True]
     assert list(benchmark.judge(result, 4).values()) == [False, False]
+    rows["diffmd, K = 4"]["h_r_expected"] = 0.021
+    assert list(benchmark.judge(result, 4).values()) == [False, True]
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

@@ -57,6 +57,8 @@ def test_goals_see_cost_and_memory_that_do_not_fit():
     assert line["KiB_per_replica"] == pytest.approx(2048)
     assert line["MiB_without_replicas"] == pytest.approx(300)
     assert all(benchmark.judge(rows, rows, line).values())
+    many = benchmark.judge(rows[1:], rows[1:], line)
+    assert not any(name.startswith("overhead") for name in many)
     flatter = [
         replace(rows[2], replicas=r, peak_memory_MiB=420 + r / 8) for r in (64, 512)
     ]

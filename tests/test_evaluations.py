@@ -657,9 +657,6 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
     right = Ensemble(ensemble.topology, 0.01, [x[2000:]])
     found = real_md17.compare_all(right, second, real)
     assert found["rows"]["rollout - real"]["h_r_error"] < 0.1
-    other = Ensemble(ensemble.topology.subset([0, 1]), 0.01, [x[:10, :2]])
-    with pytest.raises(ValueError, match="found different molecules"):
-        real_md17.compare_all(other, second, real)
 
 
 def test_real_md17_runs_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

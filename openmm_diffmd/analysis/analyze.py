@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def analyze(
     rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")
-    names = _row_names([Path(path) for path in rollouts])
+    names = row_names([Path(path) for path in rollouts])
     check_output_folder(output)
     loaded = [load_rollout(path) for path in rollouts]
     temperatures = sorted({sidecar.temperature_K for _, sidecar in loaded})
@@ -176,7 +176,25 @@ def _check_equilibration(
         )
 
 
-def _row_names(paths: list[Path]) -> list[str]:
+def row_names(paths: Sequence[Path]) -> list[str]:
+    """
+    Name rollouts by their files, and by their folders where files are called alike.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Their sidecars.
+
+    Returns
+    -------
+    list of str
+        A name of its own for each.
+
+    Raises
+    ------
+    ValueError
+        If folders are called alike too.
+    """
     stems = [path.stem for path in paths]
     names = [
         stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"

@@ -405,7 +405,8 @@ def _rate_deviation(ours: EventRate, target: EventRate) -> float:
     for rate in rates:
         # Of no event the error is that of one, and nothing says how many come at once.
         time = rate.n_events / rate.rate if rate.n_events else 1.0 / rate.error
-        counts.append(round(rate.n_events / most))
+        # Some event was seen: as one independent event at least.
+        counts.append(max(1, round(rate.n_events / most)) if rate.n_events else 0)
         times.append(time)
     share = times[0] / sum(times)
     p_value = stats.binomtest(counts[0], sum(counts), share).pvalue

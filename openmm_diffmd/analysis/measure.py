@@ -166,7 +166,6 @@ def measure(
     ensemble: Ensemble,
     reference: Reference,
     equilibration: float = 0.0,
-    temperature: float | None = None,
 ) -> Row:
     """
     Measure one rollout beside the reference.
@@ -182,8 +181,6 @@ def measure(
         From `prepare_reference`.
     equilibration : float
         Time at the start that only the watch for broken bonds uses, ps.
-    temperature : float, optional
-        Temperature of the rollout's heat bath, K; the reference's unless given.
 
     Returns
     -------
@@ -215,7 +212,7 @@ def measure(
             f"{reference.ensemble.frame_interval} as in the reference, or a whole part "
             "of it"
         )
-    temperature = reference.temperature if temperature is None else temperature
+    temperature = reference.temperature
     stable = stability(ensemble, reference.mean_bond_lengths)
     ensemble = ensemble.strided(stride)
     stable_frames = stable.stable_frames // stride
@@ -236,6 +233,18 @@ def measure(
     own, floor = _halves_error(halves), reference.figures.h_r_halves
     longer = reference.ensemble.length / part.length
     with_velocities = part.velocities is not None
+    kinetic = _kinetic(
+        part, temperature, reference.mean_bond_lengths, reference.bond_variances
+    )
+    hottest = kinetic.get("hottest_bond")
+    if hottest is not None:
+        # The window left out replicas and the start.
+        kept = np.flatnonzero(stable_frames > skipped)
+        kinetic["hottest_bond"] = replace(
+            hottest,
+            replica=int(kept[hottest.replica]),
+            time=hottest.time + skipped * part.frame_interval,
+        )
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
         name,
@@ -251,12 +260,7 @@ def measure(
                 for kind, groups in reference.scatter.items()
             },
             turns=dihedral_turns(part),
-            **_kinetic(
-                part,
-                temperature,
-                reference.mean_bond_lengths,
-                reference.bond_variances,
-            ),
+            **kinetic,
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
             spectrum_expected=_expected_overlap(halves, reference, longer),
             events=event_rates(part, temperature),

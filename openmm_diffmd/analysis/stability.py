@@ -22,14 +22,11 @@ class Stability:
         Time of the first frame with a broken bond; nan where none breaks.
     lengths : ndarray, shape (n_replicas,), ps
         Time each replica was watched.
-    broken_bonds : tuple
-        The pair that broke first in each replica, or None.
     """
 
     stable_frames: NDArray[np.int64]
     break_times: NDArray[np.float64]
     lengths: NDArray[np.float64]
-    broken_bonds: tuple[tuple[int, int] | None, ...]
 
     @property
     def n_broken(self) -> int:
@@ -84,10 +81,9 @@ def bond_lengths(ensemble: Ensemble) -> list[NDArray[np.float64]]:
 def stability(
     ensemble: Ensemble,
     mean_bond_lengths: NDArray[np.floating],
-    deviation: float = BREAK_DEVIATION,
 ) -> Stability:
     """
-    Find the first frame in which a bond is farther from its mean than allowed.
+    Find the first frame in which a bond is `BREAK_DEVIATION` from its mean.
 
     Parameters
     ----------
@@ -95,8 +91,6 @@ def stability(
         Frames.
     mean_bond_lengths : ndarray, shape (n_bonds,), nm
         Mean of each bond in the reference.
-    deviation : float
-        Allowed distance from the mean, nm.
 
     Returns
     -------
@@ -108,24 +102,21 @@ def stability(
     ValueError
         If there is not one mean for each bond.
     """
-    bonds = ensemble.bonds
-    if len(mean_bond_lengths) != len(bonds):
+    n_bonds = len(ensemble.bonds)
+    if len(mean_bond_lengths) != n_bonds:
         raise ValueError(
-            f"found {len(mean_bond_lengths)} mean bond lengths, expected {len(bonds)}"
+            f"found {len(mean_bond_lengths)} mean bond lengths, expected {n_bonds}"
         )
-    frames, times, pairs = [], [], []
+    frames, times = [], []
     for lengths in bond_lengths(ensemble):
-        broken = np.abs(lengths - mean_bond_lengths) > deviation
+        broken = np.abs(lengths - mean_bond_lengths) > BREAK_DEVIATION
         bad = np.flatnonzero(broken.any(axis=1))
         frames.append(int(bad[0]) if len(bad) else len(lengths))
         times.append((bad[0] + 1) * ensemble.frame_interval if len(bad) else np.nan)
-        first = bonds[np.argmax(broken[bad[0]])] if len(bad) else None
-        pairs.append(None if first is None else (int(first[0]), int(first[1])))
     return Stability(
         stable_frames=np.array(frames),
         break_times=np.array(times, dtype=np.float64),
         lengths=np.array(
             [len(p) * ensemble.frame_interval for p in ensemble.positions]
         ),
-        broken_bonds=tuple(pairs),
     )

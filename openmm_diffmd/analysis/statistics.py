@@ -13,9 +13,7 @@ MIN_SAMPLES = 20
 """Fewer independent samples than this do not know how far their mean is off."""
 
 
-def autocorrelation(
-    series: Sequence[ArrayLike], max_lag: int | None = None
-) -> NDArray[np.float64]:
+def autocorrelation(series: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """
     Autocovariance of several series about their common mean.
 
@@ -23,21 +21,18 @@ def autocorrelation(
     ----------
     series : sequence of array_like, shape (n_frames,)
         Independent series of one observable; lengths may differ.
-    max_lag : int, optional
-        Largest lag; the longest series less one unless given.
 
     Returns
     -------
-    ndarray, shape (max_lag + 1,)
+    ndarray, shape (n_longest,)
         Mean over all pairs of frames `k` apart.
     """
     arrays = [np.asarray(s, dtype=np.float64) for s in series]
     longest = max(len(a) for a in arrays)
-    max_lag = longest - 1 if max_lag is None else min(max_lag, longest - 1)
     mean = np.concatenate(arrays).mean()
-    total, count = np.zeros(max_lag + 1), np.zeros(max_lag + 1)
+    total, count = np.zeros(longest), np.zeros(longest)
     for a in arrays:
-        n = min(len(a), max_lag + 1)
+        n = len(a)
         spectrum = np.fft.rfft(a - mean, 2 * len(a))
         total[:n] += np.fft.irfft(np.abs(spectrum) ** 2, 2 * len(a))[:n]
         count[:n] += len(a) - np.arange(n)

@@ -296,7 +296,8 @@ def evenly_spread(total: int, count: int) -> Tensor:
     Tensor of int, shape (min(count, total),)
         Their indices, ascending.
     """
-    return torch.linspace(0, total - 1, min(count, total)).long()
+    number = min(count, total)
+    return torch.linspace(0, total - 1, number, dtype=torch.float64).long()
 
 
 def _centred(values: np.ndarray, masses: np.ndarray, n_atoms: int) -> Tensor:

@@ -193,12 +193,12 @@ def export_model(
 
 def _files_of(description: dict[str, Any]) -> list[Path]:
     """Find the files of a training where they were."""
-    paths = [Path(path) for path in description.get("paths", [])]
+    paths = [Path(path) for path in description["paths"]]
     missing = [str(path) for path in paths if not path.is_file()]
-    if missing or not paths:
+    if missing:
         names = ", ".join(file["file"] for file in description["data"])
         raise FileNotFoundError(
-            f"found no {', '.join(missing) or 'paths in training.json'}, expected the "
+            f"found no {', '.join(missing)}, expected the "
             f"files of the training ({names}): give --data"
         )
     return paths

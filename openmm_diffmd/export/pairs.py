@@ -134,8 +134,7 @@ def _files_at(
         if file["provenance"].get("temperature_K") == temperature
         and not file["provenance"].get("bond_energy_kT")
     ]
-    # Trainings from before this option had none.
-    interval = description["config"]["data"].get("frame_interval_fs")
+    interval = description["config"]["data"]["frame_interval_fs"]
     found = []
     for path, file in at_temperature or files:
         trajectory = read_trajectory(path, interval)

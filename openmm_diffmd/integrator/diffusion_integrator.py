@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import Context, XmlSerializer, app, unit
 
+from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import bindings
 from openmm_diffmd.integrator.guards import Refusal
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+
+FAR = 0.8
+"""Ratio of temperatures beyond which a bath is another than the model's."""
 
 
 class DiffusionIntegrator(bindings.DiffusionIntegrator):
@@ -63,6 +67,11 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     molecules_per_batch : int
         Most molecules that the network sees at once; 0 for as many as keep its memory
         in a CPU's caches, and for all on a GPU. It changes results by rounding only.
+
+    Warns
+    -----
+    UserWarning
+        If the heat bath is far from the temperature that the model is for.
 
     Raises
     ------
@@ -128,6 +137,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         ):
             self.addBond(i, j, low, high)
         self._warn_if_hot(settings.temperature)
+        _warn_if_far(metadata, settings.temperature)
 
     @classmethod
     def from_xml(cls, xml: str) -> Self:
@@ -283,3 +293,15 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
 
     def __setstate__(self, xml: str) -> None:
         self.this = self.from_xml(xml).this
+
+
+def _warn_if_far(metadata: ModelMetadata, temperature: float) -> None:
+    its = metadata.temperature_K
+    hot = temperature > metadata.max_temperature_K  # Which is told already.
+    if not hot and not FAR * its <= temperature <= its / FAR:
+        warnings.warn(
+            f"found temperature {temperature:g} K, expected some {its:g} K, which "
+            f"model {metadata.name!r} was trained for: what it draws at another was "
+            "not judged; compare it with a reference of that temperature",
+            stacklevel=3,
+        )

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -218,7 +219,7 @@ def _trained_on(metadata: ModelMetadata) -> list[nx.Graph]:
     graphs = []
     for file in metadata.reference.get("data", []):
         # Files of before say the name only.
-        name = str(file.get("provenance", {}).get("molecule", ""))
+        name = Path(str(file.get("provenance", {}).get("molecule", ""))).stem
         if "bonds" in file:
             graphs.append(bond_graph(file["elements"], file["bonds"]))
         elif name.lower() in molecule_names():

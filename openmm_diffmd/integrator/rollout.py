@@ -197,6 +197,7 @@ def roll_out(
         replicas.topology,
         start,
         sidecar,
+        integrator=integrator,
         lags_per_frame=lags_per_frame,
         num_frames=num_frames,
         keep_velocities=settings.keep_velocities,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -40,6 +41,8 @@ class RolloutReporter(PeriodicReporter):
         Positions for the PDB file.
     sidecar : RolloutSidecar
         What to write beside the DCD; `num_frames` and `resamples` are kept up to date.
+    integrator : DiffusionIntegrator
+        Counts redraws.
     lags_per_frame : int
         Steps between frames.
     num_frames : int
@@ -60,6 +63,7 @@ class RolloutReporter(PeriodicReporter):
         positions: NDArray[np.floating],
         sidecar: RolloutSidecar,
         *,
+        integrator: DiffusionIntegrator,
         lags_per_frame: int,
         num_frames: int,
         keep_velocities: bool,
@@ -70,7 +74,7 @@ class RolloutReporter(PeriodicReporter):
         super().__init__(lags_per_frame, *wanted)
         self.path = _with_suffix(output, ".json")
         self.sidecar = sidecar
-        self._integrator: Any = None
+        self._integrator = integrator
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         shown = topology if molecule is None else molecule
@@ -119,7 +123,6 @@ class RolloutReporter(PeriodicReporter):
         state : openmm.State
             Its state.
         """
-        self._integrator = simulation.integrator
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         self._trajectory.report(simulation, state)
         if self._velocities is not None:
@@ -132,7 +135,7 @@ class RolloutReporter(PeriodicReporter):
         self.sidecar = replace(
             self.sidecar,
             num_frames=self.sidecar.num_frames + 1,
-            resamples=simulation.integrator.getNumResamples(),
+            resamples=self._integrator.getNumResamples(),
         )
         self._bar.update(self._interval)
         self._report_times.append(time.perf_counter())
@@ -171,12 +174,11 @@ class RolloutReporter(PeriodicReporter):
             Why the run ended early.
         """
         if error is not None:
-            if self._integrator is not None:
-                self.sidecar = replace(
-                    self.sidecar, resamples=self._integrator.getNumResamples()
-                )
-            reason = f"{type(error).__name__}: {error}"
-            self.sidecar = replace(self.sidecar, error=reason)
+            self.sidecar = replace(
+                self.sidecar,
+                resamples=self._integrator.getNumResamples(),
+                error=f"{type(error).__name__}: {error}",
+            )
         self._bar.close()
         self._flush()
         if self._velocities is not None:

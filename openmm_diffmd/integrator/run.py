@@ -1,14 +1,12 @@
 """The verb ``run``: a model in OpenMM, by name, to files by name."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 from openmm import unit
 
-from openmm_diffmd.checks import at_least, to_int
+from openmm_diffmd.checks import above, at_least, to_int
 from openmm_diffmd.diffusion.samplers import SamplerName
-from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import MAX_SEED, RolloutSettings, roll_out
 from openmm_diffmd.outputs import check_output_folder, make_folder
@@ -18,8 +16,6 @@ from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 DEFAULT_LENGTH_PS = 20.0
-FAR_BELOW = 0.8
-"""Share of a model's temperature below which a bath is another."""
 SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
 
 
@@ -124,6 +120,7 @@ def run(
     velocities, dcd_per_replica = bool(velocities), bool(dcd_per_replica)
     at_least(1, replicas=replicas)
     at_least(0, start_temperature_K=start_temperature_K)
+    above(0, frame_interval_fs=frame_interval_fs)
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"found seed {seed}, expected 0 to {MAX_SEED}")
     output = Path(output)
@@ -132,7 +129,6 @@ def run(
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
-    _warn_of_another_temperature(loaded.metadata, temperature_K)
     topology, start = loaded.example() if molecule is None else load_molecule(molecule)
     one = start.value_in_unit(unit.nanometer)
     make_folder(output.parent)
@@ -156,20 +152,6 @@ def run(
             progress=progress,
         ),
     ).path
-
-
-def _warn_of_another_temperature(
-    metadata: ModelMetadata, temperature_K: float | None
-) -> None:
-    """Tell what is below the model's; the integrator tells what is above."""
-    its = metadata.temperature_K
-    if temperature_K is not None and temperature_K < FAR_BELOW * its:
-        warnings.warn(
-            f"found temperature_K {temperature_K:g}, expected some {its:g}, which "
-            f"model {metadata.name!r} was trained for: what it draws at another was "
-            "not judged; compare it with a reference of that temperature",
-            stacklevel=3,
-        )
 
 
 def _check_name(output: Path) -> None:
@@ -208,9 +190,10 @@ def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
             raise FileExistsError(
                 f"found a run in {files[0]}; choose another output, or set overwrite"
             )
-        RolloutSidecar.read(files[0])
-    elif there:
+        own = RolloutSidecar.read(files[0]).dcd_files(files[0])
+        there = [file for file in there if file.suffix == ".dcd" and file not in own]
+    if there:
         raise FileExistsError(
-            f"found {there[0]}, which is of no run (there is no {files[0]} beside it), "
+            f"found {there[0]}, which is of no run that {files[0]} tells of, "
             "expected a name that is free; choose another output"
         )

@@ -20,8 +20,8 @@ class EquivariantAttention(nn.Module):
 
     Parameters
     ----------
-    l_max, edge_l_max : int
-        Highest degree of features and of edge harmonics.
+    l_max : int
+        Highest degree of features and edge harmonics.
     channels : int
         Channels of every degree.
     n_heads : int
@@ -40,7 +40,6 @@ class EquivariantAttention(nn.Module):
     def __init__(
         self,
         l_max: int,
-        edge_l_max: int,
         channels: int,
         n_heads: int,
         n_invariants: int,
@@ -53,7 +52,7 @@ class EquivariantAttention(nn.Module):
                 f"{n_heads} heads"
             )
         self.n_heads = n_heads
-        paths = coupling_paths(l_max, edge_l_max)
+        paths = coupling_paths(l_max)
         self.paths = paths
         self.n_paths = len(paths)
         self.norm = EquivariantLayerNorm(l_max, channels)

@@ -7,7 +7,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 
-def coupling_paths(l_max: int, edge_l_max: int) -> list[tuple[int, int, int]]:
+def coupling_paths(l_max: int) -> list[tuple[int, int, int]]:
     """
     List the paths (l_in, l_edge, l_out) that keep natural parity.
 
@@ -17,9 +17,7 @@ def coupling_paths(l_max: int, edge_l_max: int) -> list[tuple[int, int, int]]:
     Parameters
     ----------
     l_max : int
-        Highest degree of the features.
-    edge_l_max : int
-        Highest degree of the edge harmonics.
+        Highest degree of features and edge harmonics.
 
     Returns
     -------
@@ -30,21 +28,19 @@ def coupling_paths(l_max: int, edge_l_max: int) -> list[tuple[int, int, int]]:
         (l_in, l_edge, l_out)
         for l_in in range(l_max + 1)
         for l_out in range(l_max + 1)
-        for l_edge in range(abs(l_in - l_out), min(l_in + l_out, edge_l_max) + 1)
+        for l_edge in range(abs(l_in - l_out), min(l_in + l_out, l_max) + 1)
         if (l_in + l_edge + l_out) % 2 == 0
     ]
 
 
-def coupling_tensors(l_max: int, edge_l_max: int) -> list[Tensor]:
+def coupling_tensors(l_max: int) -> list[Tensor]:
     """
     Coefficients that turn edge harmonics into an equivariant matrix, for each path.
 
     Parameters
     ----------
     l_max : int
-        Highest degree of the features.
-    edge_l_max : int
-        Highest degree of the edge harmonics.
+        Highest degree of features and edge harmonics.
 
     Returns
     -------
@@ -59,7 +55,7 @@ def coupling_tensors(l_max: int, edge_l_max: int) -> list[Tensor]:
     return [
         math.sqrt(2 * l_out + 1)
         * o3.wigner_3j(l_in, l_edge, l_out).permute(1, 2, 0).contiguous()
-        for l_in, l_edge, l_out in coupling_paths(l_max, edge_l_max)
+        for l_in, l_edge, l_out in coupling_paths(l_max)
     ]
 
 
@@ -69,18 +65,18 @@ class EdgeCouplings(nn.Module):
 
     Parameters
     ----------
-    l_max, edge_l_max : int
-        Highest degree of features and of edge harmonics.
+    l_max : int
+        Highest degree of features and edge harmonics.
     """
 
     coefficients: Tensor
 
-    def __init__(self, l_max: int, edge_l_max: int) -> None:
+    def __init__(self, l_max: int) -> None:
         super().__init__()
-        self.paths = coupling_paths(l_max, edge_l_max)
-        tensors = coupling_tensors(l_max, edge_l_max)
+        self.paths = coupling_paths(l_max)
+        tensors = coupling_tensors(l_max)
         total = sum(tensor[0].numel() for tensor in tensors)
-        coefficients = torch.zeros((edge_l_max + 1) ** 2, total)
+        coefficients = torch.zeros((l_max + 1) ** 2, total)
         column = 0
         self.columns: list[int] = []
         for (_, l_edge, _), tensor in zip(self.paths, tensors, strict=True):

@@ -41,9 +41,7 @@ class Denoiser(nn.Module):
             nn.Linear(2, channels), nn.SiLU(), nn.Linear(channels, channels)
         )
         self.attention = nn.ModuleList(
-            EquivariantAttention(
-                l_max, l_max, channels, n_heads, n_invariants, edge_channels
-            )
+            EquivariantAttention(l_max, channels, n_heads, n_invariants, edge_channels)
             for _ in range(n_layers)
         )
         self.update = nn.ModuleList(

@@ -68,7 +68,6 @@ class Encoder(nn.Module):
         self.attention = nn.ModuleList(
             EquivariantAttention(
                 l_max,
-                l_max,
                 channels,
                 n_heads,
                 self.geometry.n_invariants,

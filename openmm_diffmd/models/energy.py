@@ -57,9 +57,9 @@ class EnergyModel(nn.Module):
         self.n_max = n_max
         self.dim = (l_max + 1) ** 2
         self.elements = nn.Embedding(n_elements + 1, channels)
-        self.couplings = EdgeCouplings(l_max, l_max)
+        self.couplings = EdgeCouplings(l_max)
         self.attention = nn.ModuleList(
-            EquivariantAttention(l_max, l_max, channels, n_heads, n_max, edge_channels)
+            EquivariantAttention(l_max, channels, n_heads, n_max, edge_channels)
             for _ in range(n_layers)
         )
         self.update = nn.ModuleList(

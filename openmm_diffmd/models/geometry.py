@@ -109,7 +109,7 @@ class EdgeGeometry(nn.Module):
         # Without contractions the lowest degree is all that is computed and kept.
         self.contracted_l_max = l_max if velocity_features else 0
         self.n_invariants = n_max * (1 + 2 * (l_max + 1) if velocity_features else 1)
-        self.couplings = EdgeCouplings(l_max, l_max)
+        self.couplings = EdgeCouplings(l_max)
 
     def forward(self, positions: Tensor, velocities: Tensor, edges: Edges) -> Geometry:
         """

@@ -168,11 +168,8 @@ def read_trained_force(path: Path, topology: app.Topology) -> TrainedForce:
         )
     bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
     molecule = bond_graph([element.symbol for element in elements], bonds)
-    # Files of before do not say.
     trained_on = [
-        bond_graph(file["elements"], file["bonds"])
-        for file in description["data"]
-        if "bonds" in file
+        bond_graph(file["elements"], file["bonds"]) for file in description["data"]
     ]
     if trained_on and not any(is_same_molecule(molecule, one) for one in trained_on):
         warnings.warn(

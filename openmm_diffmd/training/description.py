@@ -2,21 +2,19 @@
 
 import dataclasses
 import json
-import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
-from openmm_diffmd.data.scales import Scales, bond_ranges
+from openmm_diffmd.data.scales import bond_ranges
 from openmm_diffmd.data.splits import Split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.outputs import file_sha256, written_whole
 from openmm_diffmd.training.config import TrainConfig
-from openmm_diffmd.units import BOLTZMANN
 
 DESCRIPTION_FILE = "training.json"
 
@@ -177,7 +175,12 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
     for name, found, expected in (
         ("elements", now["elements"], before["elements"]),
         *(
-            (f"{part}.{key}", now["config"][part][key], before["config"][part][key])
+            # The option of what is kept as "data" is called pairs.
+            (
+                f"{'pairs' if part == 'data' else part}.{key}",
+                now["config"][part][key],
+                before["config"][part][key],
+            )
             for part, keys in (
                 ("model", before["config"]["model"]),
                 ("data", ("lag_time_fs", "dynamics")),
@@ -194,45 +197,3 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
                 f"found {name} {found!r}, but the training to resume has {expected!r}; "
                 "give the same, or choose another folder"
             )
-
-
-def stochastic_floor(
-    trajectories: Sequence[Trajectory],
-    symbols: Sequence[str],
-    scales: Scales,
-    config: TrainConfig,
-) -> list[float]:
-    """
-    Spread of the velocity that the reference's own noise leaves open over a lag.
-
-    Parameters
-    ----------
-    trajectories : sequence of Trajectory
-        The data.
-    symbols : sequence of str
-        The elements.
-    scales : Scales
-        Their scales.
-    config : TrainConfig
-        All options.
-
-    Returns
-    -------
-    list of float
-        sqrt(kT (1 - exp(-2 friction tau))/m) in units of the velocity scale, a
-        component; 0 for frictionless bursts, which are deterministic.
-    """
-    provenance = trajectories[0].provenance
-    friction = float(provenance.get("friction_per_ps", 0.0))
-    temperature = float(provenance.get("temperature_K", 0.0))
-    noise = 1 - math.exp(-2 * friction * config.data.lag_time_fs / 1000)
-    masses = {
-        int(z): float(m)
-        for t in trajectories
-        for z, m in zip(t.atomic_numbers, t.masses, strict=True)
-    }
-    return [
-        math.sqrt(BOLTZMANN * temperature * noise / masses[atomic_numbers[symbol]])
-        / float(scales.velocity[index])
-        for index, symbol in enumerate(symbols)
-    ]

@@ -179,9 +179,7 @@ def _read(path: Path) -> Trajectory:
 def _first_step(checkpoint: Path, description: dict[str, Any]) -> int:
     """Read how many steps a training made, if it is the one described."""
     saved = read_checkpoint(checkpoint)
-    # Checkpoints from before it was kept say nothing.
-    if DESCRIPTION in saved:
-        check_same_training(saved[DESCRIPTION], description)
+    check_same_training(saved[DESCRIPTION], description)
     steps: int = saved["global_step"]
     check_num_steps(description["config"]["optimizer"]["num_steps"], steps)
     return steps

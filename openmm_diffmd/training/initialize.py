@@ -84,10 +84,7 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     rows = torch.tensor([module.elements.index(symbol) for symbol in shared])
     kept = torch.tensor([known.index(symbol) for symbol in shared])
     for name, value in module.state_dict().items():
-        if name.startswith("model.spread."):
-            # Trainings from before there was a learned spread: it begins at 1.
-            weights.setdefault(name, value)
-        elif name.endswith(PER_ELEMENT) and known != module.elements:
+        if name.endswith(PER_ELEMENT) and known != module.elements:
             padding = len(weights[name]) - len(known)
             weights[name] = _rearranged(weights[name], value, kept, rows, padding)
     embedding = weights["model.encoder.elements.weight"]

@@ -38,9 +38,6 @@ class TransitionTraining(lightning.LightningModule):
         All options.
     elements : list of str
         Symbols in the order of the species index.
-    stochastic_floor : list of float
-        Standard deviation, a component, of the velocity that the reference's own
-        noise leaves open over a lag, in units of the velocity scale; per element.
     seed : int
         Seed of noise and perturbations.
     """
@@ -51,13 +48,11 @@ class TransitionTraining(lightning.LightningModule):
         self,
         config: TrainConfig,
         elements: list[str],
-        stochastic_floor: list[float],
         seed: int,
     ) -> None:
         super().__init__()
         self.config = config
         self.elements = elements
-        self.stochastic_floor = stochastic_floor
         self.model = build_model(config, len(elements))
         self.model.encoder.requires_grad_(not config.optimizer.freeze_encoder)
         if config.optimizer.compile:
@@ -127,7 +122,7 @@ class TransitionTraining(lightning.LightningModule):
         self, batch: PairBatch, batch_index: int, dataloader_idx: int = 0
     ) -> None:
         """
-        Log one-lag errors of the mean per element, beside the stochastic floor.
+        Log one-lag errors of the mean per element.
 
         Parameters
         ----------
@@ -151,7 +146,6 @@ class TransitionTraining(lightning.LightningModule):
             chosen = own.mean(0).sqrt()
             values[f"validation/{symbol}_position"] = chosen[0]
             values[f"validation/{symbol}_velocity"] = chosen[1]
-            values[f"validation/{symbol}_velocity_floor"] = self.stochastic_floor[index]
         residual = self.model.whiten(batch.following, condition)
         real = batch.species >= 0
         values["validation/residual_std"] = residual[real].std()

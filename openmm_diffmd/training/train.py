@@ -40,7 +40,6 @@ from openmm_diffmd.training.description import (
     describe,
     read_checkpoint,
     read_description,
-    stochastic_floor,
     write_description,
 )
 from openmm_diffmd.training.initialize import initialize
@@ -87,7 +86,7 @@ def train(
     initialize_from : path-like, optional
         Folder of a training, model file or name of a bundled model, with the same
         network and some of the elements, whose averaged weights and scales to
-        start from.
+        start from; without effect on resuming.
     resume : bool
         Go on from the last checkpoint in `output`, up to `optimizer.num_steps`.
     threads : int, optional
@@ -137,17 +136,15 @@ def train(
     scales = residual_scales(training_pairs, len(elements))
     symbols = [chemical_symbols[number] for number in elements]
     description = describe(config, seed, data, trajectories, splits, symbols)
-    module = TransitionTraining(
-        config, symbols, stochastic_floor(trajectories, symbols, scales, config), seed
-    )
-    if not resume:
-        calibrate(module, training_pairs, scales)
-    if initialize_from is not None:
-        description["history"] = initialize(module, Path(initialize_from))
+    module = TransitionTraining(config, symbols, seed)
     first_step = 0
     if resume:
         first_step = read_checkpoint(checkpoint)["global_step"]
         description["history"] = _history(output, description, first_step)
+    else:
+        calibrate(module, training_pairs, scales)
+        if initialize_from is not None:
+            description["history"] = initialize(module, Path(initialize_from))
     validation = _validation_pairs(data, trajectories, splits, elements, lag_time)
     make_folder(output)
     # For export; model files do not say where files were.

@@ -417,14 +417,19 @@ def test_floor_is_one_half_against_the_other(diatomic: mdtraj.Topology):
     assert half.spectrum_overlap == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_rollout_may_have_a_temperature_of_its_own(
-    gaussian_ethanol: Maker, reference: Reference
-):
-    cold = gaussian_ethanol(2, 1000, seed=8, temperature=300.0)
-    figures = measure("cold", cold, reference, temperature=300.0).figures
-    assert figures.temperatures is not None
-    oxygen = figures.temperatures["O"]
-    assert oxygen.expected == pytest.approx(300 * (1 - 15.999 / 46.069), rel=1e-4)
-    assert figures.kinetic_energy is not None
-    # stochastic; against 500 K it is beyond any doubt.
-    assert figures.kinetic_energy.mean_deviation < 4
+def test_the_hottest_bond_is_found_where_it_was(gaussian_ethanol: Maker):
+    """Of all replicas and all the time, though some are left out."""
+    reference = prepare_reference(gaussian_ethanol(4, 2000, seed=1), 500.0)
+    ensemble = gaussian_ethanol(3, 1000, seed=2)
+    positions = [p.copy() for p in ensemble.positions]
+    positions[0][10:, 8] += 1.0
+    oxygen, hydrogen = 2, 8
+    along = positions[2][300:330, hydrogen] - positions[2][300:330, oxygen]
+    along /= np.linalg.norm(along, axis=-1, keepdims=True)
+    positions[2][300:330, hydrogen] += 0.025 * along
+    hot = dataclasses.replace(ensemble, positions=positions)
+    found = measure("hot", hot, reference, equilibration=2.0).figures
+    assert found.n_broken == 1
+    assert found.hottest_bond is not None
+    assert (found.hottest_bond.replica, found.hottest_bond.atoms) == (2, "O3-H9")
+    assert 3.0 < found.hottest_bond.time < 3.31

@@ -104,10 +104,6 @@ def test_files_are_found_where_the_training_found_them(tmp_path):
         export._files_of(described)
     file.touch()
     assert export._files_of(described) == [file]
-    # A training from before it kept paths.
-    del described["paths"]
-    with pytest.raises(FileNotFoundError, match=r"no paths in .* \(bursts.h5\): give"):
-        export._files_of(described)
 
 
 def test_temperature_is_one_of_the_data(exported):

@@ -38,7 +38,11 @@ def described(*files):
         {"file": path.name, "train_frames": 20, "provenance": provenance}
         for path, provenance in files
     ]
-    return {"elements": ["C", "H"], "data": entries, "config": {"data": {}}}
+    return {
+        "elements": ["C", "H"],
+        "data": entries,
+        "config": {"data": {"frame_interval_fs": None}},
+    }
 
 
 def test_pairs_left_out_come_after_the_training_part_and_a_segment(model, tmp_path):

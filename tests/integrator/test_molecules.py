@@ -6,8 +6,9 @@ import pytest
 from openmm import app, unit
 from scipy import stats
 
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.export.torchscript import DiffusionModel
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.systems import TERMS, create_system, replicate
 
@@ -107,6 +108,14 @@ def test_molecules_of_the_training_files_are_known(metadata):
     silent = {"provenance": {"molecule": "mine.xyz"}}
     unknown = dataclasses.replace(metadata, reference={"data": [silent]})
     describe_molecules(topology, unknown)
+
+
+@pytest.mark.parametrize("path", sorted(PRETRAINED.glob("*.pt")), ids=lambda p: p.stem)
+def test_bundled_models_tell_a_molecule_that_they_do_not_know(path):
+    metadata = load_model(path).metadata
+    # Elements and bonds that all models know.
+    with pytest.warns(UserWarning, match=r"found CH3, .* trained on"):
+        describe_molecules(chain_of("CHHH", [(0, 1), (0, 2), (0, 3)]), metadata)
 
 
 def test_pieces_without_ids_are_refused_but_where_trained_on(metadata):

@@ -222,6 +222,7 @@ def test_run_that_ends_in_its_first_lag_says_why_when_read(tmp_path: Path):
         roll_out(stub, topology, np.zeros((1, 9, 3)), tmp_path / "a", settings)
     with pytest.raises(ValueError, match=r"no good frame.*OpenMMException: Diff"):
         load_rollout(tmp_path / "a.json")
+    assert RolloutSidecar.read(tmp_path / "a.json").resamples == 10
 
 
 @pytest.mark.parametrize(
@@ -319,10 +320,27 @@ def test_json_that_is_of_no_run_is_not_overwritten(stub: Path, tmp_path: Path):
     assert [file.read_text() for file in tmp_path.iterdir()] == ['{"mine": 1}']
 
 
+def test_overwriting_a_run_leaves_what_is_not_its_own(stub: Path, tmp_path: Path):
+    arguments = {"length_ps": 0.1, "overwrite": True, "progress": False}
+    run(str(stub), tmp_path / "a", **arguments)
+    other = tmp_path / "a_0.dcd"
+    other.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"found .*a_0.dcd, which is of"):
+        run(str(stub), tmp_path / "a", dcd_per_replica=True, **arguments)
+    assert other.read_text() == "mine"
+    load_rollout(tmp_path / "a.json")
+
+
+def test_an_interval_of_nothing_is_refused(stub: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="found frame_interval_fs 0, expected more"):
+        run(str(stub), tmp_path / "a", frame_interval_fs=0, progress=False)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_bath_far_below_the_models_is_told(stub: Path, tmp_path: Path):
     options = {"length_ps": 0.1, "progress": False}
     with pytest.warns(
-        UserWarning, match=r"temperature_K 200, expected some 300, which"
+        UserWarning, match=r"temperature 200 K, expected some 300 K, which"
     ):
         run(str(stub), tmp_path / "a", temperature_K=200, **options)
 

@@ -21,7 +21,7 @@ def slow_message(layer, l_max, features, positions, geometry):
     """The layer's message, an edge and a head at a time, on e3nn's Wigner symbols."""
     n_batch, n_atoms, dim, channels = features.shape
     heads = layer.n_heads
-    paths = coupling_paths(l_max, l_max)
+    paths = coupling_paths(l_max)
     normal = layer.norm(features)
     messages = torch.zeros(n_batch, n_atoms, dim, channels)
     for b, i in itertools.product(range(n_batch), range(n_atoms)):
@@ -71,7 +71,7 @@ def test_message_equals_explicit_loop_over_edges(l_max, make_state):
     with torch.random.fork_rng():
         torch.manual_seed(l_max)
         geometry = EdgeGeometry(CUTOFF, 16.0, l_max, 3)
-        layer = EquivariantAttention(l_max, l_max, 4, 2, geometry.n_invariants, 6)
+        layer = EquivariantAttention(l_max, 4, 2, geometry.n_invariants, 6)
     edges = geometry(positions, state.velocities, edges_of(species))
     assert (edges.envelope == 0).sum() > 4 + 7
     generator = torch.Generator().manual_seed(7)
@@ -151,7 +151,7 @@ def test_attention_weights_gradient_is_that_of_the_plain_formula():
 
 def test_edge_channels_that_heads_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="found 10 edge_channels, expected a multiple"):
-        EquivariantAttention(1, 1, 4, 4, 8, 10)
+        EquivariantAttention(1, 4, 4, 8, 10)
 
 
 def test_feed_forward_turns_with_its_input():

@@ -9,7 +9,7 @@ from openmm_diffmd.models.couplings import (
 )
 from openmm_diffmd.ops import solid_harmonics
 
-PATHS = coupling_paths(3, 3)
+PATHS = coupling_paths(3)
 
 
 def natural(degree):
@@ -37,16 +37,16 @@ def test_paths_are_all_that_keep_natural_parity():
         for l_out in range(3)
         if natural(l_out) in natural(l_in) * natural(l_edge)
     }
-    assert set(coupling_paths(2, 2)) == expected
-    assert len(coupling_paths(2, 2)) == len(expected)
+    assert set(coupling_paths(2)) == expected
+    assert len(coupling_paths(2)) == len(expected)
     # Outputs of degree 0 come first for every input: messages are joined by degree.
-    assert [l_out for _, _, l_out in coupling_paths(2, 2)[:3]] == [0, 1, 2]
+    assert [l_out for _, _, l_out in coupling_paths(2)[:3]] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
 def test_coupling_equals_e3nn_tensor_product(path):
     l_in, l_edge, _ = path
-    coefficients = coupling_tensors(3, 3)[PATHS.index(path)]
+    coefficients = coupling_tensors(3)[PATHS.index(path)]
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(7, 2 * l_in + 1, generator=generator)
     harmonics = torch.randn(7, 2 * l_edge + 1, generator=generator)
@@ -57,7 +57,7 @@ def test_coupling_equals_e3nn_tensor_product(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
 def test_coupling_keeps_unit_variance(path):
-    coefficients = coupling_tensors(3, 3)[PATHS.index(path)]
+    coefficients = coupling_tensors(3)[PATHS.index(path)]
     # Each component sums as many squares: variance one from inputs of variance one.
     squares = coefficients.square().sum((0, 2))
     torch.testing.assert_close(squares, torch.ones_like(squares), rtol=1e-12, atol=0)
@@ -72,7 +72,7 @@ def test_dense_contraction_equals_e3nn_sum_over_neighbours(l_max):
     harmonics = harmonics.unflatten(0, vectors.shape[:3])
     dim = (l_max + 1) ** 2
     features = torch.randn(n_batch, n_atoms, dim, channels, generator=generator)
-    module = EdgeCouplings(l_max, l_max)
+    module = EdgeCouplings(l_max)
     couplings = module(harmonics)
     assert len(couplings) == len(module.paths)
     for (l_in, l_edge, l_out), coupling in zip(module.paths, couplings, strict=True):

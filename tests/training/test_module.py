@@ -35,7 +35,7 @@ def make_module(pairs):
     def make(config=CONFIG, seed=1):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            module = TransitionTraining(config, ["H", "O"], [0.0, 0.0], seed)
+            module = TransitionTraining(config, ["H", "O"], seed)
         calibrate(module, pairs, residual_scales(pairs, 2))
         # Outside a Trainer there is nowhere to log to.
         module.logged = {}
@@ -283,9 +283,8 @@ def test_padding_takes_no_part_in_the_losses(make_module, pairs):
     torch.testing.assert_close(logs[0][1], logs[1][1], rtol=1e-5, atol=1e-7)
 
 
-def test_validation_reports_errors_of_each_element_beside_the_floor(make_module, pairs):
+def test_validation_reports_errors_of_each_element(make_module, pairs):
     module = make_module()
-    module.stochastic_floor = [0.25, 0.5]
     batch = fixed_batch(pairs, 64)
     module.validation_step(batch, 0)
     logged = module.logged
@@ -298,8 +297,6 @@ def test_validation_reports_errors_of_each_element_beside_the_floor(make_module,
             expected = own[:, axis].square().mean().sqrt().item()
             found = logged[f"validation/{symbol}_{name}"]
             assert found == pytest.approx(expected, rel=1e-5)
-    assert logged["validation/H_velocity_floor"] == 0.25
-    assert logged["validation/O_velocity_floor"] == 0.5
 
 
 def test_validation_leaves_out_elements_that_a_file_lacks(make_module, pairs):

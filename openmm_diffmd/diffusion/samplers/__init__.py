@@ -100,8 +100,7 @@ def sample(
         raise ValueError(f"found {len(noise)} noise draws, expected {expected}")
     # Data of unit variance plus noise of variance sigma_max^2.
     start = math.sqrt(noise_levels[0] ** 2 + 1.0) * noise[:1]
-    scaled = start if len(noise) == 1 else _join(start, noise)
-    return SAMPLERS[sampler](denoiser, scaled, noise_levels)
+    return SAMPLERS[sampler](denoiser, torch.cat([start, noise[1:]]), noise_levels)
 
 
 def draw(
@@ -145,9 +144,3 @@ def draw(
         return denoise(u, torch.full((len(species),), sigma))
 
     return sample(sampler, denoiser, real * noise, noise_levels)
-
-
-def _join(start: Tensor, noise: Tensor) -> Tensor:
-    joined = noise.clone()
-    joined[:1] = start
-    return joined
