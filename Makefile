@@ -118,7 +118,7 @@ lint: setup
 
 ctest: setup
 	@echo "== ctest"
-	@$(BIN)/ctest --test-dir build --output-on-failure
+	@$(BIN)/ctest --test-dir build --output-on-failure --no-tests=error
 
 pytest: setup
 	@echo "== pytest"
@@ -156,7 +156,7 @@ sanitize: setup
 		-DDIFFMD_ENABLE_CUDA=OFF -DDIFFMD_SANITIZE=address,undefined >/dev/null
 	@$(BIN)/cmake --build build/sanitize --target cpp_tests
 	@DIFFMD_CPU_KERNELS=avx2 ASAN_OPTIONS=fast_unwind_on_malloc=0 LSAN_OPTIONS=suppressions=$(CURDIR)/csrc/tests/leaks.supp:print_suppressions=0 $(BIN)/ctest \
-		--test-dir build/sanitize --output-on-failure
+		--test-dir build/sanitize --output-on-failure --no-tests=error
 
 clean:
 	rm -rf $(VENV) build dist rollout .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 # Sets SWIG_EXECUTABLE. Extensions share the types of their classes by the version of SWIG's runtime:
 # with another one than openmm's, Context would not take our integrator for an Integrator.
-find_program(SWIG_EXECUTABLE swig PATHS ${SCRIPTS} REQUIRED)
+# The pinned one, in the environment, before any on the PATH.
+find_program(SWIG_EXECUTABLE swig HINTS ${SCRIPTS} REQUIRED)
 set(header ${CMAKE_CURRENT_BINARY_DIR}/swigrun.h)
 execute_process(COMMAND ${SWIG_EXECUTABLE} -python -external-runtime ${header}
     COMMAND_ERROR_IS_FATAL ANY)

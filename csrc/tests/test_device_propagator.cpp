@@ -112,7 +112,7 @@ public:
 };
 
 void test_equal_to_propagator(const std::string &folder) {
-    for (const char *stub : {"harmonic", "faulty"})
+    for (const char *stub : {"harmonic", "faulty", "remembering"})
         for (const Sampler sampler :
              {Sampler::exponential, Sampler::euler, Sampler::heun, Sampler::predictor_corrector})
             for (const int num_steps : {0, 1, 3}) {
@@ -180,7 +180,7 @@ void test_rescue(const std::string &folder) {
 }
 
 void test_checkpoint_is_the_same_file(const std::string &folder) {
-    Pair pair(folder, "harmonic", make_molecules(), make_options());
+    Pair pair(folder, "remembering", make_molecules(), make_options());
     pair.step();
     std::stringstream plain, device;
     pair.plain.save(plain);

@@ -178,8 +178,6 @@ public:
      * @param owner    kept as long as the Context is set, for those who share its ownership
      */
     void setRescueContext(OpenMM::Context *context, std::shared_ptr<void> owner = {});
-    /** Get the Context set by setRescueContext(), null if there is none. */
-    OpenMM::Context *getRescueContext() const { return rescueContext; }
     /**
      * Get what moves one molecule forward by a lag in the rescue Context, for kernels: (n_atoms, 3)
      * positions, nm, and velocities, nm/ps, are replaced. Empty if there is none.
@@ -278,7 +276,6 @@ private:
     std::vector<Particle> particles;
     std::vector<Bond> bonds;
 
-    OpenMM::Context *rescueContext = nullptr;
     std::function<void(std::vector<double> &, std::vector<double> &)> rescue;
 
     OpenMM::Kernel kernel;

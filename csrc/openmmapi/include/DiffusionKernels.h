@@ -40,7 +40,7 @@ public:
      *
      * @param integrator  names the model file
      * @param molecules   what to propagate
-     * @param options     how; its seed is never 0
+     * @param options     how
      */
     virtual void initialize(const DiffusionIntegrator &integrator,
                             const diffmd::Molecules &molecules, const diffmd::Options &options) = 0;
@@ -77,13 +77,13 @@ public:
     /** Get the wall time spent in the network, in seconds. */
     virtual double getNetworkTime() const = 0;
     /** Write generators, acceleration history and counts. */
-    virtual void createCheckpoint(OpenMM::ContextImpl &context, std::ostream &stream) const = 0;
+    virtual void createCheckpoint(std::ostream &stream) const = 0;
     /**
      * Read what createCheckpoint() wrote; its bytes are known to be undamaged.
      *
      * @throws std::exception if they are of something else; nothing is then changed
      */
-    virtual void loadCheckpoint(OpenMM::ContextImpl &context, std::istream &stream) = 0;
+    virtual void loadCheckpoint(std::istream &stream) = 0;
 
 protected:
     /** Refuse forces that are not finite. */
@@ -92,6 +92,11 @@ protected:
             "found a force on particle " + std::to_string(particle) +
             " that is not finite or beyond 1e9 kJ/mol/nm; look at the forces of the System for "
             "these positions");
+    }
+    /** Refuse forces whose energy is not finite. */
+    [[noreturn]] static void refuseEnergy() {
+        throw OpenMM::OpenMMException("found forces whose energy is not finite; look at the forces "
+                                      "of the System for these positions");
     }
 };
 

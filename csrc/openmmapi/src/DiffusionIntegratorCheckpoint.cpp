@@ -79,7 +79,7 @@ std::string DiffusionIntegrator::describeCheckpoint(size_t payloadSize) const {
 std::string DiffusionIntegrator::writePayload() const {
     std::ostringstream written;
     written << bytesOf(&stepCountAfterLag, 1);
-    getKernel().createCheckpoint(*context, written);
+    getKernel().createCheckpoint(written);
     return written.str();
 }
 
@@ -136,7 +136,7 @@ void DiffusionIntegrator::loadCheckpoint(std::istream &stream) {
     long long savedStepCount;
     content.read(reinterpret_cast<char *>(&savedStepCount), sizeof(savedStepCount));
     try {
-        getKernel().loadCheckpoint(*context, content);
+        getKernel().loadCheckpoint(content);
     } catch (const std::exception &error) {
         throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
     }

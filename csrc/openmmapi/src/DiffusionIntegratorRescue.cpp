@@ -141,7 +141,6 @@ void DiffusionIntegrator::setRescueContext(Context *context, std::shared_ptr<voi
             runLag(*context, lagTime, positions, velocities);
         };
     }
-    rescueContext = context;
 }
 
 } // namespace OpenMMDiffMD

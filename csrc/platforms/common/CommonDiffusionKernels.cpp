@@ -4,6 +4,7 @@
 #include "openmm/common/ContextSelector.h"
 
 #include <algorithm>
+#include <cmath>
 
 using namespace OpenMM;
 
@@ -203,15 +204,18 @@ void CommonIntegrateDiffusionStepKernel::addLastImpulse(ContextImpl &context, in
 }
 
 void CommonIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, int forceGroups) {
-    context.calcForcesAndEnergy(true, false, forceGroups);
+    const double energy = context.calcForcesAndEnergy(true, true, forceGroups);
     const ContextSelector selector(cc);
     forceKernel->execute(cc.getNumAtoms());
     std::vector<int> refused(1);
     refusedAtom.download(refused);
-    if (refused[0] < 0)
-        return;
-    refusedAtom.upload(std::vector<int>{-1});
-    refuseForce(refused[0]);
+    if (refused[0] >= 0) {
+        refusedAtom.upload(std::vector<int>{-1});
+        refuseForce(refused[0]);
+    }
+    // Forces that are not finite may cancel in fixed point; their energies do not.
+    if (!std::isfinite(energy))
+        refuseEnergy();
 }
 
 void CommonIntegrateDiffusionStepKernel::gather(double impulseTime) {
@@ -243,12 +247,11 @@ void CommonIntegrateDiffusionStepKernel::scatter() {
     cc.reorderAtoms();
 }
 
-void CommonIntegrateDiffusionStepKernel::createCheckpoint(ContextImpl &,
-                                                          std::ostream &stream) const {
+void CommonIntegrateDiffusionStepKernel::createCheckpoint(std::ostream &stream) const {
     exchange->callTorch([&] { propagator->save(stream); });
 }
 
-void CommonIntegrateDiffusionStepKernel::loadCheckpoint(ContextImpl &, std::istream &stream) {
+void CommonIntegrateDiffusionStepKernel::loadCheckpoint(std::istream &stream) {
     exchange->callTorch([&] { propagator->load(stream); });
 }
 

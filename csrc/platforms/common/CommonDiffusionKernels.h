@@ -62,8 +62,8 @@ public:
     const diffmd::Tally &getTally() const override { return propagator->get_tally(); }
     long long getNumEvaluations() const override { return propagator->get_num_evaluations(); }
     double getNetworkTime() const override { return propagator->get_network_seconds(); }
-    void createCheckpoint(OpenMM::ContextImpl &context, std::ostream &stream) const override;
-    void loadCheckpoint(OpenMM::ContextImpl &context, std::istream &stream) override;
+    void createCheckpoint(std::ostream &stream) const override;
+    void loadCheckpoint(std::istream &stream) override;
 
 private:
     void compileKernels();

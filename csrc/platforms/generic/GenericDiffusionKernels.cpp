@@ -67,12 +67,11 @@ void GenericIntegrateDiffusionStepKernel::addImpulse() {
         velocities[i] += forces[i] * impulseFactors[i];
 }
 
-void GenericIntegrateDiffusionStepKernel::createCheckpoint(ContextImpl &,
-                                                           std::ostream &stream) const {
+void GenericIntegrateDiffusionStepKernel::createCheckpoint(std::ostream &stream) const {
     propagator->save(stream);
 }
 
-void GenericIntegrateDiffusionStepKernel::loadCheckpoint(ContextImpl &, std::istream &stream) {
+void GenericIntegrateDiffusionStepKernel::loadCheckpoint(std::istream &stream) {
     propagator->load(stream);
 }
 
