@@ -34,7 +34,13 @@ from ablation_training import (
 )
 from ase.data import chemical_symbols
 from bundled_reference import BUNDLED_REFERENCE
-from command_line import one_line_errors, read_results, whole_frames, write_results
+from command_line import (
+    one_line_errors,
+    read_results,
+    require_same_molecule,
+    whole_frames,
+    write_results,
+)
 from jsonargparse import auto_cli
 from machine import describe_run
 from one_lag_errors import relative_errors
@@ -343,11 +349,7 @@ def _check_bursts(
             f"the reference's {temperature:g} K: name its bursts first"
         )
     symbols = [chemical_symbols[number] for number in bursts.atomic_numbers]
-    if symbols != frames.symbols:
-        raise ValueError(
-            f"found {path} of atoms {'-'.join(symbols)}, expected "
-            f"{'-'.join(frames.symbols)} as in the reference: give its bursts"
-        )
+    require_same_molecule(str(path), symbols, frames.symbols)
 
 
 def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:

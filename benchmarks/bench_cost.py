@@ -34,6 +34,7 @@ from command_line import (
     output_file,
     print_goals,
     read_results,
+    require_same_molecule,
     write_results,
 )
 from cost_rollouts import ML_FORCE, measure_rollouts
@@ -330,12 +331,7 @@ def check(arguments: argparse.Namespace, model: DiffusionModel) -> None:
     frames, provenance = load_reference(arguments.reference)
     topology, _ = model.example()
     example = [atom.element.symbol for atom in topology.atoms()]
-    if frames.symbols != example:
-        raise ValueError(
-            f"found {arguments.reference} of atoms {'-'.join(frames.symbols)}, "
-            f"expected {'-'.join(example)}, the molecule in the model's file: give "
-            "both of one molecule"
-        )
+    require_same_molecule(str(arguments.reference), frames.symbols, example)
     if "temperature_K" not in provenance:
         raise ValueError(
             f"found {arguments.reference} without its temperature, expected a file of "

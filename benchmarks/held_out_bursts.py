@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
-from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.analysis.loading import topology_of
 from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -188,18 +188,17 @@ def make_bursts(
                 f"found {reference} without velocities or without the name of its "
                 "force, expected a file of openmm-diffmd reference"
             )
-        _run(reference, trajectory, frames, made_of, output)
+        _run(trajectory, frames, made_of, output)
     return read_reference(output)
 
 
 def _run(
-    reference: Path,
     trajectory: Trajectory,
     frames: Sequence[int] | NDArray[np.int64],
     made_of: dict[str, object],
     output: Path,
 ) -> None:
-    topology = load_reference(reference)[0].topology.to_openmm()
+    topology = topology_of(trajectory).to_openmm()
     provenance = trajectory.provenance
     described = {
         "molecule": provenance.get("molecule"),

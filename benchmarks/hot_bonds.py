@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from command_line import one_line_errors, write_results
+from command_line import one_line_errors, require_same_molecule, write_results
 from held_out_bursts import unseen_pieces
 from machine import describe_run
 from numpy.typing import NDArray
@@ -134,11 +134,7 @@ def measure(
         If the model has seen all of the bursts, or the reference is of other atoms.
     """
     expected = [chemical_symbols[z] for z in trajectory.atomic_numbers]
-    if reference.symbols != expected:
-        raise ValueError(
-            f"found a reference of {' '.join(reference.symbols)}, expected the atoms "
-            f"of the bursts, {' '.join(expected)}"
-        )
+    require_same_molecule("a reference", reference.symbols, expected)
     metadata = model.metadata
     pieces = unseen_pieces(trajectory, metadata)
     symbols = symbols_of(trajectory)

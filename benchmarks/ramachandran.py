@@ -279,7 +279,7 @@ def run(arguments: argparse.Namespace) -> None:
     loaded = [load_reference(path) for path in arguments.references]
     first = loaded[0][0]
     for frames, _ in loaded:
-        require_same_molecule("a reference", frames, first)
+        require_same_molecule("a reference", frames.symbols, first.symbols)
     positions = [one for frames, _ in loaded for one in frames.positions]
     reference = replace(first, positions=positions, velocities=None)
     measured, length = measure_torsions(reference), reference.length
@@ -290,7 +290,7 @@ def run(arguments: argparse.Namespace) -> None:
     names = row_names(arguments.rollouts)
     for name, path in zip(names, arguments.rollouts, strict=True):
         ensemble, sidecar = load_rollout(path)
-        require_same_molecule("a rollout", ensemble, first)
+        require_same_molecule("a rollout", ensemble.symbols, first.symbols)
         for _, provenance in loaded:
             check_temperature(provenance, sidecar.temperature_K)
         start = round(arguments.equilibration_ps / ensemble.frame_interval)

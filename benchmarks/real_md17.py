@@ -176,7 +176,9 @@ def run(arguments: argparse.Namespace) -> None:
     real, of_real = load_frames(arguments.data)
     model = load_model(arguments.model)
     reference, provenance = load_reference(reference_of(model, arguments.reference))
-    require_same_molecule("real frames", real, reference, any_order=True)
+    require_same_molecule(
+        "real frames", real.symbols, reference.symbols, any_order=True
+    )
     made = arguments.rollout
     if made is None:
         check_temperature(provenance, model.metadata.temperature_K)
@@ -198,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
             ),
         ).path
     rollout, sidecar = load_rollout(made)
-    require_same_molecule("a rollout", rollout, reference)
+    require_same_molecule("a rollout", rollout.symbols, reference.symbols)
     check_temperature(provenance, sidecar.temperature_K)
     rollout, n_broken = without_breaks(rollout, reference)
     result = compare_all(rollout, reference, real)

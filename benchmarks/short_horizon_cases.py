@@ -10,7 +10,7 @@ from held_out_bursts import make_bursts, unseen
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_diffmd.analysis.loading import load_frames
+from openmm_diffmd.analysis.loading import topology_of
 from openmm_diffmd.data.md17 import read_md17
 from openmm_diffmd.export.torchscript import DiffusionModel
 
@@ -61,7 +61,7 @@ def reference_cases(
     v = bursts.velocities.reshape(shape).astype(np.float64)
     return Cases(
         molecule=Path(str(bursts.provenance["molecule"])).stem,
-        topology=load_frames(reference)[0].topology.to_openmm(),
+        topology=topology_of(bursts).to_openmm(),
         positions=x[:, NUM_KNOWN - 1],
         velocities=v[:, NUM_KNOWN - 1],
         truth=x[:, NUM_KNOWN:],
@@ -112,7 +112,7 @@ def md17_cases(
     return Cases(
         # md17_benzene2017.npz, md17_ethanol_first2000.npz
         molecule=re.split(r"[^a-z]", path.stem.removeprefix("md17_"))[0],
-        topology=load_frames(path)[0].topology.to_openmm(),
+        topology=topology_of(frames).to_openmm(),
         positions=frames.positions[starts].astype(np.float64),
         velocities=frames.velocities[starts].astype(np.float64),
         truth=frames.positions[starts[:, None] + later].astype(np.float64),

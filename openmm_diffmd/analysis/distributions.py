@@ -304,19 +304,23 @@ def dihedral_turns(ensemble: Ensemble) -> dict[str, int]:
         turned to, or from where its replica began.
     """
     groups = bonded_terms(ensemble.topology)["dihedrals"]
-    counts = {name: np.zeros(len(terms), np.int64) for name, terms in groups.items()}
+    if not groups:
+        return {}
+    terms = np.concatenate(list(groups.values()))
+    counts = np.zeros(len(terms), np.int64)
+    limit = np.deg2rad(TURN_DEG)
     for replica in ensemble.trajectories():
-        for name, terms in groups.items():
-            angles = np.unwrap(mdtraj.compute_dihedrals(replica, terms), axis=0)
-            limit = np.deg2rad(TURN_DEG)
-            last = angles[0]
-            for now in angles:
-                turned = np.abs(now - last) > limit
-                if turned.any():
-                    counts[name] += turned
-                    last = np.where(turned, now, last)
+        angles = np.unwrap(mdtraj.compute_dihedrals(replica, terms), axis=0)
+        last = angles[0]
+        for now in angles:
+            turned = np.abs(now - last) > limit
+            if turned.any():
+                counts += turned
+                last = np.where(turned, now, last)
+    ends = np.cumsum([len(own) for own in groups.values()])[:-1]
     return {
-        name: int(min(count[count > 0], default=0)) for name, count in counts.items()
+        name: int(min(count[count > 0], default=0))
+        for name, count in zip(groups, np.split(counts, ends), strict=True)
     }
 
 

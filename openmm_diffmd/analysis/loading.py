@@ -14,6 +14,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
+from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.topologies import make_topology
@@ -173,7 +174,7 @@ def load_reference(
             "expected the frames of a run in order: give the true frame_interval_fs"
         )
     check_element_masses(path, data.atomic_numbers, data.masses)
-    topology = _topology(data.atomic_numbers, data.bonds)
+    topology = topology_of(data)
     cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(
         [np.diff(t.astype(np.float64)) for t in np.split(data.times, cuts)]
@@ -221,14 +222,26 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     if data.n_frames < 2:
         raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
     ensemble = Ensemble(
-        topology=_topology(data.atomic_numbers, data.bonds),
+        topology=topology_of(data),
         frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
         positions=[data.positions],
     )
     return ensemble, data.provenance
 
 
-def _topology(
-    atomic_numbers: NDArray[np.integer], bonds: NDArray[np.integer]
-) -> mdtraj.Topology:
-    return make_topology([chemical_symbols[z] for z in atomic_numbers], bonds)
+def topology_of(frames: Trajectory) -> mdtraj.Topology:
+    """
+    Make the topology of frames that were read.
+
+    Parameters
+    ----------
+    frames : Trajectory
+        Frames of one molecule.
+
+    Returns
+    -------
+    mdtraj.Topology
+        Its atoms and bonds.
+    """
+    symbols = [chemical_symbols[z] for z in frames.atomic_numbers]
+    return make_topology(symbols, frames.bonds)
