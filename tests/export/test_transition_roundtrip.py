@@ -12,8 +12,9 @@ from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.models.transition import NOISE_CONDITIONINGS, PRIORS
 from openmm_diffmd.ops import is_loaded
 
-TOLERANCE = 1e-5
-"""Of each result's largest number: float32 in another order of summation."""
+TOLERANCE = 3e-5
+"""Of each result's largest number: float32 in another order of summation, which the CPU
+decides; `md17` and two others take a pseudoinverse where the code of now solves."""
 
 FRESH_PROCESS = """
 import sys, torch

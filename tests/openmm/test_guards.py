@@ -123,7 +123,7 @@ def test_max_resamples_is_an_option(simulate, broken):
         simulation.step(1)
 
 
-@pytest.mark.parametrize("temperature", [200.0, 300.0, 400.0])
+@pytest.mark.parametrize("temperature", [250.0, 300.0, 400.0])
 @pytest.mark.filterwarnings("ignore:.*expected at most 300 K")
 def test_kinetic_energy_is_bound_by_the_hotter_of_bath_and_data(
     simulate, tmp_path, temperature

@@ -63,7 +63,7 @@ def integrator(other_levels):
     made = DiffusionIntegrator(
         other_levels,
         topology,
-        temperature=123.5,
+        temperature=273.5,
         friction=0.75,
         molecules=[5, 5, 5, 2, 2, 2, 2, 2, 2],
         sampler="heun",
