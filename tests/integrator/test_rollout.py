@@ -8,6 +8,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -343,6 +344,13 @@ def test_a_bath_far_below_the_models_is_told(stub: Path, tmp_path: Path):
         UserWarning, match=r"temperature 200 K, expected some 300 K, which"
     ):
         run(str(stub), tmp_path / "a", temperature_K=200, **options)
+
+
+def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():
+    model = load_model("ethanol")
+    assert model.metadata.max_temperature_K > 1000.0
+    with pytest.warns(UserWarning, match=r"temperature 1000 K, expected some 500 K"):
+        DiffusionIntegrator(model, model.example()[0], temperature=1000.0)
 
 
 def test_numbers_of_numpy_are_taken(stub: Path, tmp_path: Path):
