@@ -17,8 +17,11 @@ from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
-FAR = 0.8
-"""Ratio of temperatures beyond which a bath is another than the model's."""
+COLDEST, HOTTEST = 0.6, 1.25
+"""Temperatures of a bath, parts of the model's, beyond which it is told.
+
+Models of 500 K were judged in baths of 300 K, and not below.
+"""
 
 
 class DiffusionIntegrator(bindings.DiffusionIntegrator):
@@ -298,7 +301,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
 def _warn_if_far(metadata: ModelMetadata, temperature: float) -> None:
     its = metadata.temperature_K
     hot = temperature > metadata.max_temperature_K  # Which is told already.
-    if not hot and not FAR * its <= temperature <= its / FAR:
+    if not hot and not COLDEST <= temperature / its <= HOTTEST:
         warnings.warn(
             f"found temperature {temperature:g} K, expected some {its:g} K, which "
             f"model {metadata.name!r} was trained for: what it draws at another was "

@@ -5,6 +5,7 @@ import numpy as np
 import openmm
 import pytest
 from mdtraj.formats import HDF5TrajectoryFile
+from openmm import unit
 
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
@@ -341,9 +342,16 @@ def test_an_interval_of_nothing_is_refused(stub: Path, tmp_path: Path):
 def test_a_bath_far_below_the_models_is_told(stub: Path, tmp_path: Path):
     options = {"length_ps": 0.1, "progress": False}
     with pytest.warns(
-        UserWarning, match=r"temperature 200 K, expected some 300 K, which"
+        UserWarning, match=r"temperature 150 K, expected some 300 K, which"
     ):
-        run(str(stub), tmp_path / "a", temperature_K=200, **options)
+        run(str(stub), tmp_path / "a", temperature_K=150, **options)
+
+
+def test_a_bath_of_300_K_is_not_told_of_a_model_of_500_K():
+    model = load_model("ethanol")
+    # Warnings are errors here.
+    integrator = DiffusionIntegrator(model, model.example()[0], temperature=300.0)
+    assert integrator.getTemperature() == 300.0 * unit.kelvin
 
 
 def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():
