@@ -57,7 +57,7 @@ class RolloutSidecar:
     start_temperature_K : float or None
         Temperature of the first velocities, K; None in files from before it was kept.
     error : str or None
-        Why the run ended early; None where it did not.
+        Why the run ended early, or has not ended; None where all frames were made.
     versions : mapping
         Versions of the libraries.
     units : mapping

@@ -16,15 +16,18 @@ COMMANDS = re.findall(
 )
 
 
-def test_first_script_runs(tmp_path):
-    script = re.search(SCRIPT, README.read_text(), re.DOTALL)[1]
-    short = script.replace("step(10_000)", "step(20)")
-    assert short != script
-    assert len(script.splitlines()) <= 22
+def test_scripts_run(tmp_path):
+    first, replicas = re.findall(SCRIPT, README.read_text(), re.DOTALL)
+    short = first.replace("step(10_000)", "step(20)")
+    assert short != first
+    assert len(first.splitlines()) <= 22
+    # The second goes on from the first.
+    short += replicas.replace("step(1000)", "step(20)")
     (tmp_path / "script.py").write_text(short)
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True)
-    frames = (tmp_path / "ethanol.dcd").read_bytes()
-    assert int.from_bytes(frames[8:12], "little") == 20
+    for name, count in (("ethanol.dcd", 20), ("run_0.dcd", 2), ("run_63.dcd", 2)):
+        frames = (tmp_path / name).read_bytes()
+        assert int.from_bytes(frames[8:12], "little") == count
 
 
 def test_files_it_names_are_there():

@@ -259,6 +259,14 @@ public:
         return integrator;
     }
 
+    /** The integrator as what it is: OpenMM returns those of a CompoundIntegrator as Integrator. */
+    static OpenMMDiffMD::DiffusionIntegrator& castFrom(OpenMM::Integrator& integrator) {
+        auto* found = dynamic_cast<OpenMMDiffMD::DiffusionIntegrator*>(&integrator);
+        if (found == nullptr)
+            throw OpenMM::OpenMMException("found another integrator, expected a DiffusionIntegrator");
+        return *found;
+    }
+
     /** lag, molecule, quantity, atoms, values, minValue, maxValue of the last refusal. */
     PyObject* getLastRefusalTuple() const {
         long long lag;

@@ -60,6 +60,14 @@ class DiffusionModel:
         self.metadata = metadata
         self.module = module
 
+    def __repr__(self) -> str:
+        m = self.metadata
+        return (
+            f"<DiffusionModel {m.name!r}: lag {m.lag_time_fs:g} fs, "
+            f"{m.temperature_K:g} K, {m.friction_per_ps:g}/ps, elements "
+            f"{' '.join(m.elements)}, {self.path}>"
+        )
+
     # TorchScript's modules cannot be pickled; their file can be read again.
     def __reduce__(self) -> "tuple[Any, tuple[str, str]]":
         return _load_again, (str(self.path), self.sha256)

@@ -3,11 +3,19 @@
 import os
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from openmm import Context, XmlSerializer, app, unit
+from openmm import (
+    Context,
+    Integrator,
+    OpenMMException,
+    XmlSerializer,
+    app,
+    unit,
+)
 
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -43,6 +51,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     hydrogen: its period, 9 to 11 fs, may be about the lag, and the impulses then
     resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well
     below kT: beyond, the model meets states that it was not trained on.
+
+    The molecule itself has no potential energy: 0 is reported, minimisers do not move
+    it, and methods that compare energies, such as tempering, mean nothing for it.
 
     On a CPU the network takes the threads of torch (`torch.set_num_threads`, or
     ``OMP_NUM_THREADS``); a platform's property ``Threads`` is for forces only.
@@ -118,6 +129,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             settings.friction,
             metadata.dynamics == "thermostatted",
         )
+        self._metadata = metadata
         self.setMaxTemperature(metadata.max_temperature_K)
         self.setSampler(settings.sampler)
         self.setNumSamplingSteps(settings.num_sampling_steps)
@@ -171,6 +183,42 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         read: Self = integrator
         return read
 
+    @classmethod
+    def cast(cls, integrator: Integrator) -> Self:
+        """
+        Take for what it is an integrator that OpenMM returned as `openmm.Integrator`.
+
+        ``CompoundIntegrator.getIntegrator``, ``Context.getIntegrator`` and
+        ``XmlSerializer.deserialize`` return it so.
+
+        Parameters
+        ----------
+        integrator : openmm.Integrator
+            A DiffusionIntegrator.
+
+        Returns
+        -------
+        DiffusionIntegrator
+            The same integrator, not a copy.
+
+        Raises
+        ------
+        TypeError
+            If it is no integrator, or another one.
+        """
+        if isinstance(integrator, cls):
+            return integrator
+        try:
+            found: Self = bindings.DiffusionIntegrator.castFrom(integrator)
+        except (TypeError, OpenMMException) as error:
+            raise TypeError(
+                f"found a {type(integrator).__name__}, expected a DiffusionIntegrator"
+            ) from error
+        found.__class__ = cls
+        # Whoever owns it must live as long as this does.
+        found._original = integrator
+        return found
+
     def setTemperature(self, temp: Any) -> None:
         """
         Set the temperature of the heat bath.
@@ -186,10 +234,16 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             If it has another unit, or is a text.
         openmm.OpenMMException
             If it is negative, or the model has learned its heat bath.
+
+        Warns
+        -----
+        UserWarning
+            If it is far from the temperature that the model is for.
         """
         temperature = to_float(temp, unit.kelvin)
         super().setTemperature(temperature)
         self._warn_if_hot(temperature)
+        _warn_if_far(self._metadata, temperature)
 
     def setMaxTemperature(self, temp: Any) -> None:
         """
@@ -286,6 +340,11 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
                 "extrapolated",
                 stacklevel=3,
             )
+
+    @cached_property
+    def _metadata(self) -> ModelMetadata:
+        # Of one that was read or cast; the constructor sets it.
+        return load_model(self.getModelFile()).metadata
 
     # openmm.Integrator copies and pickles by XML too, but to its own class.
     def __copy__(self) -> Self:

@@ -5,6 +5,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +15,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.units import BOLTZMANN, to_float
 
@@ -73,9 +75,9 @@ class DiffusionReporter(PeriodicReporter):
     append : bool
         Continue the file of an earlier run, named by its path: rows of steps that are
         made again, from a checkpoint say, and a last row that was cut are taken out.
-    integrator : DiffusionIntegrator, optional
-        The integrator to report on; the Simulation's own unless given. Name it where
-        the Simulation has a CompoundIntegrator.
+    integrator : openmm.Integrator, optional
+        The DiffusionIntegrator to report on, where the Simulation has several; its own,
+        or the one of its CompoundIntegrator, unless given.
 
     Attributes
     ----------
@@ -86,7 +88,7 @@ class DiffusionReporter(PeriodicReporter):
     ------
     ValueError
         If the interval is less than 1, the separator is not one character that can
-        separate columns, or a file object is to be continued.
+        separate columns, a file object is to be continued, or the integrator is none.
     FileNotFoundError
         If there is no file to continue.
     """
@@ -97,7 +99,7 @@ class DiffusionReporter(PeriodicReporter):
         reportInterval: int,
         separator: str = ",",
         append: bool = False,
-        integrator: Any = None,
+        integrator: openmm.Integrator | None = None,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
         if len(separator) != 1 or separator in '"\r\n':
@@ -108,7 +110,7 @@ class DiffusionReporter(PeriodicReporter):
         self.last_refusal = ""
         self._separator = separator
         self._append = append
-        self._integrator = integrator
+        self._integrator = None if integrator is None else _find_integrator(integrator)
         self._particles: _Particles | None = None
         self._num_refused = 0
         self._clock: tuple[float, float] | None = None
@@ -158,10 +160,12 @@ class DiffusionReporter(PeriodicReporter):
         Raises
         ------
         ValueError
-            If the file to continue has other columns, or the integrator is no
-            DiffusionIntegrator.
+            If the file to continue has other columns, or the Simulation has no
+            DiffusionIntegrator, or several.
         """
-        integrator = self._integrator or simulation.integrator
+        if self._integrator is None:
+            self._integrator = _find_integrator(simulation.integrator)
+        integrator = self._integrator
         if self._particles is None:
             self._particles = _read_particles(simulation, integrator)
             elements = self._particles.elements
@@ -228,13 +232,26 @@ def _picoseconds(context: openmm.Context) -> float:
     return float(context.getTime().value_in_unit(unit.picosecond))
 
 
-def _read_particles(simulation: app.Simulation, integrator: Any) -> _Particles:
-    if not hasattr(integrator, "getLastRefusal"):
+def _find_integrator(integrator: openmm.Integrator) -> DiffusionIntegrator:
+    parts = [integrator]
+    if isinstance(integrator, openmm.CompoundIntegrator):
+        count = integrator.getNumIntegrators()
+        parts = [integrator.getIntegrator(i) for i in range(count)]
+    found = []
+    for part in parts:
+        with suppress(TypeError):
+            found.append(DiffusionIntegrator.cast(part))
+    if len(found) != 1:
         raise ValueError(
-            f"found a {type(integrator).__name__}, expected a DiffusionIntegrator; "
-            "read one from XML by DiffusionIntegrator.from_xml, and where it is part "
-            "of a CompoundIntegrator, name it: DiffusionReporter(..., integrator=...)"
+            f"found {len(found)} DiffusionIntegrators in a {type(integrator).__name__},"
+            " expected one; of several name it: DiffusionReporter(..., integrator=...)"
         )
+    return found[0]
+
+
+def _read_particles(
+    simulation: app.Simulation, integrator: DiffusionIntegrator
+) -> _Particles:
     number = integrator.getNumParticles()
     parameters = [integrator.getParticleParameters(i) for i in range(number)]
     bonds = [integrator.getBondParameters(i) for i in range(integrator.getNumBonds())]

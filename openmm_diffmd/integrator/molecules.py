@@ -151,7 +151,7 @@ def describe_molecules(
         warnings.warn(
             f"found {len(atoms)} atoms and no bond, expected the bonds that the guards "
             "are to watch: they now see kinetic energies only; give a topology with "
-            "bonds, of a PDB file with CONECT records say",
+            "bonds, as openmm_diffmd.load_molecule makes of an xyz or pdb file",
             stacklevel=3,
         )
         formulas = {_formulas([one]) for one in known}

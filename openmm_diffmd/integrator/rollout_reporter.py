@@ -73,7 +73,10 @@ class RolloutReporter(PeriodicReporter):
         wanted = ["positions"] + ["velocities"] * keep_velocities
         super().__init__(lags_per_frame, *wanted)
         self.path = _with_suffix(output, ".json")
-        self.sidecar = sidecar
+        # What the file says of a process that is killed.
+        self.sidecar = replace(
+            sidecar, error=f"killed, or still running: {num_frames} frames were asked"
+        )
         self._integrator = integrator
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -173,12 +176,11 @@ class RolloutReporter(PeriodicReporter):
         error : BaseException, optional
             Why the run ended early.
         """
-        if error is not None:
-            self.sidecar = replace(
-                self.sidecar,
-                resamples=self._integrator.getNumResamples(),
-                error=f"{type(error).__name__}: {error}",
-            )
+        self.sidecar = replace(
+            self.sidecar,
+            resamples=self._integrator.getNumResamples(),
+            error=None if error is None else f"{type(error).__name__}: {error}",
+        )
         self._bar.close()
         self._flush()
         if self._velocities is not None:

@@ -148,22 +148,32 @@ def score_force(
     TypeError
         If positions or velocities have another unit.
     """
-    module = score_module(
-        model, topology, positions, velocities, noise_level, temperature
-    )
+    arguments = (model, topology, positions, velocities, noise_level, temperature)
     if find_spec("openmmtorch") is not None:
-        force = import_module("openmmtorch").TorchForce(script(module))
+        force = import_module("openmmtorch").TorchForce(
+            script(score_module(*arguments))
+        )
         force.setOutputsForces(True)
         made: openmm.Force = force
         return made
+    return openmm.PythonForce(_Compute(*arguments))
 
-    def compute(state: openmm.State) -> tuple[float, Array]:
+
+class _Compute:
+    """What a PythonForce calls; pickled, as OpenMM's XML holds it, by its arguments."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self._module = score_module(*arguments)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return _Compute, self._arguments
+
+    def __call__(self, state: openmm.State) -> tuple[float, Array]:
         frame = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         with torch.no_grad():
-            energy, forces = module(torch.from_numpy(frame))
+            energy, forces = self._module(torch.from_numpy(frame))
         return float(energy), forces.numpy()
-
-    return openmm.PythonForce(compute)
 
 
 def score_module(

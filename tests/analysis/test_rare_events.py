@@ -304,11 +304,12 @@ def test_few_events_are_judged_by_the_binomial_distribution():
     # As eight turns of four series: (200 / 1700)^2.
     assert verdict(rate(0, 1.5), rate(8, 0.2, at_once=4)) is None
     assert verdict(rate(60, 1.5), rate(8, 0.2)) is None
-    assert verdict(rate(15, 1.5), rate(0, 0.2)) is True
+    # The reference has nothing to say of ours, but that none are as rare.
+    assert verdict(rate(15, 1.5), rate(0, 0.2)) is None
     assert verdict(rate(90, 1.5), rate(0, 0.2)) is False
     assert verdict(rate(0, 1.5), rate(0, 0.2)) is True
     # One turn, of blocks so uneven that it counts as a third of one.
-    assert verdict(EventRate(1, 1, 61.0, 110.0), rate(0, 0.2)) is True
+    assert verdict(EventRate(1, 1, 61.0, 110.0), rate(0, 0.2)) is None
 
 
 def test_rates_reach_the_figures_the_table_and_the_goals(ethanol: mdtraj.Topology):

@@ -60,6 +60,15 @@ def test_model_knows_its_file_and_quantities(path):
     assert np.shape(positions.value_in_unit(unit.nanometer)) == (9, 3)
 
 
+def test_model_says_what_it_is(path):
+    model = load_model(path)
+    m = model.metadata
+    assert repr(model) == (
+        f"<DiffusionModel {m.name!r}: lag {m.lag_time_fs:g} fs, {m.temperature_K:g} K, "
+        f"{m.friction_per_ps:g}/ps, elements {' '.join(m.elements)}, {path.resolve()}>"
+    )
+
+
 def test_model_is_pickled_as_its_file(path):
     model = load_model(path)
     for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):

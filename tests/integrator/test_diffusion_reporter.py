@@ -258,13 +258,16 @@ def test_molecules_without_bonds_or_freedom_have_no_number(
     assert row["Bond"] == ""
 
 
-def test_compound_integrator_needs_the_name(harmonic: DiffusionModel):
+def test_the_integrator_of_a_compound_is_found_and_two_need_a_name(
+    harmonic: DiffusionModel,
+):
     topology, positions = harmonic.example()
     replicas = replicate(topology, create_system(topology), positions, 1)
     diffusion = DiffusionIntegrator(harmonic, topology)
     compound = openmm.CompoundIntegrator()
     compound.addIntegrator(diffusion)
     compound.addIntegrator(openmm.VerletIntegrator(0.001 * unit.picosecond))
+    compound.addIntegrator(DiffusionIntegrator(harmonic, topology))
     simulation = app.Simulation(
         topology, replicas.system, compound, openmm.Platform.getPlatform("Reference")
     )
@@ -274,8 +277,22 @@ def test_compound_integrator_needs_the_name(harmonic: DiffusionModel):
     simulation.step(2)
     assert len(read_table(stream.getvalue())) == 2
     simulation.reporters[0] = DiffusionReporter(io.StringIO(), 1)
-    with pytest.raises(ValueError, match="found a CompoundIntegrator, expected a Diff"):
+    with pytest.raises(ValueError, match="found 2 DiffusionIntegrators in a Compound"):
         simulation.step(1)
+    one = openmm.CompoundIntegrator()
+    one.addIntegrator(openmm.VerletIntegrator(0.001 * unit.picosecond))
+    one.addIntegrator(DiffusionIntegrator(harmonic, topology))
+    one.setCurrentIntegrator(1)
+    simulation = app.Simulation(
+        topology, replicas.system, one, openmm.Platform.getPlatform("Reference")
+    )
+    simulation.context.setPositions(positions)
+    stream = io.StringIO()
+    simulation.reporters.append(DiffusionReporter(stream, 1))
+    simulation.step(2)
+    assert len(read_table(stream.getvalue())) == 2
+    with pytest.raises(ValueError, match="found 0 DiffusionIntegrators in a Verlet"):
+        DiffusionReporter(io.StringIO(), 1, integrator=openmm.VerletIntegrator(0.001))
 
 
 def test_what_cannot_be_written_is_refused(harmonic: DiffusionModel, tmp_path: Path):

@@ -11,6 +11,7 @@ from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
@@ -339,6 +340,16 @@ def test_an_interval_of_nothing_is_refused(stub: Path, tmp_path: Path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_killed_run_is_no_finished_one(
+    stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # A signal 9 closes nothing.
+    monkeypatch.setattr(RolloutReporter, "close", lambda self, error=None: None)
+    run(str(stub), tmp_path / "a", length_ps=0.1, progress=False)
+    found = RolloutSidecar.read(tmp_path / "a.json")
+    assert found.error == "killed, or still running: 10 frames were asked"
+
+
 def test_a_bath_far_below_the_models_is_told(stub: Path, tmp_path: Path):
     options = {"length_ps": 0.1, "progress": False}
     with pytest.warns(
@@ -352,6 +363,8 @@ def test_a_bath_of_300_K_is_not_told_of_a_model_of_500_K():
     # Warnings are errors here.
     integrator = DiffusionIntegrator(model, model.example()[0], temperature=300.0)
     assert integrator.getTemperature() == 300.0 * unit.kelvin
+    with pytest.warns(UserWarning, match=r"temperature 1000 K, expected some 500 K"):
+        integrator.setTemperature(1000.0)
 
 
 def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():

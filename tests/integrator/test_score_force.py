@@ -141,6 +141,13 @@ def test_openmm_torch_is_given_the_same_in_torchscript(
     assert abs(found.numpy() - expected).max() < 1e-3 * abs(expected).max()
 
 
+def test_a_system_with_the_force_is_read_back(model: diffmd.DiffusionModel) -> None:
+    topology, x = frame(model)
+    force = diffmd.score_force(model, topology, x)
+    read = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(force))
+    assert (forces_at(read, topology, x) == forces_at(force, topology, x)).all()
+
+
 def test_what_does_not_fit_is_refused(
     model: diffmd.DiffusionModel, tmp_path: Path
 ) -> None:

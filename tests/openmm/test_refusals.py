@@ -88,6 +88,12 @@ def test_barostats_are_refused(flow, system, barostat):
         openmm.Context(system, integrator, openmm.Platform.getPlatform(REFERENCE))
 
 
+def test_a_second_heat_bath_is_refused(flow, system):
+    system.addForce(openmm.AndersenThermostat(300, 1))
+    with pytest.raises(openmm.OpenMMException, match=r"found a thermostat \(Andersen"):
+        make_context(flow, system)
+
+
 def test_other_step_sizes_are_refused(flow):
     integrator = DiffusionIntegrator(flow, flow.example()[0])
     integrator.setStepSize(10 * unit.femtosecond)

@@ -112,6 +112,29 @@ def test_what_openmm_deserializes_runs_the_same(simulate, thermostatted):
     assert (read_frame(context)[0] == read_frame(simulation.context)[0]).all()
 
 
+def test_what_openmm_returns_can_be_taken_for_what_it_is(thermostatted):
+    topology, positions = thermostatted.example()
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(DiffusionIntegrator(thermostatted, topology))
+    compound.addIntegrator(openmm.VerletIntegrator(0.001))
+    xml = openmm.XmlSerializer.serialize(compound)
+    compound = openmm.XmlSerializer.deserialize(xml)
+    context = openmm.Context(
+        create_system(topology), compound, openmm.Platform.getPlatform("Reference")
+    )
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(thermostatted.temperature, 1)
+    compound.step(3)
+    found = DiffusionIntegrator.cast(compound.getIntegrator(0))
+    assert type(found) is DiffusionIntegrator
+    assert DiffusionIntegrator.cast(found) is found
+    # Of the running one: a copy would have no Context.
+    assert found.getNumEvaluations() > 0
+    for other in (compound.getIntegrator(1), compound, None):
+        with pytest.raises(TypeError, match="expected a DiffusionIntegrator"):
+            DiffusionIntegrator.cast(other)
+
+
 def test_another_model_file_is_refused_saying_both_hashes(tmp_path):
     path = tmp_path / "model.pt"
     model = load_model(save_stub_model(path))

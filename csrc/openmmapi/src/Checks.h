@@ -1,6 +1,7 @@
 #ifndef OPENMM_DIFFUSION_CHECKS_H_
 #define OPENMM_DIFFUSION_CHECKS_H_
 
+#include "openmm/AndersenThermostat.h"
 #include "openmm/MonteCarloAnisotropicBarostat.h"
 #include "openmm/MonteCarloBarostat.h"
 #include "openmm/MonteCarloFlexibleBarostat.h"
@@ -36,6 +37,15 @@ inline bool isBarostat(const OpenMM::Force &force) {
            dynamic_cast<const MonteCarloAnisotropicBarostat *>(&force) != nullptr ||
            dynamic_cast<const MonteCarloFlexibleBarostat *>(&force) != nullptr ||
            dynamic_cast<const MonteCarloMembraneBarostat *>(&force) != nullptr;
+}
+
+/**
+ * Whether a force is a heat bath of its own.
+ *
+ * @param force  one of a System
+ */
+inline bool isThermostat(const OpenMM::Force &force) {
+    return dynamic_cast<const OpenMM::AndersenThermostat *>(&force) != nullptr;
 }
 
 } // namespace OpenMMDiffMD

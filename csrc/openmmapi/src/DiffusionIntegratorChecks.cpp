@@ -46,11 +46,17 @@ void DiffusionIntegrator::checkSystem(const System &system) const {
             throw OpenMMException(
                 join(what, "no particles in molecule ", molecule,
                      ", expected at least one; add only molecules that are used"));
-    for (int i = 0; i < system.getNumForces(); i++)
-        if (isBarostat(system.getForce(i)))
-            throw OpenMMException(join(what, "a barostat (", system.getForce(i).getName(),
+    for (int i = 0; i < system.getNumForces(); i++) {
+        const Force &force = system.getForce(i);
+        if (isBarostat(force))
+            throw OpenMMException(join(what, "a barostat (", force.getName(),
                                        "), expected none: the model knows isolated molecules, not "
                                        "a volume; remove it from the System"));
+        if (isThermostat(force))
+            throw OpenMMException(join(what, "a thermostat (", force.getName(),
+                                       "), expected none: the integrator has a heat bath of its "
+                                       "own; remove it from the System"));
+    }
 }
 
 } // namespace OpenMMDiffMD

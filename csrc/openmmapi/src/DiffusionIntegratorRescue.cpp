@@ -4,7 +4,6 @@
 #include "DiffusionIntegrator.h"
 #include "Messages.h"
 
-#include "openmm/AndersenThermostat.h"
 #include "openmm/CMMotionRemover.h"
 #include "openmm/Context.h"
 #include "openmm/CustomIntegrator.h"
@@ -20,7 +19,7 @@ namespace {
 
 /** Whether a force changes the state by itself, beside what the rescue's integrator does. */
 bool isMover(const Force &force) {
-    return isBarostat(force) || dynamic_cast<const AndersenThermostat *>(&force) != nullptr ||
+    return isBarostat(force) || isThermostat(force) ||
            dynamic_cast<const CMMotionRemover *>(&force) != nullptr;
 }
 
