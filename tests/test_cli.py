@@ -241,10 +241,16 @@ def test_start_is_quick_and_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_console_script_is_installed():
-    script = Path(sys.executable).with_name("openmm-diffmd")
+@pytest.mark.parametrize(
+    "script",
+    [
+        [Path(sys.executable).with_name("openmm-diffmd")],
+        [sys.executable, "-m", "openmm_diffmd"],
+    ],
+)
+def test_console_script_is_installed(script):
     shown = subprocess.run(
-        [script, "--version"], check=True, capture_output=True, text=True
+        [*script, "--version"], check=True, capture_output=True, text=True
     )
     assert shown.stdout.startswith("openmm_diffmd 0.")
 

@@ -158,7 +158,8 @@ def mode_table(reference: Reference, rows: Sequence[Row]) -> str:
                 for t in found
             ]
         if (residual := figures.step_residual) is not None:
-            cells[-1] = f"{100 * residual.value:.1f} +- {100 * residual.error:.1f}"
+            error = _number(100 * residual.error, ".1f")
+            cells[-1] = f"{100 * residual.value:.1f} +- {error}"
         lines.append([name, *cells])
     return format_columns(["% off equipartition", *own, "left of steps, %"], lines)
 

@@ -203,6 +203,8 @@ def _check_options(
 
 def _load(import_path: str, options: Mapping[str, Any]) -> Any:
     module_name, _, class_name = import_path.rpartition(".")
+    if not module_name:
+        raise _no_calculator(import_path, options, ImportError("no path of a module"))
     try:
         return getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -113,7 +113,7 @@ def test_any_ase_calculator_is_taken_with_its_options():
 @pytest.mark.parametrize(
     ("path", "options", "reason"),
     [
-        ("GFN3-xTB", {}, "ValueError: Empty module name"),
+        ("GFN3-xTB", {}, "ImportError: no path of a module"),
         ("ase.calculators.lj.Nothing", {}, "AttributeError: .*Nothing"),
         ("no_such_package.Calculator", {}, "ModuleNotFoundError: .*no_such_package"),
         ("json.JSONEncoder", {"no_such_option": 1}, "TypeError: .*no_such_option"),
