@@ -74,6 +74,17 @@ def forces_at(force: openmm.Force, topology: app.Topology, x: Array) -> Array:
     return found
 
 
+def moved(
+    system: openmm.System, integrator: openmm.Integrator, x: Array, steps: int
+) -> Array:
+    platform = openmm.Platform.getPlatform("Reference")
+    context = openmm.Context(system, integrator, platform)
+    context.setPositions(x)
+    integrator.step(steps)
+    found: Array = context.getState(positions=True).getPositions(asNumpy=True)._value
+    return found
+
+
 def test_of_a_gaussian_it_is_the_force_of_a_spring(tmp_path: Path) -> None:
     exact = OpenHarmonicModel(friction=5.0)
     stub = diffmd.load_model(save_stub_model(tmp_path / "harmonic.pt", exact))
@@ -139,6 +150,31 @@ def test_openmm_torch_is_given_the_same_in_torchscript(
     _, found = force.module(torch.from_numpy(x))
     assert found.dtype == torch.float64
     assert abs(found.numpy() - expected).max() < 1e-3 * abs(expected).max()
+
+
+def test_a_guess_is_relaxed_to_the_expected_frame() -> None:
+    ethanol = diffmd.load_model("ethanol")
+    topology, positions = ethanol.example()
+    x = np.asarray(positions.value_in_unit(unit.nanometer))
+    system = diffmd.create_system(topology)
+    lag = diffmd.DiffusionIntegrator(
+        ethanol, topology, friction=0, num_sampling_steps=0
+    )
+    expected = moved(system, lag, x, steps=1)
+    system.addForce(diffmd.score_force(ethanol, topology, x, noise_level=1.0))
+    guess = expected + 0.003 * np.random.default_rng(0).standard_normal(x.shape)
+    overdamped = openmm.LangevinMiddleIntegrator(
+        0, 1e5 / unit.picosecond, 1e-5 * unit.picosecond
+    )
+    found = moved(system, overdamped, guess, steps=300)
+    masses = [a.element.mass.value_in_unit(unit.dalton) for a in topology.atoms()]
+
+    def error(frame: Array) -> float:
+        apart = frame - expected
+        return float(abs(apart - np.average(apart, axis=0, weights=masses)).max())
+
+    assert error(guess) > 5e-3
+    assert error(found) < 1e-4
 
 
 def test_a_system_with_the_force_is_read_back(model: diffmd.DiffusionModel) -> None:
