@@ -6,7 +6,6 @@
 #include "Messages.h"
 #include "propagator.h"
 
-#include "openmm/AndersenThermostat.h"
 #include "openmm/CMMotionRemover.h"
 #include "openmm/Context.h"
 #include "openmm/System.h"
@@ -26,8 +25,7 @@ int findForceGroups(const System &system) {
     int groups = 0;
     for (int i = 0; i < system.getNumForces(); i++) {
         const Force &force = system.getForce(i);
-        if (dynamic_cast<const CMMotionRemover *>(&force) == nullptr &&
-            dynamic_cast<const AndersenThermostat *>(&force) == nullptr)
+        if (dynamic_cast<const CMMotionRemover *>(&force) == nullptr)
             groups |= 1 << force.getForceGroup();
     }
     return groups;
