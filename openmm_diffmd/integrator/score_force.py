@@ -153,9 +153,9 @@ def score_force(
     It is stiff: of ``ethanol`` some 1e10 kJ/mol/nm^2 at a noise level of 1. A guess is
     relaxed at that level in overdamped, tiny steps: 300 of
     ``LangevinMiddleIntegrator(0, 1e5 / unit.picosecond, 1e-5 * unit.picosecond)`` bring
-    one that is 0.008 nm off to 3e-5 nm; longer steps diverge, and at the lowest level
-    a guess so far off lies beyond what the score was trained on. Do not give it to a
-    System that a `DiffusionIntegrator` moves: its kicks break every bond.
+    one that is 0.008 nm off to 3e-5 nm. Steps of 1e-4 ps diverge; at the lowest level
+    the same steps leave it farther off. Do not give it to a System that a
+    `DiffusionIntegrator` moves, whose impulses are far too long for it.
     """
     arguments = (model, topology, positions, velocities, noise_level, temperature)
     if find_spec("openmmtorch") is not None:
