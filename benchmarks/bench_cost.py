@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -53,12 +54,15 @@ from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.checks import above, at_least
+from openmm_diffmd.export.export import update_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.reference.trained_force import FORMS, Evaluate
 from openmm_diffmd.threads import set_threads
 
 SPEED_GOAL = 20.0
+OURS = "diffmd"
+PLAIN = "plain torch"
 PARTS = ("cost", "rollouts")
 FORCE_FILE = Path(__file__).parent / "ethanol_force.pt"
 
@@ -83,7 +87,9 @@ def quickest(run: Callable[[int], Any], seconds: float) -> float:
     return min(rounds)
 
 
-def our_cost(model: DiffusionModel, replicas: int, k: int, seconds: float) -> Cost:
+def our_cost(
+    model: DiffusionModel, replicas: int, k: int, seconds: float, name: str = OURS
+) -> Cost:
     """Time a lag with K sampling steps."""
     topology, positions = model.example()
     copies = replicate(topology, create_system(topology), positions, replicas)
@@ -99,7 +105,7 @@ def our_cost(model: DiffusionModel, replicas: int, k: int, seconds: float) -> Co
     lag_fs = integrator.getStepSize().value_in_unit(unit.femtosecond)
     step = quickest(integrator.step, seconds)
     del context
-    return Cost(f"diffmd, K = {k}", replicas, lag_fs, step, 1 + k)
+    return Cost(f"{name}, K = {k}", replicas, lag_fs, step, 1 + k)
 
 
 def ml_cost(
@@ -155,28 +161,46 @@ def reference_cost(reference: Path, replicas: int, cores: int) -> list[Cost]:
 def measure_costs(
     arguments: argparse.Namespace, molecule: Molecule
 ) -> dict[str, dict[str, Any]]:
-    """Time all, print tables, and return them by the number of replicas."""
-    seconds, found = arguments.seconds, {}
-    for count in arguments.replicas:
-        costs = []
-        for k in arguments.k:
-            costs.append(our_cost(molecule.model, count, k, seconds))
-            report(costs[-1])
-        force, evaluations = ml_cost(molecule, count, arguments.forms, seconds)
-        costs.append(force)
-        report(force)
-        costs += reference_cost(arguments.reference, count, arguments.threads)
-        print("\n" + cost_table(costs), end="\n\n")
-        each = ", ".join(f"{form} {1000 * s:.2f} ms" for form, s in evaluations.items())
-        print(f"an evaluation of the ML force: {each}")
-        compared = compare(costs)
-        print_comparison(compared)
-        found[str(count)] = {
-            "rows": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],
-            "evaluation_seconds": evaluations,
-            "comparison": compared,
+    """Time all for each number of replicas."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Layers as those of the ML force are.
+        path = update_model(molecule.model.path, Path(folder) / PLAIN, operators=False)
+        plain_model = load_model(path)
+        return {
+            str(count): measure_cost(arguments, molecule, plain_model, count)
+            for count in arguments.replicas
         }
-    return found
+
+
+def measure_cost(
+    arguments: argparse.Namespace,
+    molecule: Molecule,
+    plain_model: DiffusionModel,
+    count: int,
+) -> dict[str, Any]:
+    """Time all for one number of replicas, and print a table."""
+    seconds, model = arguments.seconds, molecule.model
+    costs = []
+    for k in arguments.k:
+        costs.append(our_cost(model, count, k, seconds))
+        report(costs[-1])
+    own_k = model.metadata.sampler["num_steps"]
+    costs.append(our_cost(plain_model, count, own_k, seconds, PLAIN))
+    report(costs[-1])
+    force, evaluations = ml_cost(molecule, count, arguments.forms, seconds)
+    costs.append(force)
+    report(force)
+    costs += reference_cost(arguments.reference, count, arguments.threads)
+    print("\n" + cost_table(costs), end="\n\n")
+    each = ", ".join(f"{form} {1000 * s:.2f} ms" for form, s in evaluations.items())
+    print(f"an evaluation of the ML force: {each}")
+    compared = compare(costs)
+    print_comparison(compared)
+    return {
+        "rows": [to_plain(c) | {"ns_per_day": c.ns_per_day} for c in costs],
+        "evaluation_seconds": evaluations,
+        "comparison": compared,
+    }
 
 
 def report(cost: Cost) -> None:
@@ -192,7 +216,8 @@ def report(cost: Cost) -> None:
 def compare(costs: Sequence[Cost]) -> dict[str, Any]:
     """Say how much quicker ours is than the ML force, and where it stops being so."""
     force = next(cost for cost in costs if cost.name.startswith(ML_FORCE))
-    ours = {c.evaluations - 1: c for c in costs if c.name.startswith("diffmd")}
+    ours = {c.evaluations - 1: c for c in costs if c.name.startswith(OURS)}
+    plain_ours = next(cost for cost in costs if cost.name.startswith(PLAIN))
     per_fs = force.step_seconds / force.step_fs
     budget = per_fs * next(iter(ours.values())).step_fs
     slope, constant = 0.0, next(iter(ours.values())).step_seconds
@@ -209,6 +234,7 @@ def compare(costs: Sequence[Cost]) -> dict[str, Any]:
         "times_the_ML_force": {
             k: c.ns_per_day / force.ns_per_day for k, c in ours.items()
         },
+        "times_the_ML_force_in_plain_torch": plain_ours.ns_per_day / force.ns_per_day,
         # The same network at another lag costs the same.
         "lag_fs_of_equal_speed": {k: c.step_seconds / per_fs for k, c in ours.items()},
         "largest_K": most,
@@ -223,6 +249,8 @@ def print_comparison(found: dict[str, Any]) -> None:
         [str(k), f"{times:.1f}", f"{lags[k]:.2f}", f"{SPEED_GOAL * lags[k]:.1f}"]
         for k, times in found["times_the_ML_force"].items()
     ]
+    without = found["times_the_ML_force_in_plain_torch"]
+    print(f"{without:.1f} times its ns/day by the same network in plain torch")
     goal = f"{SPEED_GOAL:g} x from\na lag of, fs"
     print(
         format_columns(

@@ -74,17 +74,22 @@ def test_rows_and_comparisons_are_consistent(
     for replicas, part in found["cost"].items():
         rows = part["rows"]
         assert {row["n_trajectories"] for row in rows} == {int(replicas)}
-        assert [row["step_fs"] for row in rows] == [10.0, 10.0, 0.5]
-        assert [row["evaluations"] for row in rows] == [1, 2, 1]
+        names = ["diffmd, K = 0", "diffmd, K = 1", "plain torch, K = 2"]
+        assert [row["name"] for row in rows[:3]] == names
+        assert [row["step_fs"] for row in rows] == [10.0, 10.0, 10.0, 0.5]
+        assert [row["evaluations"] for row in rows] == [1, 2, 3, 1]
         for row in rows:
             expected = 86400e-6 * row["step_fs"] / row["step_seconds"]
             assert row["ns_per_day"] == pytest.approx(expected)
         for k in (0, 1):
             times = part["comparison"]["times_the_ML_force"][str(k)]
-            expected = rows[k]["ns_per_day"] / rows[2]["ns_per_day"]
+            expected = rows[k]["ns_per_day"] / rows[3]["ns_per_day"]
             assert times == pytest.approx(expected)
             lag = part["comparison"]["lag_fs_of_equal_speed"][str(k)]
             assert lag == pytest.approx(10.0 / times)
+        plain = part["comparison"]["times_the_ML_force_in_plain_torch"]
+        expected = rows[2]["ns_per_day"] / rows[3]["ns_per_day"]
+        assert plain == pytest.approx(expected)
     assert list(found["cost"]) == ["1", "2"]
     rollouts = found["rollouts"]["rows"]
     assert rollouts["diffmd, K = 4"]["n_broken"] == 0
@@ -148,9 +153,11 @@ def test_goals_and_break_even_of_known_costs():
         benchmark.Cost(f"diffmd, K = {k}", 1, 10.0, 1e-3 * (1 + k), 1 + k)
         for k in (0, 4)
     ]
+    costs.append(benchmark.Cost("plain torch, K = 2", 1, 10.0, 8e-3, 3))
     costs.append(benchmark.Cost("ML force (eager)", 1, 0.5, 4e-3, 1))
     found = benchmark.compare(costs)
     assert found["times_the_ML_force"] == pytest.approx({0: 80.0, 4: 16.0})
+    assert found["times_the_ML_force_in_plain_torch"] == pytest.approx(10.0)
     assert found["lag_fs_of_equal_speed"] == pytest.approx({0: 0.125, 4: 0.625})
     assert found["largest_K"] == pytest.approx({"as_quick": 79.0, "goal": 3.0})
     rows = {

@@ -66,4 +66,18 @@ inline constexpr const char *harmonics_double_backward_schema =
 using HarmonicsDoubleBackwardSignature = Tensors(const Tensor &, const Tensor &, const Tensor &,
                                                  int64_t);
 
+// One layer of the Transformer, for inference on the CPU: R = B A atoms, D = (l_max+1)^2.
+// features (B,A,D,C), invariants (B,A,A,I), envelope (B,A,A), harmonics (B,A,A,D), coefficients
+// (D,columns), weights as in layers.h -> (B,A,D,C)
+inline constexpr const char *attention_schema =
+    "equivariant_attention(Tensor features, Tensor invariants, Tensor envelope, "
+    "Tensor harmonics, Tensor coefficients, Tensor[] weights, int n_heads) -> Tensor";
+using AttentionSignature = Tensor(const Tensor &, const Tensor &, const Tensor &, const Tensor &,
+                                  const Tensor &, at::TensorList, int64_t);
+
+// features (B,A,D,C) -> (B,A,D,C)
+inline constexpr const char *feed_forward_schema =
+    "equivariant_feed_forward(Tensor features, Tensor[] weights) -> Tensor";
+using FeedForwardSignature = Tensor(const Tensor &, at::TensorList);
+
 } // namespace diffmd::ops

@@ -24,7 +24,7 @@ from openmm_diffmd.model_files import (
     pack_weights,
     read_extra,
 )
-from openmm_diffmd.ops.library import load_library
+from openmm_diffmd.ops.library import is_registered, load_library
 from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.rebuild import REBUILD
 
@@ -166,6 +166,12 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
         raise ValueError(
             f"found {path}, which calls {', '.join(metadata.operators)}, but no "
             f"library of operators; build it: {REBUILD}, or export the model without it"
+        )
+    absent = [name for name in metadata.operators if not is_registered(name)]
+    if absent:
+        raise ValueError(
+            f"found {path}, which calls {', '.join(absent)}, but a library of "
+            f"operators without; build it again: {REBUILD}"
         )
     try:
         with _without_deprecation():

@@ -4,9 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from openmm_diffmd.models.couplings import coupling_paths
+from openmm_diffmd.models.couplings import EdgeCouplings
 from openmm_diffmd.models.geometry import Geometry
 from openmm_diffmd.models.linear import EquivariantLayerNorm, EquivariantLinear
+from openmm_diffmd.ops import is_loaded
+from openmm_diffmd.ops.operators import (
+    equivariant_attention,
+    equivariant_feed_forward,
+    takes_layers,
+)
 
 
 class EquivariantAttention(nn.Module):
@@ -16,7 +22,8 @@ class EquivariantAttention(nn.Module):
     The message to atom i along a coupling path (l_in, l_edge, l_out) is
     sum_j f_ijc sum_(m, m') C_(m m' m'') Y_m'(r_ij) h_jmc. The filters f are linear in
     the hidden features of the edge, each head's share of which is scaled by its
-    attention weight.
+    attention weight. Where no gradient is asked for, on the CPU, all of it is one
+    compiled operator, if there is one.
 
     Parameters
     ----------
@@ -37,6 +44,9 @@ class EquivariantAttention(nn.Module):
         If `edge_channels` is not a multiple of `n_heads`.
     """
 
+    # TorchScript then leaves out the branch that is not taken.
+    __constants__ = ("has_operator",)
+
     def __init__(
         self,
         l_max: int,
@@ -51,10 +61,11 @@ class EquivariantAttention(nn.Module):
                 f"found {edge_channels} edge_channels, expected a multiple of "
                 f"{n_heads} heads"
             )
+        self.has_operator = is_loaded()
         self.n_heads = n_heads
-        paths = coupling_paths(l_max)
-        self.paths = paths
-        self.n_paths = len(paths)
+        self.couplings = EdgeCouplings(l_max)
+        self.paths = self.couplings.paths
+        self.n_paths = len(self.paths)
         self.norm = EquivariantLayerNorm(l_max, channels)
         self.edge_in = nn.Linear(n_invariants, edge_channels)
         self.ends_in = nn.Linear(channels, 2 * edge_channels, bias=False)
@@ -79,6 +90,19 @@ class EquivariantAttention(nn.Module):
         Tensor, shape (B, A, (l_max + 1)**2, channels)
             Sum of messages, linearly mixed.
         """
+        if self.has_operator and takes_layers(features):
+            return equivariant_attention(
+                features,
+                geometry.invariants,
+                geometry.envelope,
+                geometry.harmonics,
+                self.couplings.coefficients,
+                self.matrices(),
+                self.n_heads,
+            )
+        couplings = geometry.couplings
+        if len(couplings) == 0:
+            couplings = self.couplings(geometry.harmonics)
         n_batch, n_atoms, dim, channels = features.shape
         features = self.norm(features)
         to_i, from_j = self.ends_in(features[:, :, 0]).chunk(2, dim=-1)
@@ -92,7 +116,7 @@ class EquivariantAttention(nn.Module):
         for index, (l_in, l_edge, l_out) in enumerate(self.paths):
             size = 2 * l_in + 1
             value = values[:, :, l_in * l_in : l_in * l_in + size]
-            coupling = geometry.couplings[index]
+            coupling = couplings[index]
             if l_edge == 0:
                 # The coupling is the identity.
                 sent = filters[index][..., None, :] * value[:, None]
@@ -114,6 +138,30 @@ class EquivariantAttention(nn.Module):
         messages = torch.cat(degree_messages, dim=1)
         out: Tensor = self.out(messages.view(n_batch, n_atoms, dim, channels))
         return out
+
+    def matrices(self) -> list[Tensor]:
+        """
+        List the weights as the compiled operator takes them.
+
+        Returns
+        -------
+        list of Tensor
+            See `equivariant_attention`; constants of a frozen module.
+        """
+        return [
+            self.norm.scalars.weight,
+            self.norm.scalars.bias,
+            self.norm.weight,
+            self.ends_in.weight.t().contiguous(),
+            self.edge_in.weight.t().contiguous(),
+            self.edge_in.bias,
+            self.logits.weight.t().contiguous(),
+            self.logits.bias,
+            self.filters.weight.t().contiguous(),
+            self.values.matrices(),
+            self.out.matrices(),
+            self.out.bias(),
+        ]
 
 
 def attention_weights(logits: Tensor, envelope: Tensor) -> Tensor:
@@ -142,6 +190,8 @@ class FeedForward(nn.Module):
     """
     Gated update of each atom's features from their invariants.
 
+    One compiled operator where `EquivariantAttention` is.
+
     Parameters
     ----------
     l_max : int
@@ -150,8 +200,12 @@ class FeedForward(nn.Module):
         Channels of every degree.
     """
 
+    # TorchScript then leaves out the branch that is not taken.
+    __constants__ = ("has_operator",)
+
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
+        self.has_operator = is_loaded()
         self.l_max = l_max
         self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
         self.norm = EquivariantLayerNorm(l_max, channels)
@@ -175,6 +229,8 @@ class FeedForward(nn.Module):
         Tensor, shape (B, A, (l_max + 1)**2, channels)
             What to add to the features.
         """
+        if self.has_operator and takes_layers(features):
+            return equivariant_feed_forward(features, self.matrices())
         features = self.norm(features)
         left = self.left(features).split(self.sizes, dim=-2)
         right = self.right(features).split(self.sizes, dim=-2)
@@ -191,3 +247,24 @@ class FeedForward(nn.Module):
             for degree in range(1, self.l_max + 1)
         ]
         return torch.cat(out, dim=-2)
+
+    def matrices(self) -> list[Tensor]:
+        """
+        List the weights as the compiled operator takes them.
+
+        Returns
+        -------
+        list of Tensor
+            See `equivariant_feed_forward`; constants of a frozen module.
+        """
+        return [
+            self.norm.scalars.weight,
+            self.norm.scalars.bias,
+            self.norm.weight,
+            self.left.matrices(),
+            self.right.matrices(),
+            self.hidden.weight.t().contiguous(),
+            self.hidden.bias,
+            self.out.weight.t().contiguous(),
+            self.out.bias,
+        ]

@@ -86,17 +86,15 @@ class Encoder(nn.Module):
         self.register_buffer("invariant_scale", torch.ones(self.geometry.n_invariants))
 
     def edge_features(
-        self, positions: Tensor, velocities: Tensor, masses: Tensor, edges: Edges
+        self, positions: Tensor, weighted: Tensor, edges: Edges
     ) -> Geometry:
         """
         Edge features at a state, invariants at unit scale.
 
         Parameters
         ----------
-        positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
-            State in the centre-of-mass frame.
-        masses : Tensor, shape (B, A), Da
-            Masses.
+        positions, weighted : Tensor, shape (B, A, 3), nm and sqrt(kJ/mol)
+            Positions and mass-weighted velocities in the centre-of-mass frame.
         edges : Edges
             Pairs of atoms.
 
@@ -105,11 +103,11 @@ class Encoder(nn.Module):
         Geometry
             Edge features.
         """
-        weighted = velocities * masses.sqrt()[..., None]
         geometry = self.geometry(positions, weighted, edges)
         return Geometry(
             geometry.invariants / self.invariant_scale,
             geometry.envelope,
+            geometry.harmonics,
             geometry.couplings,
         )
 
@@ -166,7 +164,8 @@ class Encoder(nn.Module):
             The state carried over the lag, before projection.
         """
         n_batch, n_atoms = species.shape
-        weighted = velocities * masses.sqrt()[..., None]
+        root_mass = masses.sqrt()[..., None]
+        weighted = velocities * root_mass
         if self.velocity_features:
             waves = spherical_fourier_bessel(
                 weighted.flatten(0, 1), self.velocity_cutoff, 1, self.n_max
@@ -193,10 +192,10 @@ class Encoder(nn.Module):
         for attention, update, kick in zip(  # noqa: B905
             self.attention, self.update, self.kick
         ):
-            geometry = self.edge_features(x, v, masses, edges)
+            geometry = self.edge_features(x, v * root_mass, edges)
             features = features + attention(features, geometry)
             features = features + update(features)
-            change = kick(features[:, :, 1:4])
+            change = kick(features.narrow(2, 1, 3))
             kicked = v + velocity_scale * change[..., 1]
             drift = 0.5 * (v + kicked) * (self.lag_time * fraction)
             x = x + drift + position_scale * change[..., 0]

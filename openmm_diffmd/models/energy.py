@@ -108,10 +108,12 @@ class EnergyModel(nn.Module):
         harmonics = solid_harmonics(directions.flatten(0, 2), self.l_max)
         n_batch, n_atoms = species.shape
         shape = [n_batch, n_atoms, n_atoms, -1]
+        harmonics = harmonics.view(shape)
         return Geometry(
             radial.view(shape) / self.radial_scale,
             envelope,
-            self.couplings(harmonics.view(shape)),
+            harmonics,
+            self.couplings(harmonics),
         )
 
     def forward(self, positions: Tensor, species: Tensor) -> Tensor:

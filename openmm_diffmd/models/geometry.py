@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from openmm_diffmd.models.couplings import EdgeCouplings
 from openmm_diffmd.ops import fourier_bessel_invariants, solid_harmonics
 
 
@@ -19,12 +18,16 @@ class Geometry(NamedTuple):
         Rotation-invariant features of edge i <- j.
     envelope : Tensor, shape (B, A, A)
         1 to 0 at the cutoff; 0 for i = j and on padding.
+    harmonics : Tensor, shape (B, A, A, (l_max + 1)**2)
+        Spherical harmonics of the directions.
     couplings : list of Tensor, shape (B, A, 2 l_out + 1, A * (2 l_in + 1))
-        For each coupling path the matrices made of the directions' harmonics.
+        `EdgeCouplings` of the harmonics, where several layers share them; empty where
+        each layer makes its own.
     """
 
     invariants: Tensor
     envelope: Tensor
+    harmonics: Tensor
     couplings: list[Tensor]
 
 
@@ -85,7 +88,7 @@ class EdgeGeometry(nn.Module):
     velocity_cutoff : float
         Mass-weighted velocity at which its features vanish, sqrt(kJ/mol).
     l_max : int
-        Highest degree of the contractions and of the couplings.
+        Highest degree of the contractions and of the harmonics.
     n_max : int
         Radial functions a degree.
     velocity_features : bool
@@ -109,7 +112,6 @@ class EdgeGeometry(nn.Module):
         # Without contractions the lowest degree is all that is computed and kept.
         self.contracted_l_max = l_max if velocity_features else 0
         self.n_invariants = n_max * (1 + 2 * (l_max + 1) if velocity_features else 1)
-        self.couplings = EdgeCouplings(l_max)
 
     def forward(self, positions: Tensor, velocities: Tensor, edges: Edges) -> Geometry:
         """
@@ -129,10 +131,9 @@ class EdgeGeometry(nn.Module):
         Geometry
             Features of edge i <- j at [:, i, j].
         """
-        vectors = positions[:, None, :, :] - positions[:, :, None, :]
+        vectors = positions.unsqueeze(1) - positions.unsqueeze(2)
         # Where there is no edge: beyond the cutoff, and no gradient.
-        absent = vectors.new_full([1], 2.0 * self.cutoff)
-        vectors = torch.where(edges.pairs[..., None], vectors, absent)
+        vectors = torch.where(edges.pairs.unsqueeze(3), vectors, 2.0 * self.cutoff)
         invariants, envelope = fourier_bessel_invariants(
             vectors.flatten(0, 2),
             velocities.flatten(0, 1),
@@ -151,5 +152,6 @@ class EdgeGeometry(nn.Module):
         return Geometry(
             invariants.view(shape[0], shape[1], shape[2], -1),
             envelope.view(shape),
-            self.couplings(harmonics.view(shape[0], shape[1], shape[2], -1)),
+            harmonics.view(shape[0], shape[1], shape[2], -1),
+            [],
         )

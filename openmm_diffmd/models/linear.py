@@ -46,6 +46,30 @@ class EquivariantLinear(nn.Module):
         out = [linear(blocks[degree]) for degree, linear in enumerate(self.maps)]
         return torch.cat(out, dim=-2)
 
+    def matrices(self) -> Tensor:
+        """
+        Stack the maps.
+
+        Returns
+        -------
+        Tensor, shape (l_max + 1, in_channels, out_channels)
+            Rows of features are to be multiplied by them from the left.
+        """
+        weights = [torch.jit.annotate(Tensor, linear.weight) for linear in self.maps]
+        return torch.stack(weights).transpose(1, 2).contiguous()
+
+    def bias(self) -> Tensor:
+        """
+        Give what is added to the scalars.
+
+        Returns
+        -------
+        Tensor, shape (out_channels,)
+            The bias of degree 0.
+        """
+        bias: Tensor = torch.jit.annotate(Tensor, self.maps[0].bias)
+        return bias
+
 
 class EquivariantLayerNorm(nn.Module):
     """

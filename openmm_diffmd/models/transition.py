@@ -130,7 +130,6 @@ class TransitionModel(nn.Module):
             nn.LayerNorm(channels), nn.Linear(channels, channels), nn.SiLU(), log_spread
         )
         self.log_spread_limit = 3.0
-        self.n_paths = len(self.encoder.geometry.couplings.paths)
         padded = n_elements + 1
         self.register_buffer("position_scale", torch.ones(padded))
         self.register_buffer("velocity_scale", torch.ones(padded))
@@ -205,8 +204,8 @@ class TransitionModel(nn.Module):
               residuals of position and velocity.
             - ``features``, shape (B, A, (l_max + 1)**2, channels): the encoder's.
             - ``invariants``, shape (B, A, A, n_invariants), ``envelope``, shape
-              (B, A, A), and ``coupling_<path>``, shape (B, A, 2 l_out + 1,
-              A (2 l_in + 1)), one for each coupling path: see `Geometry`.
+              (B, A, A), and ``harmonics``, shape (B, A, A, (l_max + 1)**2): see
+              `Geometry`.
         """
         real = species >= 0
         padded = torch.where(real, species, torch.full_like(species, self.n_elements))
@@ -214,7 +213,8 @@ class TransitionModel(nn.Module):
         features, x, v = self.encoder(
             positions, velocities, padded, masses, edges, level
         )
-        geometry = self.encoder.edge_features(x, v, masses, edges)
+        weighted = v * masses.sqrt()[..., None]
+        geometry = self.encoder.edge_features(x, weighted, edges)
         position_scale = self.position_scale[padded][..., None]
         velocity_scale = self.velocity_scale[padded][..., None]
         prior_positions, prior_velocities = positions, velocities
@@ -244,7 +244,7 @@ class TransitionModel(nn.Module):
                 has_acceleration[:, None], ratio, torch.ones_like(ratio)
             )
             scale = scale * torch.sqrt(0.5 * (ratio + 1.0))
-        condition = {
+        return {
             "positions": positions,
             "velocities": velocities,
             "masses": masses,
@@ -257,10 +257,8 @@ class TransitionModel(nn.Module):
             "features": features,
             "invariants": geometry.invariants,
             "envelope": geometry.envelope,
+            "harmonics": geometry.harmonics,
         }
-        for path, coupling in enumerate(geometry.couplings):
-            condition[f"coupling_{path}"] = coupling
-        return condition
 
     def denoise(
         self, residual: Tensor, sigma: Tensor, condition: dict[str, Tensor]
@@ -282,8 +280,9 @@ class TransitionModel(nn.Module):
         Tensor, shape (B, A, 2, 3)
             D(u; sigma).
         """
-        couplings = [condition[f"coupling_{path}"] for path in range(self.n_paths)]
-        geometry = Geometry(condition["invariants"], condition["envelope"], couplings)
+        geometry = Geometry(
+            condition["invariants"], condition["envelope"], condition["harmonics"], []
+        )
         denoised: Tensor = self.denoiser(
             residual, sigma, condition["features"], geometry, condition["scale"].log()
         )

@@ -26,6 +26,23 @@ def is_loaded() -> bool:
     return hasattr(torch.ops.diffmd, "spherical_fourier_bessel")
 
 
+def is_registered(operator: str) -> bool:
+    """
+    Say whether the library that was loaded has an operator.
+
+    Parameters
+    ----------
+    operator : str
+        Its name, such as ``diffmd::solid_harmonics``.
+
+    Returns
+    -------
+    bool
+        True if TorchScript can call it.
+    """
+    return hasattr(torch.ops.diffmd, operator.removeprefix("diffmd::"))
+
+
 def find_library() -> Path | None:
     """
     Look for the library.

@@ -204,7 +204,8 @@ def test_velocities_without_their_features_are_plain_vectors(make_model, make_st
     model = make_model(1, velocity_features=False)
     assert model.encoder.velocity_in.in_features == 1
     edges = edges_of(state.species)
-    args = (state.positions, state.velocities, state.masses, edges)
+    weighted = state.velocities * state.masses.sqrt()[..., None]
+    args = (state.positions, weighted, edges)
     with_them = make_model(1).encoder.edge_features(*args)
     without = model.encoder.edge_features(*args)
     # n_max functions of the distance are what is left.
@@ -239,9 +240,9 @@ def test_invariants_have_unit_root_mean_square_after_calibration(
         state.positions, state.velocities, state.species, state.masses
     )
     edges = edges_of(state.species)
-    invariants = model.encoder.edge_features(
-        state.positions, state.velocities, state.masses, edges
-    ).invariants[edges.pairs]
+    weighted = state.velocities * state.masses.sqrt()[..., None]
+    geometry = model.encoder.edge_features(state.positions, weighted, edges)
+    invariants = geometry.invariants[edges.pairs]
     rms = invariants.square().mean(0).sqrt()
     # 1e-6 keeps a feature that never appears from being divided by nothing.
     assert rms.max().item() == pytest.approx(1.0, abs=1e-3)

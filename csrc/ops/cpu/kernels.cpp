@@ -8,6 +8,7 @@
 #include "features_kernel.h"
 #include "harmonics_kernel.h"
 #include "invariants_kernel.h"
+#include "layers_kernel.h"
 
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
@@ -77,6 +78,15 @@ template <class T> struct All {
                                                        grad_vectors, edge_gradients);
         });
     }
+    static void messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edges, const T *ends,
+                         const T *values, int64_t begin, int64_t end, T *to, T *scratch,
+                         const T **from) {
+        formulas::static_for<1, max_layer_degree + 1>([&](auto degree) {
+            if (layer.l_max == decltype(degree)::value)
+                attention_messages<T, decltype(degree)::value>(layer, edges, ends, values, begin,
+                                                               end, to, scratch, from);
+        });
+    }
     static constexpr CpuKernels<T> kernels = {
         forward,
         backward,
@@ -85,6 +95,9 @@ template <class T> struct All {
         invariants_grad,
         harmonics_forward<T>,
         harmonics_backward<T>,
+        attention_atoms<T>,
+        messages,
+        feed_forward<T>,
     };
 };
 

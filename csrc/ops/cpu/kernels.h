@@ -1,6 +1,7 @@
 #pragma once
 
 #include "../launchers.h"
+#include "../layers.h"
 
 namespace diffmd::ops {
 
@@ -41,6 +42,16 @@ template <class T> struct CpuKernels {
     /** @param grad  (E,(l_max+1)^2), @param grad_out  (E,3) */
     void (*harmonics_backward)(const T *vectors, const T *grad, int l_max, int64_t begin,
                                int64_t end, T *grad_out);
+    /** What atoms give to their edges. @param features, values  (R,D,C), @param ends  (R,2E) */
+    void (*attention_atoms)(const AttentionLayer<T> &layer, const T *features, int64_t begin,
+                            int64_t end, T *ends, T *values, T *scratch);
+    /** Messages to atoms, mixed. @param from  room for A addresses, @param to  (R,D,C) */
+    void (*attention_messages)(const AttentionLayer<T> &layer, const LayerEdges<T> &edges,
+                               const T *ends, const T *values, int64_t begin, int64_t end, T *to,
+                               T *scratch, const T **from);
+    /** @param features, to  (R,D,C) */
+    void (*feed_forward)(const FeedForwardLayer<T> &layer, const T *features, int64_t begin,
+                         int64_t end, T *to, T *scratch);
 };
 
 /** The best set that this machine's CPU runs. */
