@@ -4,17 +4,25 @@ from dataclasses import replace
 
 import pytest
 import torch
+from openmm import unit
 
+from openmm_diffmd.bundled import PRETRAINED
+from openmm_diffmd.export.export import update_model
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.models.transition import NOISE_CONDITIONINGS, PRIORS
 from openmm_diffmd.ops import is_loaded
+from openmm_diffmd.units import BOLTZMANN
 
 TOLERANCE = 3e-5
 """Of each result's largest number: float32 in another order of summation, which the CPU
-decides; `md17` and two others take a pseudoinverse where the code of now solves."""
+decides."""
+
+LAYERS = ("diffmd::equivariant_attention", "diffmd::equivariant_feed_forward")
+BUNDLED = sorted(path.stem for path in PRETRAINED.glob("*.pt"))
+SIZES = {"channels": 8, "n_heads": 2, "edge_channels": 8, "n_layers": 2}
 
 FRESH_PROCESS = """
 import sys, torch
@@ -49,8 +57,7 @@ def metadata():
 def make_model(**options):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sizes = {"channels": 8, "n_heads": 2, "edge_channels": 8, "n_layers": 2}
-        model = TransitionModel(3, 0.01, head_channels=4, **(sizes | options))
+        model = TransitionModel(3, 0.01, head_channels=4, **(SIZES | options))
         torch.nn.init.normal_(model.denoiser.out.weight)
         torch.nn.init.normal_(model.spread[-1].weight, std=0.3)
     model.set_scales(
@@ -88,6 +95,31 @@ def make_inputs():
         torch.tensor([0.0, 0.5]),
     )
     residual = normal(2, 5, 2, 3) * real[..., None]
+    return state, residual, torch.tensor([0.3, 2.0])
+
+
+def inputs_of(model):
+    """Two copies of a model's example, with velocities of 500 K."""
+    topology, positions = model.example()
+    elements = [atom.element for atom in topology.atoms()]
+    species = torch.tensor([model.metadata.elements.index(e.symbol) for e in elements])
+    masses = torch.tensor([e.mass.value_in_unit(unit.dalton) for e in elements])
+    x = torch.tensor(positions.value_in_unit(unit.nanometer), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    shape = (2, *x.shape)
+    spread = (BOLTZMANN * 500.0 / masses)[:, None].sqrt()
+    v = spread * torch.randn(shape, generator=generator)
+    weights = (masses / masses.sum())[:, None]
+    state = (
+        (x - (weights * x).sum(0)).expand(shape),
+        v - (weights * v).sum(1, keepdim=True),
+        torch.zeros(shape),
+        torch.tensor([False, False]),
+        species.expand(2, -1),
+        masses.expand(2, -1),
+        torch.zeros(2),
+    )
+    residual = torch.randn(2, len(x), 2, 3, generator=generator)
     return state, residual, torch.tensor([0.3, 2.0])
 
 
@@ -173,9 +205,10 @@ def test_model_file_keeps_the_weights_by_name(metadata, tmp_path):
         assert torch.equal(weights[name], value)
 
 
-@pytest.mark.parametrize("name", ["ethanol", "md17"])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_models_hold_the_weights_that_they_run_with(name):
     bundled = load_model(name)
+    assert set(LAYERS) < set(bundled.metadata.operators)
     described, weights = read_weights(bundled.path)
     model = TransitionModel(
         len(described["elements"]),
@@ -183,8 +216,48 @@ def test_bundled_models_hold_the_weights_that_they_run_with(name):
         **described["config"]["model"],
     )
     model.load_state_dict(weights)
-    state, residual, sigma = make_inputs()
-    with torch.no_grad():
-        found = one_lag(model.eval(), state, residual, sigma)
-        expected = one_lag(bundled.module, state, residual, sigma)
+    state, residual, sigma = inputs_of(bundled)
+    found = one_lag(model.eval(), state, residual, sigma)
+    expected = one_lag(bundled.module, state, residual, sigma)
     assert_near(found, expected)
+
+
+@pytest.mark.skipif(not is_loaded(), reason="the library was not built")
+def test_a_model_of_before_is_written_again_with_the_layers_as_operators(
+    metadata, tmp_path
+):
+    model = make_model().eval()
+    config = {"model": SIZES | {"head_channels": 4}}
+    described = replace(metadata(model), config=config, acceptance={"kept": 1})
+    path = save_model(model, described, tmp_path / "before.pt")
+    before = load_model(update_model(path, path, operators=False))
+    assert not set(LAYERS) & set(before.metadata.operators)
+    after = load_model(update_model(before.path, before.path))
+    assert set(LAYERS) < set(after.metadata.operators)
+    assert after.metadata.acceptance == {"kept": 1}
+    assert after.metadata.versions.keys() >= {"torch", "openmm_diffmd"}
+    assert after.sha256 != before.sha256
+    state, residual, sigma = make_inputs()
+    found = one_lag(after.module, state, residual, sigma)
+    assert_near(found, one_lag(before.module, state, residual, sigma))
+    # With gradients it is plain torch again.
+    residual.requires_grad_()
+    gradients = []
+    for one in (after, before):
+        condition = one.module.encode(*state)
+        total = one.module.denoise(residual, sigma, condition).square().sum()
+        gradients += torch.autograd.grad(total, residual)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not is_loaded(), reason="the library was not built")
+def test_operators_that_the_library_lacks_are_named(metadata, tmp_path, monkeypatch):
+    path = save_model(make_model(), metadata(make_model()), tmp_path / "model.pt")
+    monkeypatch.setattr(
+        "openmm_diffmd.export.torchscript.is_registered",
+        lambda name: name != LAYERS[0],
+    )
+    with pytest.raises(
+        ValueError, match=f"calls {LAYERS[0]}, but a library .* without"
+    ):
+        load_model(path)
