@@ -23,7 +23,7 @@ namespace diffmd::ops::on_cpu {
 namespace {
 
 /** Multiplications below which another thread costs more than it saves. */
-constexpr int64_t grain = 100'000;
+constexpr int64_t grain = 1'000'000;
 
 /** Rows that are enough work for a thread. */
 int64_t grain_of(int64_t multiplications_per_row) {
