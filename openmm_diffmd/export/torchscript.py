@@ -170,8 +170,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     absent = [name for name in metadata.operators if not is_registered(name)]
     if absent:
         raise ValueError(
-            f"found {path}, which calls {', '.join(absent)}, but a library of "
-            f"operators without; build it again: {REBUILD}"
+            f"found {path}, which calls {', '.join(absent)}, expected a library of "
+            f"operators that has it: build it again: {REBUILD}"
         )
     try:
         with _without_deprecation():

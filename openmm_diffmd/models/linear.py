@@ -55,7 +55,8 @@ class EquivariantLinear(nn.Module):
         Tensor, shape (l_max + 1, in_channels, out_channels)
             Rows of features are to be multiplied by them from the left.
         """
-        weights = [torch.jit.annotate(Tensor, linear.weight) for linear in self.maps]
+        # A list of modules forgets their type.
+        weights: list[Tensor] = [linear.weight for linear in self.maps]  # type: ignore[misc]
         return torch.stack(weights).transpose(1, 2).contiguous()
 
     def bias(self) -> Tensor:
@@ -67,7 +68,7 @@ class EquivariantLinear(nn.Module):
         Tensor, shape (out_channels,)
             The bias of degree 0.
         """
-        bias: Tensor = torch.jit.annotate(Tensor, self.maps[0].bias)
+        bias: Tensor = self.maps[0].bias  # type: ignore[assignment]
         return bias
 
 

@@ -257,7 +257,5 @@ def test_operators_that_the_library_lacks_are_named(metadata, tmp_path, monkeypa
         "openmm_diffmd.export.torchscript.is_registered",
         lambda name: name != LAYERS[0],
     )
-    with pytest.raises(
-        ValueError, match=f"calls {LAYERS[0]}, but a library .* without"
-    ):
+    with pytest.raises(ValueError, match=f"calls {LAYERS[0]}, expected a library"):
         load_model(path)
