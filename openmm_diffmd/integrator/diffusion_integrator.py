@@ -85,7 +85,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     Warns
     -----
     UserWarning
-        If the heat bath is far from the temperature that the model is for.
+        If the heat bath is far from the temperature that the model is for, or weaker
+        than the one in which the model was seen to last.
 
     Raises
     ------
@@ -153,6 +154,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             self.addBond(i, j, low, high)
         self._warn_if_hot(settings.temperature)
         _warn_if_far(metadata, settings.temperature)
+        _warn_if_low(metadata, settings.friction)
 
     @classmethod
     def from_xml(cls, xml: str) -> Self:
@@ -278,8 +280,15 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             If it has another unit.
         openmm.OpenMMException
             If it is negative, or the model has learned its heat bath.
+
+        Warns
+        -----
+        UserWarning
+            If it is lower than the one at which the model was seen to last.
         """
-        super().setFriction(to_float(coeff, unit.picosecond**-1))
+        friction = to_float(coeff, unit.picosecond**-1)
+        super().setFriction(friction)
+        _warn_if_low(self._metadata, friction)
 
     def setRescueContext(self, context: Context | None) -> None:
         """
@@ -365,5 +374,16 @@ def _warn_if_far(metadata: ModelMetadata, temperature: float) -> None:
             f"found temperature {temperature:g} K, expected some {its:g} K, which "
             f"model {metadata.name!r} was trained for: what it draws at another was "
             "not judged; compare it with a reference of that temperature",
+            stacklevel=3,
+        )
+
+
+def _warn_if_low(metadata: ModelMetadata, friction: float) -> None:
+    its = metadata.friction_per_ps
+    if friction < its:
+        warnings.warn(
+            f"found friction {friction:g}/ps, expected at least {its:g}/ps, at which "
+            f"model {metadata.name!r} was judged: a weaker bath takes less of its errors "
+            "away; watch the temperatures of elements and bonds",
             stacklevel=3,
         )

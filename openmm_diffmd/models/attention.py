@@ -181,6 +181,8 @@ def attention_weights(logits: Tensor, envelope: Tensor) -> Tensor:
         Weights; their sum over j stays below 1, since a place of logit 0 takes part
         too: an atom whose last neighbour leaves loses its message smoothly.
     """
+    # A pair that is absent may have any logit: its exponential must not overflow.
+    logits = logits.masked_fill((envelope == 0.0)[..., None], -float("inf"))
     largest = logits.detach().amax(dim=2, keepdim=True).clamp(min=0.0)
     unnormalised = (logits - largest).exp() * envelope[..., None]
     return unnormalised / (unnormalised.sum(2, keepdim=True) + (-largest).exp())

@@ -374,6 +374,16 @@ def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():
         DiffusionIntegrator(model, model.example()[0], temperature=1000.0)
 
 
+def test_a_weaker_bath_than_the_models_is_told():
+    model = load_model("aspirin")
+    with pytest.warns(UserWarning, match=r"friction 1/ps, expected at least 2/ps"):
+        integrator = DiffusionIntegrator(model, model.example()[0], friction=1.0)
+    # Warnings are errors here.
+    integrator.setFriction(2.0)
+    with pytest.warns(UserWarning, match=r"friction 0/ps, expected at least 2/ps"):
+        integrator.setFriction(0 / unit.picosecond)
+
+
 def test_numbers_of_numpy_are_taken(stub: Path, tmp_path: Path):
     path = run(
         str(stub),

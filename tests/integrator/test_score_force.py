@@ -152,6 +152,7 @@ def test_openmm_torch_is_given_the_same_in_torchscript(
     assert abs(found.numpy() - expected).max() < 1e-3 * abs(expected).max()
 
 
+@pytest.mark.filterwarnings("ignore:found friction 0/ps:UserWarning")
 def test_a_guess_is_relaxed_to_the_expected_frame() -> None:
     ethanol = diffmd.load_model("ethanol")
     topology, positions = ethanol.example()

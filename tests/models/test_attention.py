@@ -141,6 +141,18 @@ def test_attention_weights_survive_large_logits():
     torch.testing.assert_close(weights, torch.tensor([0.0, 1.0, 0.0]))
 
 
+def test_attention_weights_do_not_see_the_logit_of_an_absent_pair():
+    logits = torch.tensor([0.5, 800.0, -0.3]).view(1, 1, 3, 1).requires_grad_()
+    envelope = torch.tensor([1.0, 0.0, 0.5]).view(1, 1, 3)
+    weights = attention_weights(logits, envelope)
+    without = attention_weights(logits[:, :, ::2], envelope[:, :, ::2])
+    torch.testing.assert_close(weights[:, :, ::2], without)
+    assert weights[0, 0, 1] == 0
+    (gradient,) = torch.autograd.grad(weights.square().sum(), logits)
+    assert torch.isfinite(gradient).all()
+    assert gradient[0, 0, 1] == 0
+
+
 def test_attention_weights_gradient_is_that_of_the_plain_formula():
     """The subtracted maximum is detached: it must cancel in the gradient too."""
     generator = torch.Generator().manual_seed(9)
