@@ -4,8 +4,8 @@
 #include <ostream>
 #include <stdexcept>
 
-#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/normal_cpu_dispatch.h>
 #include <c10/core/InferenceMode.h>
 

@@ -2,7 +2,8 @@
 
 #include <cmath>
 
-#include <ATen/ATen.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/sqrt.h>
 
 namespace diffmd {
 namespace {
