@@ -383,7 +383,7 @@ def _warn_if_low(metadata: ModelMetadata, friction: float) -> None:
     if friction < its:
         warnings.warn(
             f"found friction {friction:g}/ps, expected at least {its:g}/ps, at which "
-            f"model {metadata.name!r} was judged: a weaker bath takes less of its errors "
-            "away; watch the temperatures of elements and bonds",
+            f"model {metadata.name!r} was judged: a weaker bath takes less of its "
+            "errors away; watch the temperatures of elements and bonds",
             stacklevel=3,
         )
