@@ -101,9 +101,10 @@ def takes_layers(features: Tensor) -> bool:
     Returns
     -------
     bool
-        True on the CPU where no gradient is recorded.
+        True on the CPU where no gradient is recorded, in float32 and float64.
     """
-    return not torch.is_grad_enabled() and features.device.type == "cpu"
+    precise = features.dtype == torch.float32 or features.dtype == torch.float64
+    return precise and not torch.is_grad_enabled() and features.device.type == "cpu"
 
 
 def equivariant_attention(

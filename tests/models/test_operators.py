@@ -154,6 +154,15 @@ def test_frozen_module_keeps_matrices_as_constants():
         assert "aten::t(" not in graph
 
 
+def test_layers_in_half_precision_are_those_of_plain_torch():
+    geometry, _, update = layers(*SIZES[0], torch.float32)
+    features, _ = inputs(geometry, 1, 48, torch.float32)
+    update, features = update.to(torch.bfloat16), features.to(torch.bfloat16)
+    expected = update(features).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(update(features), expected, rtol=0.0, atol=0.0)
+
+
 def test_gradients_are_refused():
     geometry, attention, update = layers(1, 8, 2, 8, torch.float32)
     features, edges = inputs(geometry, 1, 8, torch.float32)
