@@ -30,15 +30,21 @@ int64_t grain_of(int64_t multiplications_per_row) {
     return std::max<int64_t>(1, grain / std::max<int64_t>(1, multiplications_per_row));
 }
 
+/** What can be said of features whose sizes are symbols. */
+void check_kind(const char *name, const Tensor &features) {
+    TORCH_CHECK_VALUE(features.dim() == 4, name, ": expected features of shape (B, A, D, C), got ",
+                      features.dim(), " dimensions");
+    TORCH_CHECK_TYPE(features.scalar_type() == at::kFloat || features.scalar_type() == at::kDouble,
+                     name, ": expected features of float32 or float64, got ",
+                     features.scalar_type());
+}
+
 /** What the arguments of one call must be; says the rest of "NAME: expected ..., got ...". */
 class Arguments {
 public:
     Arguments(const char *name, const Tensor &features) : name(name), features(features) {
-        TORCH_CHECK_VALUE(features.dim() == 4, name,
-                          ": expected features of shape (B, A, D, C), got ", features.sizes());
-        TORCH_CHECK_TYPE(
-            features.scalar_type() == at::kFloat || features.scalar_type() == at::kDouble, name,
-            ": expected features of float32 or float64, got ", features.scalar_type());
+        check_kind(name, features);
+        TORCH_CHECK_VALUE(features.size(3) > 0, name, ": expected at least one channel, got 0");
         l_max = 1;
         while ((l_max + 1) * (l_max + 1) < features.size(2))
             l_max++;
@@ -93,8 +99,8 @@ struct AttentionSizes {
         const int64_t b = features.size(0), a = features.size(1), degrees = l_max + 1;
         components = degrees * degrees;
         channels = features.size(3);
-        TORCH_CHECK_VALUE(seen.dim() == 4, name,
-                          ": expected invariants of shape (B, A, A, I), got ", seen.sizes());
+        TORCH_CHECK_VALUE(seen.dim() == 4 && seen.size(3) > 0, name,
+                          ": expected invariants of shape (B, A, A, I), I > 0, got ", seen.sizes());
         invariants = seen.size(3);
         arguments.check("invariants", seen, {b, a, a, invariants});
         arguments.check("envelope", envelope, {b, a, a});
@@ -105,7 +111,7 @@ struct AttentionSizes {
         TORCH_CHECK_VALUE(weights[5].dim() == 1, name, ": expected an edge's bias of one ",
                           "dimension, got ", weights[5].sizes());
         edge_channels = weights[5].size(0);
-        TORCH_CHECK_VALUE(heads > 0 && edge_channels % heads == 0, name,
+        TORCH_CHECK_VALUE(heads > 0 && edge_channels > 0 && edge_channels % heads == 0, name,
                           ": expected a number of heads that divides ", edge_channels, ", got ",
                           heads);
         arguments.check("norm's weight", weights[0], {channels});
@@ -180,6 +186,7 @@ Tensor attention(const Tensor &features, const Tensor &invariants, const Tensor 
 
 Tensor attention_output(const Tensor &features, const Tensor &, const Tensor &, const Tensor &,
                         const Tensor &, at::TensorList, int64_t) {
+    check_kind("equivariant_attention", features);
     return at::empty_like(features, at::MemoryFormat::Contiguous);
 }
 
@@ -236,6 +243,7 @@ Tensor feed_forward(const Tensor &features, at::TensorList weights) {
 }
 
 Tensor feed_forward_output(const Tensor &features, at::TensorList) {
+    check_kind("equivariant_feed_forward", features);
     return at::empty_like(features, at::MemoryFormat::Contiguous);
 }
 

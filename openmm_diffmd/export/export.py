@@ -226,7 +226,10 @@ def update_model(
         If there is no such model.
     ValueError
         If the file is damaged, or was exported without weights.
+    OSError
+        If the output cannot be written.
     """
+    check_output_file(output)
     loaded = load_model(name_or_path)
     metadata, (_, weights) = loaded.metadata, read_weights(loaded.path)
     network = TrainConfig(
@@ -240,6 +243,7 @@ def update_model(
             if isinstance(layer, EquivariantAttention | FeedForward):
                 layer.has_operator = False
     metadata = replace(metadata, versions=_versions(), git_hash=_git_hash())
+    make_folder(Path(output).parent)
     return save_model(model, metadata, output)
 
 

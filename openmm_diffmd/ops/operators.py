@@ -101,7 +101,8 @@ def takes_layers(features: Tensor) -> bool:
     Returns
     -------
     bool
-        True on the CPU where no gradient is recorded, in float32 and float64.
+        True on the CPU where no gradient is recorded, in float32 and float64. (So
+        ``torch.vmap`` and derivatives in forward mode need gradients on.)
     """
     precise = features.dtype == torch.float32 or features.dtype == torch.float64
     return precise and not torch.is_grad_enabled() and features.device.type == "cpu"

@@ -223,8 +223,28 @@ def test_meta_tensors_give_shapes_and_what_does_not_fit_is_refused():
         operators.equivariant_feed_forward(features[:, :, :3], gates)
     with pytest.raises(ValueError, match="expected features of shape"):
         operators.equivariant_feed_forward(features[0], gates)
-    with pytest.raises(TypeError, match="float32 or float64, got Half"):
-        operators.equivariant_feed_forward(features.half(), gates)
+    for where in ("cpu", "meta"):
+        there = features.to(where)
+        with pytest.raises(TypeError, match="float32 or float64, got Half"):
+            operators.equivariant_feed_forward(there.half(), gates)
+        with pytest.raises(ValueError, match="expected features of shape"):
+            operators.equivariant_attention(there[0], *arguments[1:], matrices, 2)
+    with pytest.raises(ValueError, match="at least one channel"):
+        operators.equivariant_feed_forward(features[..., :0], gates)
+    with pytest.raises(ValueError, match="I > 0, got"):
+        none = edges.invariants[..., :0]
+        operators.equivariant_attention(features, none, *arguments[2:], matrices, 2)
+
+
+@pytest.mark.parametrize("value", [-3e38, -1e30, -100.0, -88.0, 90.0, 1e30])
+def test_exponentials_beyond_what_float32_can_tell(value):
+    *_, update = layers(1, 8, 2, 8, torch.float32)
+    torch.nn.init.zeros_(update.hidden.weight)
+    torch.nn.init.constant_(update.hidden.bias, value)
+    features = torch.zeros(1, 3, 4, 8)
+    expected = update(features)
+    with torch.no_grad():
+        assert_same(update(features), expected)
 
 
 CHILD = """

@@ -229,9 +229,9 @@ void attention_messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edg
         multiply<T>(hidden, hidden_size, count, hidden_size, layer.filters, paths * channels,
                     nullptr, filters, paths * channels);
         int c = 0;
-        for (; c + 8 <= channels; c += 8)
-            sum_messages<T, Eight<T>, L>(count, channels, layer.columns, filters, couplings, from,
-                                         c, message);
+        for (; c + columns_at_once<T> <= channels; c += columns_at_once<T>)
+            sum_messages<T, Columns<T>, L>(count, channels, layer.columns, filters, couplings, from,
+                                           c, message);
         for (; c < channels; c++)
             sum_messages<T, T, L>(count, channels, layer.columns, filters, couplings, from, c,
                                   message);

@@ -5,9 +5,12 @@
 namespace diffmd::ops {
 inline namespace DIFFMD_ISA {
 
-/** Eight numbers: one or two registers, whose number of sums a tile keeps in flight. */
 template <class T> using Eight = typename VectorOf<T, 8>::type;
 template <class T> using Four = typename VectorOf<T, 4>::type;
+
+/** Columns that a sum takes at once: eight, or what a register holds (gcc keeps more in memory). */
+template <class T> constexpr int columns_at_once = lanes<T> < 8 ? lanes<T> : 8;
+template <class T> using Columns = typename VectorOf<T, columns_at_once<T>>::type;
 
 /** Rows and vectors of columns of a product that stay in registers. */
 template <class T, class V, int ROWS, int COLUMNS>
@@ -64,13 +67,14 @@ template <class T>
 void multiply(const T *a, int64_t row_a, int rows, int inner, const T *b, int columns,
               const T *bias, T *c, int64_t row_c) {
     const auto bias_at = [&](int column) { return bias ? bias + column : bias; };
+    constexpr int width = columns_at_once<T>;
     int at = 0;
-    for (; at + 16 <= columns; at += 16)
-        multiply_columns<T, Eight<T>, 2>(a, row_a, rows, inner, b + at, columns, bias_at(at),
-                                         c + at, row_c);
-    for (; at + 8 <= columns; at += 8)
-        multiply_columns<T, Eight<T>, 1>(a, row_a, rows, inner, b + at, columns, bias_at(at),
-                                         c + at, row_c);
+    for (; at + 2 * width <= columns; at += 2 * width)
+        multiply_columns<T, Columns<T>, 2>(a, row_a, rows, inner, b + at, columns, bias_at(at),
+                                           c + at, row_c);
+    for (; at + width <= columns; at += width)
+        multiply_columns<T, Columns<T>, 1>(a, row_a, rows, inner, b + at, columns, bias_at(at),
+                                           c + at, row_c);
     for (; at + 4 <= columns; at += 4)
         multiply_columns<T, Four<T>, 1>(a, row_a, rows, inner, b + at, columns, bias_at(at), c + at,
                                         row_c);
@@ -79,11 +83,11 @@ void multiply(const T *a, int64_t row_a, int rows, int inner, const T *b, int co
                                   row_c);
 }
 
-/** exp(x) in single precision to 2 units in the last place; x within what float32 can tell. */
-DIFFMD_HD Eight<float> exponential(Eight<float> x) {
+/** exp(x) in single precision to 2 units in the last place; 0 below -87, infinite above 88. */
+DIFFMD_HD Eight<float> exponential(Eight<float> given) {
     using Integers = typename VectorOf<int32_t, 8>::type;
     // What is not a number is left alone.
-    x = x < -87.0f ? Eight<float>{} - 87.0f : x;
+    Eight<float> x = given < -87.0f ? Eight<float>{} - 87.0f : given;
     x = x > 88.0f ? Eight<float>{} + 88.0f : x;
     // Adding 1.5 2^23 rounds to an integer, which then stands in the last bits.
     const Eight<float> shifted = x * 1.44269504f + 12582912.0f;
@@ -98,7 +102,8 @@ DIFFMD_HD Eight<float> exponential(Eight<float> x) {
     const Integers power = (bits << 23) + (127 << 23);
     Eight<float> scale;
     std::memcpy(&scale, &power, sizeof(scale));
-    return sum * scale;
+    sum = given < -87.0f ? Eight<float>{} : sum * scale;
+    return given > 88.0f ? Eight<float>{} + __builtin_inff() : sum;
 }
 
 DIFFMD_HD Eight<double> exponential(Eight<double> x) {
