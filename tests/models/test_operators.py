@@ -231,8 +231,8 @@ def test_meta_tensors_give_shapes_and_what_does_not_fit_is_refused():
             operators.equivariant_attention(there[0], *arguments[1:], matrices, 2)
     with pytest.raises(ValueError, match="at least one channel"):
         operators.equivariant_feed_forward(features[..., :0], gates)
+    none = edges.invariants[..., :0]
     with pytest.raises(ValueError, match="I > 0, got"):
-        none = edges.invariants[..., :0]
         operators.equivariant_attention(features, none, *arguments[2:], matrices, 2)
 
 
