@@ -241,7 +241,7 @@ def test_exponentials_beyond_what_float32_can_tell(value):
     *_, update = layers(1, 8, 2, 8, torch.float32)
     torch.nn.init.zeros_(update.hidden.weight)
     torch.nn.init.constant_(update.hidden.bias, value)
-    features = torch.zeros(1, 3, 4, 8)
+    features = torch.zeros(1, 3, 4, 8, dtype=torch.float32)
     expected = update(features)
     with torch.no_grad():
         assert_same(update(features), expected)
