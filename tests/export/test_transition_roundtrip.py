@@ -259,3 +259,9 @@ def test_operators_that_the_library_lacks_are_named(metadata, tmp_path, monkeypa
     )
     with pytest.raises(ValueError, match=f"calls {LAYERS[0]}, expected a library"):
         load_model(path)
+
+
+def test_a_model_is_not_written_again_where_a_folder_stands(tmp_path):
+    with pytest.raises(IsADirectoryError, match="expected the name of a file"):
+        update_model("ethanol", tmp_path)
+    assert not any(tmp_path.iterdir())
