@@ -120,9 +120,11 @@ ctest: setup
 	@echo "== ctest"
 	@$(BIN)/ctest --test-dir build --output-on-failure --no-tests=error
 
+# A file's tests share fixtures that take seconds, so they stay in one process.
+TEST_PROCESSES ?= 2
 pytest: setup
 	@echo "== pytest"
-	@$(BIN)/python -m pytest tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile tests
 
 # All that a GPU is needed for: the contract in three precisions, tests on the device, and every
 # kernel under compute-sanitizer, which comes with the toolkit (minutes).

@@ -250,11 +250,11 @@ def _compare(killed: Path, undisturbed: Path, num_replicas: int) -> list[str]:
 
 
 def _read_physics(path: Path) -> list[list[str]]:
-    """Rows without what depends on the clock, or on when the Context was made."""
+    """Rows without what depends on the clock, or on when this process began."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    skipped = ("Speed (ns/day)", "Network Evaluations")
-    return [[v for k, v in row.items() if k not in skipped] for row in rows]
+    skipped = ("Speed", "Network Evaluations", "Hottest Bond")
+    return [[v for k, v in row.items() if not k.startswith(skipped)] for row in rows]
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from one_lag import check, symbols_of
 from one_lag_errors import model_change, sample_pairs
 
-from openmm_diffmd.analysis.bond_energies import bond_stretches, reduced_masses
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory

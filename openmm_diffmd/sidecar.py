@@ -56,6 +56,10 @@ class RolloutSidecar:
         ``.pdb`` is of one replica; else both are of all.
     start_temperature_K : float or None
         Temperature of the first velocities, K; None in files from before it was kept.
+    hottest_bond : mapping or None
+        The bond whose stretch had the most energy over 0.2 ps, as kinetic energies show
+        it: ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
+        ``time_ps``; None where there was none, and in files from before it was kept.
     error : str or None
         Why the run ended early, or has not ended; None where all frames were made.
     versions : mapping
@@ -86,6 +90,7 @@ class RolloutSidecar:
     resamples: int
     dcd_per_replica: bool = False
     start_temperature_K: float | None = None
+    hottest_bond: Mapping[str, Any] | None = None
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))

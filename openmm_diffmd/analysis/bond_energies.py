@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.units import BOLTZMANN
 
 WINDOW_PS = 0.2
@@ -45,55 +46,6 @@ class HottestBond:
     atoms: str
     replica: int
     time: float
-
-
-def bond_stretches(
-    positions: NDArray[np.float64],
-    velocities: NDArray[np.float64],
-    bonds: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """
-    Lengths of bonds, and how fast they grow.
-
-    Parameters
-    ----------
-    positions, velocities : ndarray, shape (n_frames, n_atoms, 3), nm and nm/ps
-        Frames.
-    bonds : ndarray of int, shape (n_bonds, 2)
-        Atoms of each bond.
-
-    Returns
-    -------
-    lengths, speeds : ndarray, shape (n_frames, n_bonds), nm and nm/ps
-        Of each bond.
-    """
-    first, second = bonds.T
-    along = positions[:, second] - positions[:, first]
-    lengths = np.linalg.norm(along, axis=-1)
-    apart = velocities[:, second] - velocities[:, first]
-    return lengths, np.einsum("tbd,tbd->tb", apart, along) / lengths
-
-
-def reduced_masses(
-    masses: NDArray[np.float64], bonds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """
-    Reduced masses of the two atoms of bonds.
-
-    Parameters
-    ----------
-    masses : ndarray, shape (n_atoms,), Da
-        Masses.
-    bonds : ndarray of int, shape (n_bonds, 2)
-        Atoms of each bond.
-
-    Returns
-    -------
-    ndarray, shape (n_bonds,), Da
-        Of each bond.
-    """
-    first, second = masses[bonds].T
-    return np.asarray(first * second / (first + second))
 
 
 def hottest_bond(

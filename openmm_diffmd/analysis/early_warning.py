@@ -44,6 +44,88 @@ class EventWarning:
     lead: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Alarms:
+    """
+    How often an alarm comes before an event, and an event after an alarm.
+
+    Attributes
+    ----------
+    n_events : int
+        Events; of several within the horizon of one molecule the first.
+    lead : ndarray of int, shape (n_warned,)
+        Of each event that was warned of: lags from the alarm to it, at least 1.
+    n_alarms : int
+        Times that the value rose above the threshold, of one molecule once in a
+        horizon.
+    n_followed : int
+        Those of them with an event within the horizon.
+    """
+
+    n_events: int
+    lead: NDArray[np.int64]
+    n_alarms: int
+    n_followed: int
+
+
+def measure_alarms(
+    values: Array,
+    events: Sequence[tuple[int, int]],
+    threshold: float,
+    horizon: int,
+) -> Alarms:
+    """
+    Tell how well a value above a threshold warns of events ahead.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_lags, n_molecules)
+        What is to warn, as it is at the end of each lag; nan where it is unknown.
+    events : sequence of tuple
+        (lag, molecule) of each event: what happened in that lag, so that the last value
+        that may warn is that of the lag before.
+    threshold : float
+        Value that gives the alarm.
+    horizon : int
+        Lags that an alarm holds; an event within as many of the last one follows from
+        it and is left out.
+
+    Returns
+    -------
+    Alarms
+        Events, alarms, leads.
+
+    Raises
+    ------
+    ValueError
+        If the horizon is less than 1.
+    """
+    if horizon < 1:
+        raise ValueError(f"found a horizon of {horizon} lags, expected 1 or more")
+    lead, n_events, n_alarms, n_followed = [], 0, 0, 0
+    for molecule, series in enumerate(values.T):
+        first: list[int] = []
+        last = -horizon - 1
+        for lag in sorted(lag for lag, m in events if m == molecule):
+            if lag - last > horizon:
+                first.append(lag)
+            last = lag
+        above = np.flatnonzero(series > threshold)
+        for lag in first:
+            before = above[(above >= lag - horizon) & (above < lag)]
+            lead += [lag - int(before[0])] if len(before) else []
+        n_events += len(first)
+        times = np.array([lag for lag, m in events if m == molecule])
+        alarm = -horizon - 1
+        for lag in above.tolist():
+            if lag - alarm <= horizon:
+                continue
+            alarm = lag
+            n_alarms += 1
+            n_followed += bool(np.any((times > lag) & (times <= lag + horizon)))
+    return Alarms(n_events, np.array(lead, np.int64), n_alarms, n_followed)
+
+
 def split_by_events(
     values: Array,
     events: Sequence[tuple[int, int]],

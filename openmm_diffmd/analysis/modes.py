@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_diffmd.analysis.bond_energies import bond_stretches, reduced_masses
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.statistics import mean_and_error
 from openmm_diffmd.analysis.temperature import ElementTemperature
+from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.units import BOLTZMANN
 
 ROTATION = "rotation"

@@ -15,6 +15,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.units import BOLTZMANN, to_float
@@ -55,6 +56,11 @@ class DiffusionReporter(PeriodicReporter):
     - ``Largest Bond Deviation``: the largest abs(l - middle)/(half the width) of the
       range that the guards allow each bond: 0 in the middle, beyond 1 is refused; and
       ``Bond``, the atoms that it joins; ``nan`` and nothing where there are no bonds;
+    - ``Hottest Bond Energy (kT)``: the energy of the stretch that has the most, mean
+      over the 0.2 ps before the report, and ``Hottest Bond``; ``nan`` and nothing in
+      the first 0.2 ps, of a run that goes on too. Each of these lags is looked at, and
+      a warning given, once, if a bond has more than 18 kT: many had so before they
+      broke;
     - ``Redrawn Lags`` and ``Rescued Lags``, of all molecules since the Context was
       made;
     - ``Network Evaluations``: calls of the denoising head, each for a batch of
@@ -111,6 +117,7 @@ class DiffusionReporter(PeriodicReporter):
         self._separator = separator
         self._append = append
         self._integrator = None if integrator is None else _find_integrator(integrator)
+        self._watch: BondWatch | None = None
         self._particles: _Particles | None = None
         self._num_refused = 0
         self._clock: tuple[float, float] | None = None
@@ -141,14 +148,24 @@ class DiffusionReporter(PeriodicReporter):
         -------
         dict
             As OpenMM's reporters.
+
+        Raises
+        ------
+        ValueError
+            If the Simulation has no DiffusionIntegrator, or several.
         """
         if self._clock is None:
             self._clock = time.perf_counter(), _picoseconds(simulation.context)
-        return super().describeNextReport(simulation)
+        if self._integrator is None:
+            self._integrator = _find_integrator(simulation.integrator)
+        if self._watch is None:
+            self._watch = BondWatch(self._integrator)
+        steps = self._watch.steps_to_look(simulation.currentStep, self._interval)
+        return {**super().describeNextReport(simulation), "steps": steps}
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """
-        Write one line.
+        Look at the bonds, and write one line where it is due.
 
         Parameters
         ----------
@@ -160,27 +177,36 @@ class DiffusionReporter(PeriodicReporter):
         Raises
         ------
         ValueError
-            If the file to continue has other columns, or the Simulation has no
-            DiffusionIntegrator, or several.
+            If the file to continue has other columns, or `describeNextReport` was not
+            asked.
         """
-        if self._integrator is None:
-            self._integrator = _find_integrator(simulation.integrator)
-        integrator = self._integrator
-        if self._particles is None:
-            self._particles = _read_particles(simulation, integrator)
-            elements = self._particles.elements
-            self._begin(elements, simulation.currentStep)
-        particles = self._particles
+        integrator, watch = self._integrator, self._watch
+        if integrator is None or watch is None:
+            raise ValueError(
+                "found a report that describeNextReport was not asked for, expected a "
+                "reporter of an openmm.app.Simulation: append it to its reporters"
+            )
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
             unit.nanometer / unit.picosecond
         )
         now = state.getTime().value_in_unit(unit.picosecond)
+        watch.look(simulation.currentStep, now, positions, velocities)
+        if simulation.currentStep % self._interval:
+            return
+        if self._particles is None:
+            self._particles = _read_particles(simulation, integrator)
+            elements = self._particles.elements
+            self._begin(elements, simulation.currentStep)
+        particles = self._particles
         deviation, bond = _largest_bond_deviation(particles, positions)
         row = [simulation.currentStep, f"{now:.12g}"]
         row += [f"{t:.6g}" for t in _temperatures(particles, velocities)]
-        row += [f"{deviation:.6g}", bond, integrator.getNumResamples()]
-        row.append(integrator.getNumRescues())
+        row += [f"{deviation:.6g}", bond]
+        hottest = watch.now
+        row.append(f"{NO_NUMBER if hottest is None else hottest.energy_kT:.6g}")
+        row.append("" if hottest is None else "{}-{}".format(*hottest.atoms))
+        row += [integrator.getNumResamples(), integrator.getNumRescues()]
         row += [integrator.getNumEvaluations(), f"{self._measure_speed(now):.4g}"]
         row.append(self._read_refusal(integrator))
         line = io.StringIO()
@@ -190,8 +216,10 @@ class DiffusionReporter(PeriodicReporter):
     def _begin(self, elements: Sequence[str], step: int) -> None:
         columns = ["Step", "Time (ps)", "Temperature (K)"]
         columns += [f"Temperature of {e} (K)" for e in elements]
-        columns += ["Largest Bond Deviation", "Bond", "Redrawn Lags", "Rescued Lags"]
-        columns += ["Network Evaluations", "Speed (ns/day)", "Last Refusal"]
+        columns += ["Largest Bond Deviation", "Bond"]
+        columns += ["Hottest Bond Energy (kT)", "Hottest Bond"]
+        columns += ["Redrawn Lags", "Rescued Lags", "Network Evaluations"]
+        columns += ["Speed (ns/day)", "Last Refusal"]
         header = "#" + self._separator.join(f'"{column}"' for column in columns)
         path = self._path
         # Empty: the run before ended before its first report.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
@@ -28,6 +29,9 @@ class RolloutReporter(PeriodicReporter):
     """
     OpenMM reporter that writes DCD, PDB, JSON sidecar, and velocities if wanted.
 
+    It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
+    where frames are no farther apart, and warns once of one with more than 18 kT.
+
     Use it as a context manager: however the block ends, files are closed and the
     sidecar counts the good frames and says why the run ended early.
 
@@ -40,9 +44,10 @@ class RolloutReporter(PeriodicReporter):
     positions : ndarray, shape (n_atoms, 3), nm
         Positions for the PDB file.
     sidecar : RolloutSidecar
-        What to write beside the DCD; `num_frames` and `resamples` are kept up to date.
+        What to write beside the DCD; `num_frames`, `resamples` and `hottest_bond` are
+        kept up to date.
     integrator : DiffusionIntegrator
-        Counts redraws.
+        Counts redraws and knows the bonds.
     lags_per_frame : int
         Steps between frames.
     num_frames : int
@@ -70,14 +75,14 @@ class RolloutReporter(PeriodicReporter):
         progress: bool,
         molecule: app.Topology | None = None,
     ) -> None:
-        wanted = ["positions"] + ["velocities"] * keep_velocities
-        super().__init__(lags_per_frame, *wanted)
+        super().__init__(lags_per_frame, "positions", "velocities")
         self.path = _with_suffix(output, ".json")
         # What the file says of a process that is killed.
         self.sidecar = replace(
             sidecar, error=f"killed, or still running: {num_frames} frames were asked"
         )
         self._integrator = integrator
+        self._watch = BondWatch(integrator)
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         shown = topology if molecule is None else molecule
@@ -115,9 +120,26 @@ class RolloutReporter(PeriodicReporter):
         lags = (len(times) - 1 - first) * self._interval
         return (times[-1] - times[first]) / lags
 
+    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
+        """
+        Say when the next look or frame is due and what it needs.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+
+        Returns
+        -------
+        dict
+            As OpenMM's reporters.
+        """
+        steps = self._watch.steps_to_look(simulation.currentStep, self._interval)
+        return {**super().describeNextReport(simulation), "steps": steps}
+
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """
-        Write one frame.
+        Look at the bonds, and write one frame where it is due.
 
         Parameters
         ----------
@@ -127,11 +149,15 @@ class RolloutReporter(PeriodicReporter):
             Its state.
         """
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        velocities = state.getVelocities(asNumpy=True).value_in_unit(
+            unit.nanometer / unit.picosecond
+        )
+        now = state.getTime().value_in_unit(unit.picosecond)
+        self._watch.look(simulation.currentStep, now, positions, velocities)
+        if simulation.currentStep % self._interval:
+            return
         self._trajectory.report(simulation, state)
         if self._velocities is not None:
-            velocities = state.getVelocities(asNumpy=True).value_in_unit(
-                unit.nanometer / unit.picosecond
-            )
             self._pending.append(
                 (positions.astype(np.float32), velocities.astype(np.float32))
             )
@@ -165,6 +191,9 @@ class RolloutReporter(PeriodicReporter):
         self._write_sidecar()
 
     def _write_sidecar(self) -> None:
+        hottest = self._watch.hottest
+        if hottest is not None:
+            self.sidecar = replace(self.sidecar, hottest_bond=hottest.to_json())
         self.sidecar.write(self.path)
 
     def close(self, error: BaseException | None = None) -> None:

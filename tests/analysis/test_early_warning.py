@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from openmm_diffmd.analysis.early_warning import measure_warning, split_by_events
+from openmm_diffmd.analysis.early_warning import (
+    measure_alarms,
+    measure_warning,
+    split_by_events,
+)
 
 
 def test_values_are_sorted_by_their_distance_to_events():
@@ -53,3 +57,22 @@ def test_area_of_gaussians_is_the_closed_form():
 def test_run_without_events_is_refused():
     with pytest.raises(ValueError, match="found 0 events and 3 ordinary lags"):
         measure_warning(np.zeros(3), np.zeros((0, 4)))
+
+
+def test_alarms_come_before_events_and_events_after_alarms():
+    values = np.zeros((60, 3))
+    values[10:14, 0] = 9.0  # warns of 15, which 18 follows from
+    values[30, 0] = 9.0  # of nothing
+    values[20, 1] = 9.0  # in the lag of the event: too late
+    values[5, 2] = np.nan
+    values[40:52, 2] = 9.0  # two alarms, an event 8 after the first, 2 before the end
+    events = [(18, 0), (15, 0), (20, 1), (48, 2)]
+    found = measure_alarms(values, events, threshold=1.0, horizon=10)
+    assert found.n_events == 3
+    assert sorted(found.lead) == [5, 8]
+    # That of the event of molecule 1 is followed by none, the second of 2 neither.
+    assert found.n_alarms == 5
+    assert found.n_followed == 2
+    assert measure_alarms(values, events, threshold=99.0, horizon=10).n_alarms == 0
+    with pytest.raises(ValueError, match="found a horizon of 0 lags, expected 1"):
+        measure_alarms(values, events, threshold=1.0, horizon=0)

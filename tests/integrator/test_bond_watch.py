@@ -1,0 +1,179 @@
+"""The energy of the hottest bond, as a run goes."""
+
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app, unit
+
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator import DiffusionIntegrator, DiffusionReporter
+from openmm_diffmd.integrator.bond_watch import (
+    WARNING_ENERGY_KT,
+    BondWatch,
+    StretchEnergies,
+)
+from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.systems import create_system, replicate
+from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.testing import HarmonicModel, save_stub_model
+from openmm_diffmd.units import BOLTZMANN
+
+TAU = 0.01
+OMEGA = 2 * math.pi / 0.2
+"""A period is the window: the mean over it is the energy."""
+HOT = "found .* kT in the stretch of the bond between atoms 10 and 15, molecule 1"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> DiffusionModel:
+    path = tmp_path_factory.mktemp("stub") / "harmonic.pt"
+    return load_model(save_stub_model(path, HarmonicModel(OMEGA)))
+
+
+def test_the_energy_of_an_oscillator_is_the_exact_one():
+    # 17 periods in 20 frames: the mean over them is that over the phase.
+    omega, energy = 2 * math.pi * 17 / (20 * TAU), 30.0
+    masses = np.array([15.99943, 1.007947, 12.01078])
+    reduced = masses[0] * masses[1] / (masses[0] + masses[1])
+    amplitude = math.sqrt(2 * energy / reduced) / omega
+    along = np.array([0.6, 0.0, 0.8])
+    energies = StretchEnergies(masses, np.array([[0, 1], [1, 2]]), TAU)
+    assert energies.size == 20
+    for frame in range(47):
+        assert np.isnan(energies.mean()).all() == (frame < 20)
+        phase = omega * TAU * frame
+        length = 0.1 + amplitude * math.cos(phase)
+        speed = -amplitude * omega * math.sin(phase)
+        shares = np.array([-reduced / masses[0], reduced / masses[1], 0.0])[:, None]
+        # The third atom keeps to the second, whatever the molecule's velocity.
+        shares[2] = shares[1]
+        x = shares * length * along + np.array([[0, 0, 0], [0, 0, 0], [0.1, 0, 0]])
+        v = shares * speed * along + np.array([3.0, -2.0, 1.0])
+        energies.add(x, v)
+    np.testing.assert_allclose(energies.mean(), [energy, 0.0], rtol=1e-9, atol=1e-9)
+    energies.forget(slice(0, 1))
+    np.testing.assert_allclose(energies.mean(), [math.nan, 0.0], atol=1e-9)
+
+
+def make_simulation(model: DiffusionModel, energy_kT: float) -> app.Simulation:
+    """Two molecules in rest but for the stretch of a C-H bond of the second."""
+    topology, positions = model.example()
+    replicas = replicate(topology, create_system(topology), positions, 2)
+    integrator = DiffusionIntegrator(
+        model, replicas.topology, molecules=replicas.molecules, friction=0.0
+    )
+    integrator.setRandomNumberSeed(3)
+    simulation = app.Simulation(
+        replicas.topology,
+        replicas.system,
+        integrator,
+        openmm.Platform.getPlatform("Reference"),
+    )
+    simulation.context.setPositions(replicas.positions)
+    velocities = np.zeros((18, 3))
+    x = np.array(replicas.positions.value_in_unit(unit.nanometer))
+    along = x[15] - x[10]
+    kinetic = energy_kT * BOLTZMANN * 300.0
+    masses = np.array([12.01078, 1.007947])
+    reduced = masses.prod() / masses.sum()
+    speed = math.sqrt(2 * kinetic / reduced)
+    shares = np.array([-reduced / masses[0], reduced / masses[1]])
+    velocities[[10, 15]] = shares[:, None] * speed * along / np.linalg.norm(along)
+    simulation.context.setVelocities(velocities)
+    return simulation
+
+
+def test_a_hot_bond_is_told_once_before_the_report(model: DiffusionModel):
+    simulation = make_simulation(model, 30.0)
+    stream = io.StringIO()
+    simulation.reporters.append(DiffusionReporter(stream, 50))
+    with pytest.warns(UserWarning, match=HOT) as told:
+        simulation.step(150)
+    assert len(told) == 1
+    # The first window that is full, before the row of 0.5 ps is written.
+    assert "at 0.5 ps" in str(told[0].message)
+    rows = stream.getvalue().splitlines()
+    assert len(rows) == 4
+    columns = [name.strip('"') for name in rows[0].lstrip("#").split(",")]
+    row = dict(zip(columns, rows[-1].split(","), strict=True))
+    assert row["Hottest Bond"] == "10-15"
+    assert float(row["Hottest Bond Energy (kT)"]) > WARNING_ENERGY_KT
+
+
+def test_a_bond_as_warm_as_others_is_not_told(model: DiffusionModel):
+    simulation = make_simulation(model, 4.0)
+    watch = BondWatch(simulation.integrator)
+    for step in range(1, 41):
+        simulation.step(1)
+        state = simulation.context.getState(positions=True, velocities=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            watch.look(
+                step,
+                step * TAU,
+                state.getPositions(asNumpy=True)._value,
+                state.getVelocities(asNumpy=True)._value,
+            )
+        assert (watch.now is None) == (step < 20)
+    assert watch.hottest is not None
+    assert watch.hottest.atoms == (10, 15)
+    assert watch.hottest.molecule == 1
+    # That of 4 kT and of a harmonic bond whose length at rest is 0.
+    _, positions = model.example()
+    x = positions.value_in_unit(unit.nanometer)
+    masses = np.array([12.01078, 1.007947])
+    stiffness = masses.prod() / masses.sum() * OMEGA**2
+    stretched = 0.5 * stiffness * np.sum((x[6] - x[1]) ** 2) / (BOLTZMANN * 300.0)
+    assert watch.hottest.energy_kT == pytest.approx(4.0 + stretched, rel=1e-4)
+
+
+def test_the_window_begins_anew_where_a_lag_was_not_seen(model: DiffusionModel):
+    watch = BondWatch(make_simulation(model, 4.0).integrator)
+    x = np.arange(54.0).reshape(18, 3)
+    v = np.ones((18, 3))
+    for step in range(1, 21):
+        watch.look(step, step * TAU, x, v)
+    assert watch.now is not None
+    watch.look(22, 22 * TAU, x, v)
+    assert watch.now is None
+    assert watch.steps_to_look(22, 100) == 100 - 22 - 19
+    assert watch.steps_to_look(81, 100) == 1
+    assert watch.steps_to_look(80, 100) == 1
+    assert watch.steps_to_look(100, 5) == 1
+
+
+@pytest.mark.filterwarnings("ignore:found temperature 30 K")
+def test_a_rollout_tells_and_keeps_the_hottest_bond(
+    model: DiffusionModel, tmp_path: Path
+):
+    topology, positions = model.example()
+    x = np.repeat(positions.value_in_unit(unit.nanometer)[None], 2, axis=0)
+    settings = RolloutSettings(
+        length_ps=1.0,
+        frame_interval_fs=500.0,
+        # Bonds have 20 kT of the bath.
+        start_temperature_K=600.0,
+        temperature_K=30.0,
+        friction_per_ps=0.0,
+        seed=7,
+        progress=False,
+    )
+    with pytest.warns(UserWarning, match="kT in the stretch of the bond") as told:
+        made = roll_out(model, topology, x, tmp_path / "hot", settings)
+    assert sum("kT in the stretch of the bond" in str(t.message) for t in told) == 1
+    found = RolloutSidecar.read(made.path)
+    assert found.num_frames == 2
+    assert found.hottest_bond is not None
+    assert found.hottest_bond["energy_kT"] > WARNING_ENERGY_KT
+    first, second = found.hottest_bond["atoms"]
+    assert first // 9 == second // 9 == found.hottest_bond["molecule"]
+    # Lags of the 0.2 ps before a frame are looked at, and no others.
+    time = found.hottest_bond["time_ps"]
+    assert min(abs(time - 0.5), abs(time - 1.0)) < 1e-6
+    assert json.loads(made.path.read_text())["hottest_bond"] == found.hottest_bond
