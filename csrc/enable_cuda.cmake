@@ -3,6 +3,8 @@
 # driver, no CUDA build of torch; the runtime is linked in.
 set(DIFFMD_ENABLE_CUDA AUTO CACHE STRING "Build the CUDA kernels and platform: AUTO, ON or OFF")
 set_property(CACHE DIFFMD_ENABLE_CUDA PROPERTY STRINGS AUTO ON OFF)
+# That of the extra cuda13.
+set(DIFFMD_OPENMM_CUDA_VERSION 13)
 
 # Sets `result` to code for the GPUs of this machine, as far as nvcc knows them, and for any other
 # since 2018 as PTX, which the driver compiles; where there is no GPU, for Hopper and as PTX.
@@ -28,6 +30,35 @@ function(diffmd_choose_architectures result)
     set(${result} 75-virtual ${found} PARENT_SCOPE)
 endfunction()
 
+# Sets `result` to whether there is an nvcc of the CUDA that torch was built with, or, where torch
+# has none, that OpenMM's platform is of: the toolkit's headers, which the platform includes, differ
+# by version, and older compilers do not know the architectures. A toolkit that nobody named, beside
+# a torch without CUDA, is left alone; else another version is an error.
+function(diffmd_check_nvcc result)
+    set(${result} OFF PARENT_SCOPE)
+    if(NOT CMAKE_CUDA_COMPILER)
+        return()
+    endif()
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE text ERROR_QUIET)
+    string(REGEX MATCH "release ([0-9]+)" release "${text}")
+    set(nvcc ${CMAKE_MATCH_1})
+    string(REGEX MATCH "^[0-9]+" torch "${TORCH_CUDA}")
+    set(expected ${torch})
+    if(NOT torch)
+        set(expected ${DIFFMD_OPENMM_CUDA_VERSION})
+    endif()
+    if(nvcc EQUAL expected)
+        set(${result} ON PARENT_SCOPE)
+    elseif(torch OR NOT DIFFMD_ENABLE_CUDA STREQUAL "AUTO")
+        message(FATAL_ERROR "found ${CMAKE_CUDA_COMPILER} of CUDA ${nvcc}, expected one of CUDA "
+            "${expected}, as torch ${TORCH_VERSION} and OpenMM's CUDA platform need: let CUDACXX "
+            "name it, or build with DIFFMD_ENABLE_CUDA=OFF")
+    else()
+        message(STATUS "CUDA left out: found ${CMAKE_CUDA_COMPILER} of CUDA ${nvcc}, expected one of "
+            "CUDA ${expected}")
+    endif()
+endfunction()
+
 set(DIFFMD_WITH_CUDA OFF)
 if(DIFFMD_ENABLE_CUDA)
     # CMake keeps that it found none; one may have been installed since.
@@ -36,7 +67,8 @@ if(DIFFMD_ENABLE_CUDA)
     endif()
     include(CheckLanguage)
     check_language(CUDA)
-    if(CMAKE_CUDA_COMPILER)
+    diffmd_check_nvcc(good)
+    if(good)
         diffmd_choose_architectures(default)
         set(DIFFMD_CUDA_ARCHITECTURES ${default} CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; \
 'release' stands for machine code for each; one number is quickest in development")
@@ -47,21 +79,13 @@ if(DIFFMD_ENABLE_CUDA)
             set(CMAKE_CUDA_ARCHITECTURES ${DIFFMD_CUDA_ARCHITECTURES})
         endif()
         enable_language(CUDA)
-        # Its headers, which the CUDA platform includes, differ by the toolkit's version.
-        string(REGEX MATCH "^[0-9]+" nvcc_major ${CMAKE_CUDA_COMPILER_VERSION})
-        string(REGEX MATCH "^[0-9]+" torch_major "${TORCH_CUDA}")
-        if(torch_major AND NOT nvcc_major EQUAL torch_major)
-            message(FATAL_ERROR "found nvcc ${CMAKE_CUDA_COMPILER_VERSION}, expected one of CUDA "
-                "${torch_major}, as torch ${TORCH_VERSION} was built with: let CUDACXX name it, or "
-                "build with DIFFMD_ENABLE_CUDA=OFF")
-        endif()
         set(CMAKE_CUDA_STANDARD 17)
         set(CMAKE_CUDA_STANDARD_REQUIRED ON)
         set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
         set(DIFFMD_WITH_CUDA ON)
         message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION}: ${CMAKE_CUDA_COMPILER}, "
             "architectures ${CMAKE_CUDA_ARCHITECTURES}")
-    elseif(NOT DIFFMD_ENABLE_CUDA STREQUAL "AUTO")
+    elseif(NOT CMAKE_CUDA_COMPILER AND NOT DIFFMD_ENABLE_CUDA STREQUAL "AUTO")
         message(FATAL_ERROR "DIFFMD_ENABLE_CUDA=ON, but no CUDA compiler that works: set CUDACXX "
             "to nvcc, or use AUTO")
     endif()
