@@ -14,13 +14,19 @@ namespace diffmd::ops {
 /** Highest degree of the layers' features. */
 constexpr int max_layer_degree = 3;
 
-/** visit(l_in, l_edge, l_out) for the tensor-product paths of natural parity up to a degree. */
+/** Whether harmonics of degree `edge` take features of degree `in` to `out` with natural parity. */
+DIFFMD_HD constexpr bool is_path(int in, int edge, int out) {
+    const int apart = in < out ? out - in : in - out;
+    return edge >= apart && edge <= in + out && (in + edge + out) % 2 == 0;
+}
+
+/** visit(l_in, l_edge, l_out) for the paths up to a degree. */
 template <class Visit> DIFFMD_HD constexpr void visit_paths(int l_max, Visit visit) {
     for (int in = 0; in <= l_max; in++)
         for (int out = 0; out <= l_max; out++)
-            for (int edge = in < out ? out - in : in - out; edge <= in + out && edge <= l_max;
-                 edge += 2)
-                visit(in, edge, out);
+            for (int edge = 0; edge <= l_max; edge++)
+                if (is_path(in, edge, out))
+                    visit(in, edge, out);
 }
 
 DIFFMD_HD constexpr int num_paths(int l_max) {
@@ -60,7 +66,6 @@ template <class T> struct AttentionLayer {
     const T *values, *out, *out_bias;
     /** (D, columns): harmonics to the matrices of all paths. */
     const T *coefficients;
-    int columns;
 };
 
 /** A molecule's edges; edge i <- j at (i, j). */
@@ -94,7 +99,8 @@ template <class T> DIFFMD_HD int64_t attention_atoms_scratch(const AttentionLaye
 template <class T>
 DIFFMD_HD int64_t attention_messages_scratch(const AttentionLayer<T> &layer, int64_t atoms) {
     const int64_t edge = layer.invariants + layer.edge_channels + layer.heads +
-                         int64_t(num_paths(layer.l_max)) * layer.channels + layer.columns;
+                         int64_t(num_paths(layer.l_max)) * layer.channels +
+                         num_columns(layer.l_max);
     const int64_t components = (layer.l_max + 1) * (layer.l_max + 1);
     return atoms * edge + components * layer.channels + layer.heads;
 }

@@ -87,7 +87,7 @@ private:
 
 /** Sizes of equivariant_attention, checked. */
 struct AttentionSizes {
-    int64_t l_max, components, channels, edge_channels, invariants, columns, paths;
+    int64_t l_max, components, channels, edge_channels, invariants, paths;
 
     AttentionSizes(const Tensor &features, const Tensor &seen, const Tensor &envelope,
                    const Tensor &harmonics, const Tensor &coefficients, at::TensorList weights,
@@ -106,8 +106,7 @@ struct AttentionSizes {
         arguments.check("envelope", envelope, {b, a, a});
         arguments.check("harmonics", harmonics, {b, a, a, components});
         paths = num_paths(int(l_max));
-        columns = num_columns(int(l_max));
-        arguments.check("coefficients", coefficients, {components, columns});
+        arguments.check("coefficients", coefficients, {components, num_columns(int(l_max))});
         TORCH_CHECK_VALUE(weights[5].dim() == 1, name, ": expected an edge's bias of one ",
                           "dimension, got ", weights[5].sizes());
         edge_channels = weights[5].size(0);
@@ -155,8 +154,7 @@ Tensor attention(const Tensor &features, const Tensor &invariants, const Tensor 
                                       of(weights[9]),
                                       of(weights[10]),
                                       of(weights[11]),
-                                      of(coefficients),
-                                      int(sizes.columns)};
+                                      of(coefficients)};
         const LayerEdges<T> edges{int(atoms), of(invariants), of(envelope), of(harmonics)};
         const T *const from = of(features);
         const Tensor memory =

@@ -97,7 +97,8 @@ def run(
     Warns
     -----
     UserWarning
-        If the heat bath is far from the temperature that the model is for.
+        If the heat bath is far from the temperature that the model is for, or its
+        friction below the model's own; once, if a bond has more than 18 kT.
 
     Raises
     ------

@@ -96,7 +96,7 @@ template <int L, class Body> DIFFMD_HD void for_each_path(Body &&body) {
             static_for<0, L + 1>([&](auto edge) DIFFMD_INLINE {
                 constexpr int i = decltype(in)::value, o = decltype(out)::value;
                 constexpr int e = decltype(edge)::value;
-                if constexpr (e >= (i < o ? o - i : i - o) && e <= i + o && (i + e + o) % 2 == 0)
+                if constexpr (is_path(i, e, o))
                     body(in, edge, out);
             });
         });
@@ -113,9 +113,9 @@ template <int L, class Body> DIFFMD_HD void for_each_path(Body &&body) {
  * @param message    (D, C)
  */
 template <class T, class V, int L>
-DIFFMD_HD void sum_messages(int count, int channels, int columns, const T *filters,
-                            const T *couplings, const T *const *from, int channel, T *message) {
-    constexpr int components = (L + 1) * (L + 1);
+DIFFMD_HD void sum_messages(int count, int channels, const T *filters, const T *couplings,
+                            const T *const *from, int channel, T *message) {
+    constexpr int components = (L + 1) * (L + 1), columns = num_columns(L);
     V sum[components] = {};
     for (int e = 0; e < count; e++) {
         const T *const filter = filters + int64_t(e) * num_paths(L) * channels + channel;
@@ -159,6 +159,7 @@ void attention_messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edg
                         const T *values, int64_t begin, int64_t end, T *to, T *scratch,
                         const T **from) {
     constexpr int components = (L + 1) * (L + 1), paths = num_paths(L);
+    constexpr int columns = num_columns(L);
     const int atoms = edges.atoms, channels = layer.channels, hidden_size = layer.edge_channels;
     const int heads = layer.heads, share = hidden_size / heads, invariants = layer.invariants;
     T *const seen = scratch;
@@ -166,7 +167,7 @@ void attention_messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edg
     T *const weights = hidden + atoms * hidden_size;
     T *const filters = weights + atoms * heads;
     T *const couplings = filters + atoms * paths * channels;
-    T *const message = couplings + atoms * layer.columns;
+    T *const message = couplings + atoms * columns;
     T *const totals = message + components * channels;
     for (int64_t i = begin; i < end; i++) {
         const int64_t molecule = i / atoms * atoms;
@@ -179,12 +180,12 @@ void attention_messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edg
                             invariants * sizeof(T));
                 from[count] = values + (molecule + j) * components * channels;
                 const T *const y = edges.harmonics + at * components;
-                T *const coupling = couplings + count * layer.columns;
-                for (int column = 0; column < layer.columns; column++)
+                T *const coupling = couplings + count * columns;
+                for (int column = 0; column < columns; column++)
                     coupling[column] = 0;
                 for (int k = 0; k < components; k++)
-                    for (int column = 0; column < layer.columns; column++)
-                        coupling[column] += y[k] * layer.coefficients[k * layer.columns + column];
+                    for (int column = 0; column < columns; column++)
+                        coupling[column] += y[k] * layer.coefficients[k * columns + column];
                 count++;
             }
         multiply<T>(seen, invariants, count, invariants, layer.edge, hidden_size, layer.edge_bias,
@@ -230,11 +231,9 @@ void attention_messages(const AttentionLayer<T> &layer, const LayerEdges<T> &edg
                     nullptr, filters, paths * channels);
         int c = 0;
         for (; c + columns_at_once<T> <= channels; c += columns_at_once<T>)
-            sum_messages<T, Columns<T>, L>(count, channels, layer.columns, filters, couplings, from,
-                                           c, message);
+            sum_messages<T, Columns<T>, L>(count, channels, filters, couplings, from, c, message);
         for (; c < channels; c++)
-            sum_messages<T, T, L>(count, channels, layer.columns, filters, couplings, from, c,
-                                  message);
+            sum_messages<T, T, L>(count, channels, filters, couplings, from, c, message);
         T *const out = to + i * components * channels;
         for (int l = 0; l <= L; l++)
             multiply<T>(message + l * l * channels, channels, 2 * l + 1, channels,
