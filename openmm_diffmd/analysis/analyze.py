@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,11 @@ def analyze(
     Path
         ``report.json``.
 
+    Warns
+    -----
+    UserWarning
+        If the friction of a rollout is not the reference's.
+
     Raises
     ------
     FileNotFoundError
@@ -99,6 +105,8 @@ def analyze(
         _check_equilibration(name, sidecar, equilibration_ps)
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
+    for name, (_, sidecar) in zip(names, loaded, strict=True):
+        _compare_friction(name, sidecar, provenance)
     interval = common_interval(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )
@@ -174,6 +182,21 @@ def _check_equilibration(
             f"heat bath of {sidecar.temperature_K:g} K, expected time to come to it: "
             "some multiples of 1/friction, 8 ps at 1/ps"
         )
+
+
+def _compare_friction(
+    name: str, sidecar: RolloutSidecar, provenance: Mapping[str, Any]
+) -> None:
+    reference = provenance.get("friction_per_ps")
+    if reference is None or math.isclose(reference, sidecar.friction_per_ps):
+        return
+    warnings.warn(
+        f"found {name} at a friction of {sidecar.friction_per_ps:g}/ps, expected "
+        f"{reference:g}/ps, that of the reference: friction widens the lines of "
+        "velocity spectra and slows turns, so that these may differ where the model is "
+        f"right; make a reference with --friction_per_ps {sidecar.friction_per_ps:g}",
+        stacklevel=3,
+    )
 
 
 def row_names(paths: Sequence[Path]) -> list[str]:

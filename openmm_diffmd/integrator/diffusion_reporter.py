@@ -156,11 +156,8 @@ class DiffusionReporter(PeriodicReporter):
         """
         if self._clock is None:
             self._clock = time.perf_counter(), _picoseconds(simulation.context)
-        if self._integrator is None:
-            self._integrator = _find_integrator(simulation.integrator)
-        if self._watch is None:
-            self._watch = BondWatch(self._integrator)
-        steps = self._watch.steps_to_look(simulation.currentStep, self._interval)
+        _, watch = self._find(simulation)
+        steps = watch.steps_to_look(simulation.currentStep, self._interval)
         return {**super().describeNextReport(simulation), "steps": steps}
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
@@ -177,15 +174,10 @@ class DiffusionReporter(PeriodicReporter):
         Raises
         ------
         ValueError
-            If the file to continue has other columns, or `describeNextReport` was not
-            asked.
+            If the file to continue has other columns, or the Simulation has no
+            DiffusionIntegrator, or several.
         """
-        integrator, watch = self._integrator, self._watch
-        if integrator is None or watch is None:
-            raise ValueError(
-                "found a report that describeNextReport was not asked for, expected a "
-                "reporter of an openmm.app.Simulation: append it to its reporters"
-            )
+        integrator, watch = self._find(simulation)
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
             unit.nanometer / unit.picosecond
@@ -212,6 +204,15 @@ class DiffusionReporter(PeriodicReporter):
         line = io.StringIO()
         csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(row)
         self._write(line.getvalue())
+
+    def _find(
+        self, simulation: app.Simulation
+    ) -> tuple[DiffusionIntegrator, BondWatch]:
+        if self._integrator is None:
+            self._integrator = _find_integrator(simulation.integrator)
+        if self._watch is None:
+            self._watch = BondWatch(self._integrator)
+        return self._integrator, self._watch
 
     def _begin(self, elements: Sequence[str], step: int) -> None:
         columns = ["Step", "Time (ps)", "Temperature (K)"]

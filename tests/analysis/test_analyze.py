@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,24 @@ def test_a_hot_start_needs_time_to_equilibrate(
     ):
         analyze(path, reference, tmp_path / "out")
     assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()
+
+
+def test_another_friction_than_the_reference_is_told(
+    gaussian_ethanol: Maker,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "a.json", 10.0)
+    ensemble, _ = load_reference(reference)
+    # By its name: the attribute of the package is the function.
+    module = sys.modules["openmm_diffmd.analysis.analyze"]
+    provenance = {"friction_per_ps": 2.0}
+    monkeypatch.setattr(module, "load_reference", lambda *_: (ensemble, provenance))
+    with pytest.warns(UserWarning, match=r"a friction of 1/ps, expected 2/ps"):
+        analyze(path, reference, tmp_path / "out")
+    provenance["friction_per_ps"] = 1.0
+    analyze(path, reference, tmp_path / "out")
 
 
 def test_the_bundled_reference_has_a_name():
