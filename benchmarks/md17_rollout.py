@@ -21,6 +21,7 @@ from openmm_diffmd.analysis.analyze import (
     at_interval,
     check_temperature,
     common_interval,
+    has_friction_of,
 )
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.figures import Row
@@ -183,7 +184,13 @@ def md17_rollout(
         *([left_out] if left_out else []),
     ]
     ours = runs[OURS].sidecar
-    goals = judge(rows[0].figures, prepared.figures, ours.redrawn, ours.error)
+    goals = judge(
+        rows[0].figures,
+        prepared.figures,
+        ours.redrawn,
+        ours.error,
+        same_friction=has_friction_of(provenance, ours),
+    )
 
     title = (
         f"{ours.model_name}, {heat_bath:g} K, friction {ours.friction_per_ps:g}/ps, "

@@ -5,6 +5,8 @@ The model was trained on another force than the real frames are of: GFN2-xTB bes
 PBE of rMD17. Three sets of frames are compared in pairs: the rollout, the reference
 (the force the model was trained on) and the real ones, by h(r) and by the distributions
 of bonds, angles and dihedrals; beside them what chance alone makes, half against half.
+How much wider or narrower bonds and angles of the real frames are than the reference's
+tells of their temperature, which need not be what is said of them.
 The user brings the real frames, in MD17's or rMD17's form:
 
     OMP_NUM_THREADS=1 python benchmarks/real_md17.py --data rmd17_ethanol.npz
@@ -16,9 +18,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
+import mdtraj
 import numpy as np
 from bundled_reference import reference_of
 from command_line import (
@@ -37,6 +40,7 @@ from openmm_diffmd.analysis.analyze import (
 from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.distributions import (
     Histogram,
+    bonded_terms,
     common_share,
     h_r_error,
     marginal_divergences,
@@ -113,6 +117,40 @@ def compare_all(
     return {"rows": rows, "share": share}
 
 
+def variance_ratios(one: Ensemble, other: Ensemble) -> dict[str, float]:
+    """
+    Compare how widely bonds and angles vary in two sets of frames.
+
+    Returns
+    -------
+    dict
+        For each group of bonds and angles, such as ``C-H``: the variance of a term,
+        mean over the group, in one set over that in the other. Of oscillators of equal
+        stiffness it is the ratio of the temperatures.
+    """
+    first, second = (_variances(ensemble) for ensemble in (one, other))
+    return {
+        name: first[name] / second[name] for name in first if second.get(name, 0.0) > 0
+    }
+
+
+def _variances(ensemble: Ensemble) -> dict[str, float]:
+    frames = ensemble.frames()
+    terms = bonded_terms(ensemble.topology)
+    computed = {
+        name: function(frames, found)
+        for kind, function in (
+            ("bonds", mdtraj.compute_distances),
+            ("angles", mdtraj.compute_angles),
+        )
+        for name, found in terms[kind].items()
+    }
+    return {
+        name: float(values.astype(np.float64).var(axis=0).mean())
+        for name, values in computed.items()
+    }
+
+
 def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, int]:
     """Cut the equilibration and what comes after a broken bond."""
     means = np.concatenate(bond_lengths(reference)).mean(axis=0)
@@ -141,6 +179,14 @@ def print_table(result: dict[str, Any]) -> None:
         f"\nOf the rollout's difference to the real frames {share:.0f} % is the "
         "reference's: at the same distances, of the same sign."
     )
+    if ratios := list(result["variance_ratios"].values()):
+        middle, temperature = median(ratios), result["temperature_K"]
+        print(
+            f"Bonds and angles of the real frames vary {middle:.2f} times as much as "
+            f"the reference's (median of {len(ratios)} groups, {min(ratios):.2f} to "
+            f"{max(ratios):.2f}): with a force as stiff as its, at {temperature:g} K, "
+            f"they would be at {middle * temperature:.0f} K."
+        )
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -152,6 +198,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="ethanol")
     parser.add_argument("--reference", type=Path, help="ethanol's is bundled")
     parser.add_argument("--rollout", type=Path, help=".json of one that was made")
+    parser.add_argument(
+        "--temperature-K",
+        type=float,
+        help="K, of the run's bath and the reference; the model's own unless given",
+    )
     parser.add_argument("--replicas", type=int, default=16)
     parser.add_argument(
         "--length-ps",
@@ -169,7 +220,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Compare what the command line says."""
     at_least(1, replicas=arguments.replicas)
-    above(0, length_ps=arguments.length_ps)
+    above(0, length_ps=arguments.length_ps, temperature_K=arguments.temperature_K)
     at_least(0, seed=arguments.seed)
     set_threads(arguments.threads)
     make_folder(arguments.output)
@@ -181,7 +232,10 @@ def run(arguments: argparse.Namespace) -> None:
     )
     made = arguments.rollout
     if made is None:
-        check_temperature(provenance, model.metadata.temperature_K)
+        temperature = arguments.temperature_K
+        if temperature is None:
+            temperature = model.metadata.temperature_K
+        check_temperature(provenance, temperature)
         lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
         interval = common_interval(reference.frame_interval, lag)
         length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
@@ -196,6 +250,7 @@ def run(arguments: argparse.Namespace) -> None:
             RolloutSettings(
                 length_ps=length_ps,
                 frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+                temperature_K=temperature,
                 seed=arguments.seed,
             ),
         ).path
@@ -204,6 +259,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_temperature(provenance, sidecar.temperature_K)
     rollout, n_broken = without_breaks(rollout, reference)
     result = compare_all(rollout, reference, real)
+    result["temperature_K"] = sidecar.temperature_K
+    result["variance_ratios"] = variance_ratios(real, reference)
     print(
         f"\n{sidecar.model_name}: {rollout.length:g} ps of the model ({n_broken} of "
         f"{sidecar.num_replicas} replicas broke), {reference.length:g} ps of "

@@ -686,7 +686,11 @@ def test_real_md17_runs_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["broken"] == 0
     assert found["share"] == 0.0
     assert read_reference(reference).n_frames == found["frames"] == 300
-    assert "rollout, half - half" in capsys.readouterr().out
+    assert found["variance_ratios"]
+    assert all(r == pytest.approx(1.0) for r in found["variance_ratios"].values())
+    out = capsys.readouterr().out
+    assert "rollout, half - half" in out
+    assert "vary 1.00 times as much as the reference's (median of" in out
 
 
 def test_real_md17_rounds_its_default_length(

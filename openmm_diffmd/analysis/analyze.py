@@ -106,7 +106,8 @@ def analyze(
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
     for name, (_, sidecar) in zip(names, loaded, strict=True):
-        _compare_friction(name, sidecar, provenance)
+        if not has_friction_of(provenance, sidecar):
+            _warn_of_friction(name, sidecar, provenance["friction_per_ps"])
     interval = common_interval(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )
@@ -118,7 +119,13 @@ def analyze(
         row = measure(name, ensemble, prepared, equilibration_ps)
         rows.append(row)
         verdicts.append(
-            judge(row.figures, prepared.figures, sidecar.redrawn, sidecar.error)
+            judge(
+                row.figures,
+                prepared.figures,
+                sidecar.redrawn,
+                sidecar.error,
+                same_friction=has_friction_of(provenance, sidecar),
+            )
         )
     output = make_folder(output)
     title = (
@@ -184,12 +191,27 @@ def _check_equilibration(
         )
 
 
-def _compare_friction(
-    name: str, sidecar: RolloutSidecar, provenance: Mapping[str, Any]
-) -> None:
-    reference = provenance.get("friction_per_ps")
-    if reference is None or math.isclose(reference, sidecar.friction_per_ps):
-        return
+def has_friction_of(provenance: Mapping[str, Any], sidecar: RolloutSidecar) -> bool:
+    """
+    Say whether a rollout had the friction of a reference.
+
+    Parameters
+    ----------
+    provenance : mapping
+        What made the reference; one that does not say its friction may have any.
+    sidecar : RolloutSidecar
+        Of the rollout.
+
+    Returns
+    -------
+    bool
+        Whether.
+    """
+    friction = provenance.get("friction_per_ps")
+    return friction is None or math.isclose(friction, sidecar.friction_per_ps)
+
+
+def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> None:
     warnings.warn(
         f"found {name} at a friction of {sidecar.friction_per_ps:g}/ps, expected "
         f"{reference:g}/ps, that of the reference: friction widens the lines of "

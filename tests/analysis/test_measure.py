@@ -61,6 +61,23 @@ def test_a_sample_of_the_reference_is_as_good_as_sampling_allows(
         assert goal.passed is (None if goal.name.startswith("T(O)") else True), goal
 
 
+def test_a_spectrum_of_another_friction_is_no_goal_missed(
+    row: Row, reference: Reference
+):
+    found = dataclasses.replace(row.figures, spectrum_overlap=0.5)
+    for same, passed in ((True, False), (False, None)):
+        goals = judge(found, reference.figures, same_friction=same)
+        (spectrum,) = [goal for goal in goals if "spectra" in goal.name]
+        assert spectrum.passed is passed
+        assert spectrum.found.endswith("; friction differs") != same
+    # What friction does not change is judged all the same.
+    broken = dataclasses.replace(found, n_broken=1, spectrum_overlap=0.99)
+    verdicts = judge(broken, reference.figures, same_friction=False)
+    assert [goal.name for goal in verdicts if goal.passed is False] == [
+        "no broken bond"
+    ]
+
+
 @pytest.mark.statistical
 def test_a_hotter_wider_molecule_misses_its_goals(
     gaussian_ethanol: Maker, reference: Reference
