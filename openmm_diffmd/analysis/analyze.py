@@ -11,6 +11,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import measure, prepare_reference
+from openmm_diffmd.analysis.modes import vibrational_temperature
 from openmm_diffmd.analysis.plots import plot_rows
 from openmm_diffmd.analysis.report import (
     event_table,
@@ -24,6 +25,7 @@ from openmm_diffmd.outputs import check_output_folder, make_folder, written_whol
 from openmm_diffmd.sidecar import RolloutSidecar
 
 ATTOSECONDS_PER_PICOSECOND = 1_000_000
+MAX_VIBRATION_DEVIATION = 0.05
 
 
 def analyze(
@@ -66,7 +68,8 @@ def analyze(
     Warns
     -----
     UserWarning
-        If the friction of a rollout is not the reference's.
+        If the friction of a rollout is not the reference's, or the vibrations of the
+        reference are hotter or colder than the heat bath.
 
     Raises
     ------
@@ -108,6 +111,7 @@ def analyze(
     for name, (_, sidecar) in zip(names, loaded, strict=True):
         if not has_friction_of(provenance, sidecar):
             _warn_of_friction(name, sidecar, provenance["friction_per_ps"])
+    _compare_vibrations(frames, temperatures[0])
     interval = common_interval(
         frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
     )
@@ -217,6 +221,26 @@ def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> N
         f"{reference:g}/ps, that of the reference: friction widens the lines of "
         "velocity spectra and slows turns, so that these may differ where the model is "
         f"right; make a reference with --friction_per_ps {sidecar.friction_per_ps:g}",
+        stacklevel=3,
+    )
+
+
+def _compare_vibrations(reference: Ensemble, heat_bath: float) -> None:
+    """Warn of a reference that is not as hot as is said."""
+    found = None if reference.velocities is None else vibrational_temperature(reference)
+    if found is None:
+        return
+    temperature, error = found
+    apart = abs(temperature - heat_bath)
+    # An unknown error, of too short a reference, tells nothing.
+    if not apart > max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error):
+        return
+    warnings.warn(
+        f"found vibrations of the reference at {temperature:.0f} +- {error:.0f} K, "
+        f"expected {heat_bath:g} K, the heat bath of the run: distributions may differ "
+        "where the model is right; run it at the temperature of the reference (MD17's "
+        "thermostats hold 3N degrees of freedom at 500 K, of which 3N - 6 move: 643 K "
+        "in ethanol)",
         stacklevel=3,
     )
 

@@ -74,6 +74,43 @@ def _stretch(
     return np.asarray(energies.mean(axis=1) / BOLTZMANN)
 
 
+def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float] | None:
+    r"""
+    Temperature of the vibrations: of the velocities less those of a rigid body.
+
+    :math:`T = (\langle 2 K \rangle - \langle L \cdot I^{-1} L \rangle) / (3N - 6) k`,
+    the centre of mass at rest, which is the heat bath's also where the molecule does
+    not turn. In MD17's run of ethanol it does not, and a thermostat that counts 3N
+    degrees of freedom at 500 K holds the 3N - 6 that move at 643 K.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+
+    Returns
+    -------
+    tuple of float or None
+        Temperature and its standard error, K; None for a linear molecule.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble has no velocities.
+    """
+    masses, freedom = ensemble.masses, 3 * len(ensemble.masses) - 6
+    series = []
+    for positions, v in zip(
+        ensemble.positions, ensemble.relative_velocities(), strict=True
+    ):
+        turning = _rotation(np.asarray(positions, dtype=np.float64), v, masses)
+        if turning is None:
+            return None
+        twice_kinetic = np.einsum("a,tad->t", masses, v**2) / BOLTZMANN
+        series.append((twice_kinetic - 3 * turning) / freedom)
+    return mean_and_error(series)
+
+
 def _rotation(
     positions: NDArray[np.float64],
     velocities: NDArray[np.float64],

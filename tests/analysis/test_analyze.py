@@ -126,6 +126,19 @@ def test_another_friction_than_the_reference_is_told(
     analyze(path, reference, tmp_path / "out")
 
 
+def test_a_reference_hotter_than_the_bath_is_told(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "a.json", 10.0)
+    sidecar = RolloutSidecar.read(path)
+    dataclasses.replace(sidecar, temperature_K=389.0).write(path)
+    with pytest.warns(
+        UserWarning,
+        match=r"vibrations of the reference at \d+ \+- \d K, expected 389 K",
+    ):
+        analyze(path, reference, tmp_path / "out")
+
+
 def test_the_bundled_reference_has_a_name():
     ensemble, provenance = load_reference("Ethanol")
     assert provenance["molecule"] == "ethanol"

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.modes import mode_temperatures, step_residual
+from openmm_diffmd.analysis.modes import (
+    mode_temperatures,
+    step_residual,
+    vibrational_temperature,
+)
 from openmm_diffmd.units import BOLTZMANN
 
 Maker = Callable[..., Ensemble]
@@ -56,6 +60,31 @@ def test_rotation_of_a_rigid_molecule_is_all_in_rotation(gaussian_ethanol: Maker
     energy = np.einsum("a,tad->t", masses, np.cross(omega, x) ** 2).mean()
     assert found["rotation"].value == pytest.approx(energy / (3.0 * BOLTZMANN))
     assert all(found[kind].value < 1e-20 for kind in MODES[1:])
+    vibrations = vibrational_temperature(turning)
+    assert vibrations is not None
+    assert abs(vibrations[0]) < 1e-9
+
+
+@pytest.mark.statistical
+def test_vibrations_are_what_neither_moves_nor_turns(gaussian_ethanol: Maker):
+    # stochastic; 21 degrees of freedom in 6000 frames: an error of 2 K.
+    ensemble = gaussian_ethanol(3, 2000, seed=8)
+    found = vibrational_temperature(ensemble)
+    assert found is not None
+    assert abs(found[0] - 500.0) < 4.0 * found[1] < 12.0
+    # Also of a molecule that moves and turns besides.
+    omega = np.array([30.0, -10.0, 20.0])
+    moved = [
+        v + np.cross(omega, x) + np.array([4.0, 1.0, -3.0])
+        for x, v in zip(ensemble.positions, ensemble.velocities, strict=True)
+    ]
+    turning = dataclasses.replace(ensemble, velocities=moved)
+    assert vibrational_temperature(turning) == pytest.approx(found)
+
+
+def test_a_linear_molecule_has_no_such_temperature(diatomic: mdtraj.Topology):
+    x = np.array([[[0.0, 0, 0], [0.1, 0, 0]]])
+    assert vibrational_temperature(Ensemble(diatomic, 0.01, [x], [x])) is None
 
 
 def test_linear_molecules_have_no_third_axis(diatomic: mdtraj.Topology):
