@@ -66,7 +66,9 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     Chmiela et al., Sci. Adv. 3, e1603015 (2017). Their runs have a thermostat: in the
     first picosecond of ethanol dv/dt - F/m is -xi(t) v to three digits, with one xi
     for all atoms that swings by some 70/ps (root mean square) each 20 fs, as of
-    Nose and Hoover. Positions and velocities alone do not tell the next 10 fs.
+    Nose and Hoover. Positions and velocities alone do not tell the next 10 fs. It
+    holds 3N degrees of freedom at 500 K, of which 3N - 6 move, since the angular
+    momentum is 0: vibrations are at 643 K.
     """
     interval = interval_ps(frame_interval_fs)
     data = _load(path, MD17_KEYS)
