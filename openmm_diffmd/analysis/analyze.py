@@ -232,8 +232,9 @@ def _compare_vibrations(reference: Ensemble, heat_bath: float) -> None:
         return
     temperature, error = found
     apart = abs(temperature - heat_bath)
-    # An unknown error, of too short a reference, tells nothing.
-    if not apart > max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error):
+    # An unknown error is of too short a reference.
+    limit = max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error)
+    if math.isnan(error) or apart <= limit:
         return
     warnings.warn(
         f"found vibrations of the reference at {temperature:.0f} +- {error:.0f} K, "

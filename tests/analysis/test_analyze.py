@@ -42,19 +42,21 @@ def write_rollout(ensemble: Ensemble, path: Path, interval_fs: float) -> Path:
     return path
 
 
-@pytest.fixture
-def reference(gaussian_ethanol: Maker, tmp_path: Path) -> Path:
-    ensemble = gaussian_ethanol(1, 600, seed=1)
+def write_reference(ensemble: Ensemble, path: Path) -> Path:
     assert ensemble.velocities is not None
-    path = tmp_path / "reference.h5"
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = ensemble.topology
         file.write(
             ensemble.positions[0],
-            time=0.01 * np.arange(1, 601),
+            time=0.01 * np.arange(1, ensemble.n_frames + 1),
             velocities=ensemble.velocities[0],
         )
     return path
+
+
+@pytest.fixture
+def reference(gaussian_ethanol: Maker, tmp_path: Path) -> Path:
+    return write_reference(gaussian_ethanol(1, 600, seed=1), tmp_path / "reference.h5")
 
 
 def test_bonds_are_watched_between_the_frames_that_are_compared(
@@ -137,6 +139,9 @@ def test_a_reference_hotter_than_the_bath_is_told(
         match=r"vibrations of the reference at \d+ \+- \d K, expected 389 K",
     ):
         analyze(path, reference, tmp_path / "out")
+    # One that is too short to know is not.
+    short = write_reference(gaussian_ethanol(1, 12, seed=1), tmp_path / "short.h5")
+    analyze(path, short, tmp_path / "out")
 
 
 def test_the_bundled_reference_has_a_name():
