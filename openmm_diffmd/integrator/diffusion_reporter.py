@@ -135,30 +135,12 @@ class DiffusionReporter(PeriodicReporter):
         else:
             self._stream = file
 
-    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
-        """
-        Say when the next report is due and what it needs.
-
-        Parameters
-        ----------
-        simulation : openmm.app.Simulation
-            The simulation.
-
-        Returns
-        -------
-        dict
-            As OpenMM's reporters.
-
-        Raises
-        ------
-        ValueError
-            If the Simulation has no DiffusionIntegrator, or several.
-        """
+    def _steps_to_next(self, simulation: app.Simulation) -> int:
+        # Asked before the first step, when the clock begins.
         if self._clock is None:
             self._clock = time.perf_counter(), _picoseconds(simulation.context)
         _, watch = self._find(simulation)
-        steps = watch.steps_to_look(simulation.currentStep, self._interval)
-        return {**super().describeNextReport(simulation), "steps": steps}
+        return watch.steps_to_look(simulation.currentStep, self._interval)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """

@@ -45,5 +45,11 @@ class PeriodicReporter:
         dict
             As OpenMM's reporters.
         """
-        steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": False, "include": self._include}
+        return {
+            "steps": self._steps_to_next(simulation),
+            "periodic": False,
+            "include": self._include,
+        }
+
+    def _steps_to_next(self, simulation: app.Simulation) -> int:
+        return int(self._interval - simulation.currentStep % self._interval)

@@ -120,22 +120,8 @@ class RolloutReporter(PeriodicReporter):
         lags = (len(times) - 1 - first) * self._interval
         return (times[-1] - times[first]) / lags
 
-    def describeNextReport(self, simulation: app.Simulation) -> dict[str, Any]:
-        """
-        Say when the next look or frame is due and what it needs.
-
-        Parameters
-        ----------
-        simulation : openmm.app.Simulation
-            The simulation.
-
-        Returns
-        -------
-        dict
-            As OpenMM's reporters.
-        """
-        steps = self._watch.steps_to_look(simulation.currentStep, self._interval)
-        return {**super().describeNextReport(simulation), "steps": steps}
+    def _steps_to_next(self, simulation: app.Simulation) -> int:
+        return self._watch.steps_to_look(simulation.currentStep, self._interval)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """
