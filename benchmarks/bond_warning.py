@@ -22,7 +22,7 @@ import openmm
 from command_line import one_line_errors, write_results
 from machine import describe_run
 from numpy.typing import NDArray
-from openmm import unit
+from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.early_warning import measure_alarms
@@ -33,6 +33,7 @@ from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replica
 from openmm_diffmd.integrator.bond_watch import WARNING_ENERGY_KT, StretchEnergies
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.reference.molecules import load_molecule
+from openmm_diffmd.testing import read_frame
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
 
@@ -124,21 +125,16 @@ class Watched:
     breaks: list[tuple[int, int]]
 
 
-def watch(case: Case, arguments: argparse.Namespace) -> tuple[Watched, DiffusionModel]:
-    """
-    Run replicas and watch their bonds.
-
-    Returns
-    -------
-    Watched
-        Energies and refusals.
-    DiffusionModel
-        The model.
-    """
+def load(case: Case) -> tuple[DiffusionModel, app.Topology, unit.Quantity]:
+    """Load the model and the molecule of a case."""
     model = load_model(case.model)
-    topology, positions = (
-        load_molecule(case.molecule) if case.molecule else (model.example())
-    )
+    molecule = load_molecule(case.molecule) if case.molecule else model.example()
+    return model, *molecule
+
+
+def watch(case: Case, arguments: argparse.Namespace) -> Watched:
+    """Run replicas and watch their bonds."""
+    model, topology, positions = load(case)
     n_replicas = arguments.replicas
     r = replicate(topology, create_system(topology), positions, n_replicas)
     integrator = DiffusionIntegrator(
@@ -171,7 +167,7 @@ def watch(case: Case, arguments: argparse.Namespace) -> tuple[Watched, Diffusion
     generator = np.random.default_rng(arguments.seed)
     energies, refusals, breaks = [], [], []
     counts = np.zeros(n_replicas, int)
-    x, v = start, _velocities(context)
+    x, v = read_frame(context)
     for lag in tqdm(
         range(round(arguments.length_ps / lag_time)),
         case.name,
@@ -198,30 +194,15 @@ def watch(case: Case, arguments: argparse.Namespace) -> tuple[Watched, Diffusion
         found = np.array([integrator.getNumResamples(m) for m in range(n_replicas)])
         refusals += [(lag, int(m)) for m in np.flatnonzero(found > counts)]
         counts = found
-        x, v = _positions(context), _velocities(context)
+        x, v = read_frame(context)
         stretches.add(x, v)
         mean = stretches.mean() / kT
         energies.append([mean[own_bonds].max() for own_bonds in bonds_of])
-    return Watched(np.array(energies), refusals, breaks), model
+    return Watched(np.array(energies), refusals, breaks)
 
 
-def _positions(context: openmm.Context) -> Array:
-    state = context.getState(positions=True)
-    return np.array(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-
-
-def _velocities(context: openmm.Context) -> Array:
-    state = context.getState(velocities=True)
-    return np.array(
-        state.getVelocities(asNumpy=True).value_in_unit(
-            unit.nanometer / unit.picosecond
-        )
-    )
-
-
-def measure(watched: Watched, lag_time: float, horizon_ps: float) -> list[dict]:
-    """Measure the alarms of each threshold, and what chance alone would give."""
-    horizon = round(horizon_ps / lag_time)
+def measure(watched: Watched, lag_time: float, horizon: int) -> list[dict]:
+    """Measure the alarms of each threshold."""
     rows = []
     for threshold in THRESHOLDS_KT:
         found = measure_alarms(watched.energies, watched.refusals, threshold, horizon)
@@ -296,17 +277,22 @@ def run(arguments: argparse.Namespace) -> None:
     above(0, length_ps=arguments.length_ps, horizon_ps=arguments.horizon_ps)
     set_threads(arguments.threads)
     make_folder(arguments.output)
+    # What is wrong with any of them is told before the first is run.
+    models = [load(case)[0] for case in arguments.cases]
+    lag_times = [m.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND for m in models]
+    horizons = [round(arguments.horizon_ps / lag_time) for lag_time in lag_times]
+    at_least(1, lags_of_horizon=min(horizons))
     results = {}
-    for case in arguments.cases:
-        watched, model = watch(case, arguments)
-        lag_time = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    cases = zip(arguments.cases, models, lag_times, horizons, strict=True)
+    for case, model, lag_time, horizon in cases:
+        watched = watch(case, arguments)
         results[case.name] = {
             **asdict(case),
             "model_sha256": model.sha256,
             "ns": watched.energies.size * lag_time / 1000.0,
             "refused_lags": len(watched.refusals),
             "broken": len(watched.breaks),
-            "alarms": measure(watched, lag_time, arguments.horizon_ps),
+            "alarms": measure(watched, lag_time, horizon),
         }
     print("\n" + format_table(results))
     path = arguments.output / "bond_warning.json"

@@ -3,6 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+WINDOW_PS = 0.2
+"""Over which the energy of a stretch is averaged, ps.
+
+Two beats or so between a lag of 10 fs and the stretch of a bond of hydrogen.
+"""
+
 
 def bond_stretches(
     positions: NDArray[np.float64],

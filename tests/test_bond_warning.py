@@ -16,7 +16,7 @@ def test_a_molecule_that_breaks_begins_anew_and_is_counted(tmp_path: Path):
     stub = FaultyModel("bond", below_level=2.0, min_displacement=0.26, friction=20.0)
     path = save_stub_model(tmp_path / "faulty.pt", stub, max_resamples=1)
     arguments = argparse.Namespace(replicas=2, length_ps=0.6, seed=3)
-    watched, _ = bond_warning.watch(bond_warning.Case(str(path), "", 20.0), arguments)
+    watched = bond_warning.watch(bond_warning.Case(str(path), "", 20.0), arguments)
     assert watched.energies.shape == (60, 2)
     assert {molecule for _, molecule in watched.breaks} == {0, 1}
     assert watched.refusals == watched.breaks

@@ -83,6 +83,9 @@ CASES = [
     ("bench_cost", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("bench_cost", ["--length-ps", "-1"], "found length_ps -1, expected more than 0"),
     ("bench_cost", ["--output", "{web page}"], "no JSON that can be read"),
+    ("bond_warning", ["--cases", "none:1"], "found no model 'none', expected"),
+    ("bond_warning", ["--horizon-ps", "0.004"], "found lags_of_horizon 0, expected"),
+    ("bond_warning", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("real_md17", ["--data", ABSENT], "absent.h5"),
     (
         "real_md17",

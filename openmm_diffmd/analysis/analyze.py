@@ -219,7 +219,7 @@ def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> N
     warnings.warn(
         f"found {name} at a friction of {sidecar.friction_per_ps:g}/ps, expected "
         f"{reference:g}/ps, that of the reference: friction widens the lines of "
-        "velocity spectra and slows turns, so that these may differ where the model is "
+        "velocity spectra and changes rates, which may differ where the model is "
         f"right; make a reference with --friction_per_ps {sidecar.friction_per_ps:g}",
         stacklevel=3,
     )

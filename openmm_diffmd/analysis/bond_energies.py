@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
+from openmm_diffmd.bond_stretches import WINDOW_PS, bond_stretches, reduced_masses
 from openmm_diffmd.units import BOLTZMANN
 
-WINDOW_PS = 0.2
 RARE = 1e-3
 """Probability that chance shows a bond as hot in a run of this length."""
 ANHARMONICITY = 0.01

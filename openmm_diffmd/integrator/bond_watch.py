@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
+from openmm_diffmd.bond_stretches import WINDOW_PS, bond_stretches, reduced_masses
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.units import BOLTZMANN, to_float
 
-WINDOW_PS = 0.2
-"""Two beats or so between a lag of 10 fs and the stretch of a bond of hydrogen."""
 WARNING_ENERGY_KT = 18.0
 """Chance gives it to a bond once in exp(18) windows: 13 us."""
 
