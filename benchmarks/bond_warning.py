@@ -30,7 +30,11 @@ from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
-from openmm_diffmd.integrator.bond_watch import WARNING_ENERGY_KT, StretchEnergies
+from openmm_diffmd.integrator.bond_watch import (
+    WARNING_ENERGY_KT,
+    StretchEnergies,
+    kinds_of_bonds,
+)
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.testing import read_frame
@@ -162,7 +166,9 @@ def watch(case: Case, arguments: argparse.Namespace) -> Watched:
         for m in range(n_replicas)
     ]
     lag_time = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-    stretches = StretchEnergies(masses, bonds, lag_time)
+    species = [integrator.getParticleParameters(i)[0] for i in range(len(start))]
+    kinds = kinds_of_bonds(bonds, np.array(species), np.array(r.molecules))
+    stretches = StretchEnergies(masses, bonds, kinds, lag_time)
     kT = BOLTZMANN * model.metadata.temperature_K
     generator = np.random.default_rng(arguments.seed)
     energies, refusals, breaks = [], [], []

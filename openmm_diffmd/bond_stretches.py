@@ -4,10 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_PS = 0.2
-"""Over which the energy of a stretch is averaged, ps.
-
-Two beats or so between a lag of 10 fs and the stretch of a bond of hydrogen.
-"""
+"""Over which the energy of a stretch is averaged, ps: some twenty lags."""
 
 
 def bond_stretches(

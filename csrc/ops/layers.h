@@ -87,6 +87,17 @@ template <class T> struct FeedForwardLayer {
     const T *gates, *gates_bias;
 };
 
+/** How the vectors of a layer's features move the atoms. */
+template <class T> struct KickLayer {
+    int components, channels;
+    /** (2, C): features to the correction of the position and to the change of the velocity. */
+    const T *kick;
+    /** (R): units of both. */
+    const T *position_scale, *velocity_scale;
+    /** The layer's share of the lag. */
+    T time;
+};
+
 /** Atoms that go through a matrix together. */
 constexpr int atoms_at_once = 8;
 

@@ -1,6 +1,7 @@
 /* The operators on CPU tensors: allocation, threads, and the kernels' ranges. */
 #include "cpu/kernels.h"
 #include "double_backward.h"
+#include "on_cpu.h"
 #include "outputs.h"
 #include "table_builder.h"
 #include "validation.h"
@@ -67,6 +68,8 @@ Features<T> arguments(const Tensor &vectors, double cutoff, int64_t l_max, int64
             radial_table<T>(int(l_max), int(n_max))};
 }
 
+} // namespace
+
 Tensor features(const Tensor &any_vectors, double cutoff, int64_t l_max, int64_t n_max) {
     const Tensor out = outputs::features(any_vectors, cutoff, l_max, n_max);
     const auto vectors = any_vectors.expect_contiguous();
@@ -81,6 +84,8 @@ Tensor features(const Tensor &any_vectors, double cutoff, int64_t l_max, int64_t
     });
     return out;
 }
+
+namespace {
 
 Tensor features_backward(const Tensor &any_grad, const Tensor &any_vectors, double cutoff,
                          int64_t l_max, int64_t n_max) {
@@ -117,6 +122,8 @@ Tensors features_double_backward(const Tensor &any_grad_grad, const Tensor &any_
             out_vectors.to(grad_vectors.scalar_type())};
 }
 
+} // namespace
+
 Tensor harmonics(const Tensor &any_vectors, int64_t l_max) {
     const Tensor out = outputs::harmonics(any_vectors, l_max);
     const auto vectors = any_vectors.expect_contiguous();
@@ -129,6 +136,8 @@ Tensor harmonics(const Tensor &any_vectors, int64_t l_max) {
     });
     return out;
 }
+
+namespace {
 
 Tensor harmonics_backward(const Tensor &any_grad, const Tensor &any_vectors, int64_t l_max) {
     const Tensor out = outputs::harmonics_backward(any_grad, any_vectors, l_max);
@@ -182,6 +191,8 @@ template <class T> struct VelocityScratch {
     }
 };
 
+} // namespace
+
 Tensors invariants(const Tensor &any_vectors, const Tensor &any_velocities,
                    const Tensor &any_edge_index, double cutoff, double velocity_cutoff,
                    int64_t l_max, int64_t n_max) {
@@ -206,6 +217,8 @@ Tensors invariants(const Tensor &any_vectors, const Tensor &any_velocities,
     });
     return {out, envelope};
 }
+
+namespace {
 
 /**
  * Sum the edges' gradients into those of their nodes. Each node's sum has the order of the edges

@@ -3,10 +3,9 @@
  * of small matrices torch's own operators take longer to be called than to run.
  */
 #include "cpu/kernels.h"
-#include "torch_ops.h"
+#include "on_cpu.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -94,7 +93,7 @@ struct AttentionSizes {
                    int64_t heads) {
         constexpr const char *name = "equivariant_attention";
         const Arguments arguments(name, features);
-        arguments.check_count(weights, 12);
+        arguments.check_count(weights, num_attention);
         l_max = arguments.l_max;
         const int64_t b = features.size(0), a = features.size(1), degrees = l_max + 1;
         components = degrees * degrees;
@@ -127,6 +126,16 @@ struct AttentionSizes {
         arguments.check("bias of messages", weights[11], {channels});
     }
 };
+
+} // namespace
+
+void check_tensor(const char *name, const char *what, const Tensor &tensor, at::IntArrayRef shape,
+                  at::ScalarType dtype) {
+    TORCH_CHECK_VALUE(tensor.sizes() == shape, name, ": expected ", what, " of shape ", shape,
+                      ", got ", tensor.sizes());
+    TORCH_CHECK_TYPE(tensor.scalar_type() == dtype, name, ": expected ", what, " of dtype ", dtype,
+                     ", got ", tensor.scalar_type());
+}
 
 Tensor attention(const Tensor &features, const Tensor &invariants, const Tensor &envelope,
                  const Tensor &harmonics, const Tensor &coefficients, at::TensorList weights,
@@ -182,6 +191,8 @@ Tensor attention(const Tensor &features, const Tensor &invariants, const Tensor 
     return out;
 }
 
+namespace {
+
 Tensor attention_output(const Tensor &features, const Tensor &, const Tensor &, const Tensor &,
                         const Tensor &, at::TensorList, int64_t) {
     check_kind("equivariant_attention", features);
@@ -194,7 +205,7 @@ struct FeedForwardSizes {
 
     FeedForwardSizes(const Tensor &features, at::TensorList weights) {
         const Arguments arguments("equivariant_feed_forward", features);
-        arguments.check_count(weights, 9);
+        arguments.check_count(weights, num_feed_forward);
         l_max = arguments.l_max;
         channels = features.size(3);
         const int64_t degrees = l_max + 1;
@@ -213,6 +224,8 @@ struct FeedForwardSizes {
         arguments.check("bias of gates", weights[8], {degrees * channels});
     }
 };
+
+} // namespace
 
 Tensor feed_forward(const Tensor &features, at::TensorList weights) {
     const FeedForwardSizes sizes(features, weights);
@@ -239,6 +252,8 @@ Tensor feed_forward(const Tensor &features, at::TensorList weights) {
     });
     return out;
 }
+
+namespace {
 
 Tensor feed_forward_output(const Tensor &features, at::TensorList) {
     check_kind("equivariant_feed_forward", features);

@@ -80,4 +80,33 @@ inline constexpr const char *feed_forward_schema =
     "equivariant_feed_forward(Tensor features, Tensor[] weights) -> Tensor";
 using FeedForwardSignature = Tensor(const Tensor &, at::TensorList);
 
+// The encoder, whose layers carry the molecules over the lag: positions and velocities (B,A,3),
+// species (B,A), -1 for padding, masses (B,A), level (B), scales of the elements (N+1), the last of
+// padding, invariant_scale (I), coefficients (D,columns); weights: features of the elements
+// (N+1,C), of the level (C,1), matrix of velocities (2C,n), and for each layer those of attention,
+// of feed-forward, and the kick (2,C) -> features (B,A,D,C), positions and velocities at the end,
+// and there invariants (B,A,A,I), envelope (B,A,A) and harmonics (B,A,A,D)
+inline constexpr const char *encoder_schema =
+    "equivariant_encoder(Tensor positions, Tensor velocities, Tensor species, Tensor masses, "
+    "Tensor level, Tensor position_scale, Tensor velocity_scale, Tensor invariant_scale, "
+    "Tensor coefficients, Tensor[] weights, int n_heads, float lag_time, float cutoff, "
+    "float velocity_cutoff, int n_max) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)";
+using Encoded = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// The denoising head: residual (B,A,2,3), sigma (B), of the condition features (B,A,D,C'),
+// invariants (B,A,A,I), envelope (B,A,A), harmonics (B,A,A,D) and log_scale (B,A), coefficients
+// (D,columns); weights: of the condition (l_max+1,C',C) and (C), of the residual (C,2), of the
+// noise level (C,2), (C), (C,C) and (C), of gates (C,C) and (C), the last (2,C), and for each layer
+// those of attention and of feed-forward -> (B,A,2,3)
+inline constexpr const char *denoiser_schema =
+    "equivariant_denoiser(Tensor residual, Tensor sigma, Tensor features, Tensor invariants, "
+    "Tensor envelope, Tensor harmonics, Tensor log_scale, Tensor coefficients, Tensor[] weights, "
+    "int n_heads) -> Tensor";
+
+// change (B,A,2,3) of positions and velocities, positions and velocities (B,A,3), masses (B,A) ->
+// (B,A,2,3), without momentum, and where asked for without change of the angular momentum
+inline constexpr const char *momenta_schema =
+    "conserve_momenta(Tensor change, Tensor positions, Tensor velocities, Tensor masses, "
+    "bool angular) -> Tensor";
+
 } // namespace diffmd::ops

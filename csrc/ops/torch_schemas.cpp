@@ -9,6 +9,6 @@ TORCH_LIBRARY(diffmd, m) {
          {features_schema, features_backward_schema, features_double_backward_schema,
           invariants_schema, invariants_backward_schema, harmonics_schema,
           harmonics_backward_schema, harmonics_double_backward_schema, attention_schema,
-          feed_forward_schema})
+          feed_forward_schema, encoder_schema, denoiser_schema, momenta_schema})
         m.def(schema, {at::Tag::pt2_compliant_tag});
 }

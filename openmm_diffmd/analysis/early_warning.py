@@ -116,8 +116,10 @@ def measure_alarms(
             lead += [lag - int(before[0])] if len(before) else []
         n_events += len(first)
         times = np.array([lag for lag, m in events if m == molecule])
+        # A value that stays above is one alarm.
+        rises = above[~np.isin(above - 1, above)]
         alarm = -horizon - 1
-        for lag in above.tolist():
+        for lag in rises.tolist():
             if lag - alarm <= horizon:
                 continue
             alarm = lag

@@ -20,7 +20,6 @@ from openmm_diffmd.export.refit import refit_mean
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
-from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
 from openmm_diffmd.outputs import check_output_file, make_folder
 from openmm_diffmd.training.config import DataConfig, ModelConfig, TrainConfig
 from openmm_diffmd.training.description import read_checkpoint, read_description
@@ -212,7 +211,7 @@ def update_model(
     output : path-like
         The file; replaced if it exists, may be the one that is read.
     operators : bool
-        Make layers one compiled operator each, where there are some; else plain torch,
+        Call compiled operators for layers, where there are some; else plain torch,
         as forces that need a gradient have it: for comparisons.
 
     Returns
@@ -239,9 +238,9 @@ def update_model(
     model = build_model(network, len(metadata.elements))
     model.load_state_dict(weights)
     if not operators:
-        for layer in model.modules():
-            if isinstance(layer, EquivariantAttention | FeedForward):
-                layer.has_operator = False
+        for part in model.modules():
+            if hasattr(part, "has_operator"):
+                part.has_operator = False  # type: ignore[assignment]
     metadata = replace(metadata, versions=_versions(), git_hash=_git_hash())
     make_folder(Path(output).parent)
     return save_model(model, metadata, output)

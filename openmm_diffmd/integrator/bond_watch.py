@@ -14,7 +14,10 @@ from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.units import BOLTZMANN, to_float
 
 WARNING_ENERGY_KT = 18.0
-"""Chance gives it to a bond once in exp(18) windows: 13 us."""
+"""Chance gives it to an oscillator once in exp(18) windows, 13 us; to a bond, which is
+softer where it is stretched, somewhat oftener."""
+SETTLING_PS = 2.0
+"""What has to be seen of a kind of bond, over all that are alike, ps."""
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -58,10 +61,12 @@ class StretchEnergies:
     r"""
     Energies of the stretch of bonds over the last lags, without a reference.
 
-    Of an oscillator half of the energy is kinetic in the mean over its phase, so that
-    :math:`E = \langle \mu (\Delta v \cdot \hat b)^2 \rangle`, :math:`\mu` the reduced
-    mass. What the mean of a reference and its variance of lengths give
-    (`openmm_diffmd.analysis.bond_energies.hottest_bond`) differs by a tenth or two.
+    :math:`E = \frac{\mu}{2} \langle v^2 + \omega^2 (r - r_0)^2 \rangle`, :math:`v =
+    \Delta v \cdot \hat b`, :math:`\mu` the reduced mass. Of a harmonic stretch, however
+    hot, :math:`\omega^2` is the ratio of the variances of v and r; it and :math:`r_0`
+    are taken from all frames so far and all bonds of a kind. (The kinetic part alone
+    would not do: of a stretch whose period, or half of it, is near the lag it hardly
+    changes in 0.2 ps.)
 
     Parameters
     ----------
@@ -69,6 +74,8 @@ class StretchEnergies:
         Masses.
     bonds : ndarray of int, shape (n_bonds, 2)
         Atoms of each bond.
+    kinds : ndarray of int, shape (n_bonds,)
+        What bonds are alike, such as one bond of all replicas: numbers from 0.
     lag_time : float
         Time between frames, ps.
 
@@ -78,12 +85,18 @@ class StretchEnergies:
         Frames in `WINDOW_PS`.
     """
 
-    def __init__(self, masses: Array, bonds: Indices, lag_time: float) -> None:
+    def __init__(
+        self, masses: Array, bonds: Indices, kinds: Indices, lag_time: float
+    ) -> None:
         self.size = max(1, round(WINDOW_PS / lag_time))
         self._bonds = bonds
+        self._kinds = kinds
         self._reduced = reduced_masses(masses, bonds)
-        self._recent = np.full((self.size, len(bonds)), math.nan)
+        self._recent = np.full((2, self.size, len(bonds)), math.nan)
         self._count = 0
+        # Of each kind: bonds seen, lengths, their squares, squares of speeds.
+        self._sums = np.zeros((4, int(kinds.max(initial=-1)) + 1))
+        self._min_seen = SETTLING_PS / lag_time
 
     def add(self, positions: Array, velocities: Array) -> None:
         """
@@ -94,20 +107,29 @@ class StretchEnergies:
         positions, velocities : ndarray, shape (n_atoms, 3), nm and nm/ps
             The frame.
         """
-        _, speeds = bond_stretches(positions[None], velocities[None], self._bonds)
-        self._recent[self._count % self.size] = self._reduced * speeds[0] ** 2
+        lengths, speeds = bond_stretches(positions[None], velocities[None], self._bonds)
+        length, square = lengths[0], speeds[0] ** 2
+        self._recent[:, self._count % self.size] = length, square
         self._count += 1
+        seen = np.ones_like(length), length, length**2, square
+        for total, values in zip(self._sums, seen, strict=True):
+            total += np.bincount(self._kinds, values, minlength=len(total))
 
     def forget(self, bonds: slice = slice(None)) -> None:
         """
-        Begin anew: the next frame does not follow the last.
+        Begin the window anew: the next frame does not follow the last.
 
         Parameters
         ----------
         bonds : slice
             Of which; of all unless given.
         """
-        self._recent[:, bonds] = math.nan
+        self._recent[..., bonds] = math.nan
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each kind of bond has been seen for `SETTLING_PS`."""
+        return bool(np.all(self._sums[0] >= self._min_seen))
 
     def mean(self) -> Array:
         """
@@ -116,10 +138,51 @@ class StretchEnergies:
         Returns
         -------
         ndarray, shape (n_bonds,), kJ/mol
-            nan where `size` frames have not been taken.
+            nan where `size` frames have not been taken, or a kind of bond has been seen
+            for less than `SETTLING_PS`.
         """
-        energies: Array = self._recent.mean(axis=0)
+        count, length, square, speed = self._sums
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rest = length / count
+            variance = square / count - rest**2
+            # Rounding leaves some 1e-16 for a bond of one length.
+            moves = variance > 1e-12 * rest**2
+            stiffness = np.where(moves, speed / count / variance, 0.0)
+        rest[count < self._min_seen] = math.nan
+        lengths, speeds = self._recent
+        stretched = ((lengths - rest[self._kinds]) ** 2).mean(axis=0)
+        moving = speeds.mean(axis=0) + stiffness[self._kinds] * stretched
+        energies: Array = 0.5 * self._reduced * moving
         return energies
+
+
+def kinds_of_bonds(
+    bonds: Indices, species: Indices, molecules: Indices
+) -> NDArray[np.int64]:
+    """
+    Say which bonds are the same one of molecules of the same atoms.
+
+    Parameters
+    ----------
+    bonds : ndarray of int, shape (n_bonds, 2)
+        Atoms of each bond.
+    species, molecules : ndarray of int, shape (n_atoms,)
+        Element and molecule of each atom.
+
+    Returns
+    -------
+    ndarray of int, shape (n_bonds,)
+        The same number for bonds that are alike, from 0.
+    """
+    own = {int(m): np.flatnonzero(molecules == m) for m in np.unique(molecules)}
+    names = {m: species[atoms].tobytes() for m, atoms in own.items()}
+    numbers: dict[tuple[bytes, int, int], int] = {}
+    kinds = []
+    for first, second in bonds.tolist():
+        molecule = int(molecules[first])
+        i, j = np.searchsorted(own[molecule], [first, second]).tolist()
+        kinds.append(numbers.setdefault((names[molecule], i, j), len(numbers)))
+    return np.array(kinds, np.int64)
 
 
 class BondWatch:
@@ -134,8 +197,8 @@ class BondWatch:
     Attributes
     ----------
     now : BondEnergy or None
-        The hottest bond at the last look; None where the window is not full, there is
-        no bond or no heat.
+        The hottest bond at the last look; None where the window is not full, too little
+        has been seen, there is no bond or no heat.
     hottest : BondEnergy or None
         The hottest of all looks.
     """
@@ -148,12 +211,15 @@ class BondWatch:
             integrator.getParticleParameters(i)
             for i in range(integrator.getNumParticles())
         ]
-        masses = np.array([to_float(mass, unit.dalton) for _, mass, _ in particles])
+        species, masses, molecules = zip(*particles, strict=True)
         self._integrator = integrator
         self._bonds = np.array(bonds, np.int64).reshape(-1, 2)
-        self._molecules = [particles[first][2] for first, _ in bonds]
+        self._molecules = [molecules[first] for first, _ in bonds]
         self._energies = StretchEnergies(
-            masses, self._bonds, to_float(integrator.getStepSize(), unit.picosecond)
+            np.array([to_float(mass, unit.dalton) for mass in masses]),
+            self._bonds,
+            kinds_of_bonds(self._bonds, np.array(species), np.array(molecules)),
+            to_float(integrator.getStepSize(), unit.picosecond),
         )
         self._step: int | None = None
         self._has_warned = False
@@ -169,13 +235,16 @@ class BondWatch:
         step : int
             Steps done.
         interval : int
-            Steps between reports; each lag of the window before them is looked at.
+            Steps between reports; each lag of the window before them is looked at, and
+            each of the first ones, until enough has been seen.
 
         Returns
         -------
         int
             Steps, at least 1.
         """
+        if not self._energies.is_settled:
+            return 1
         to_report = interval - step % interval
         return max(1, to_report - self._energies.size + 1)
 

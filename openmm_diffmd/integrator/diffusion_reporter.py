@@ -57,10 +57,10 @@ class DiffusionReporter(PeriodicReporter):
       range that the guards allow each bond: 0 in the middle, beyond 1 is refused; and
       ``Bond``, the atoms that it joins; ``nan`` and nothing where there are no bonds;
     - ``Hottest Bond Energy (kT)``: the energy of the stretch that has the most, mean
-      over the 0.2 ps before the report, and ``Hottest Bond``; ``nan`` and nothing in
-      the first 0.2 ps, of a run that goes on too. Each of these lags is looked at, and
-      a warning given, once, if a bond has more than 18 kT: many had so before they
-      broke;
+      over the 0.2 ps before the report, and ``Hottest Bond``; ``nan`` and nothing until
+      2 ps have been seen of all molecules together, of a run that goes on too. Each of
+      these lags is looked at, and a warning given, once, if a bond has more than 18 kT:
+      many had so before they broke;
     - ``Redrawn Lags`` and ``Rescued Lags``, of all molecules since the Context was
       made;
     - ``Network Evaluations``: calls of the denoising head, each for a batch of
@@ -227,7 +227,9 @@ class DiffusionReporter(PeriodicReporter):
         self._clock = clock, now
         nanoseconds = (now - simulated) * 1e-3
         elapsed = clock - begin
-        return nanoseconds * SECONDS_PER_DAY / elapsed if elapsed > 0 else NO_NUMBER
+        # Backwards where an earlier checkpoint was loaded.
+        forward = elapsed > 0 and nanoseconds >= 0
+        return nanoseconds * SECONDS_PER_DAY / elapsed if forward else NO_NUMBER
 
     def _read_refusal(self, integrator: Any) -> str:
         # A rescue follows a refusal, also where no lag is drawn again.

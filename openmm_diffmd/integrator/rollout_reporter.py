@@ -30,7 +30,8 @@ class RolloutReporter(PeriodicReporter):
     OpenMM reporter that writes DCD, PDB, JSON sidecar, and velocities if wanted.
 
     It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
-    where frames are no farther apart, and warns once of one with more than 18 kT.
+    where frames are no farther apart, and at each of the first ones, until 2 ps of all
+    molecules together have been seen. It warns once of one with more than 18 kT.
 
     Use it as a context manager: however the block ends, files are closed and the
     sidecar counts the good frames and says why the run ended early.

@@ -100,6 +100,24 @@ class EquivariantAttention(nn.Module):
                 self.matrices(),
                 self.n_heads,
             )
+        return self.in_torch(features, geometry)
+
+    def in_torch(self, features: Tensor, geometry: Geometry) -> Tensor:
+        """
+        Do what `forward` does, in plain torch: with gradients, on any device.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features of the atoms.
+        geometry : Geometry
+            Edge features.
+
+        Returns
+        -------
+        Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Sum of messages, linearly mixed.
+        """
         couplings = geometry.couplings
         if len(couplings) == 0:
             couplings = self.couplings(geometry.harmonics)
@@ -233,6 +251,22 @@ class FeedForward(nn.Module):
         """
         if self.has_operator and takes_layers(features):
             return equivariant_feed_forward(features, self.matrices())
+        return self.in_torch(features)
+
+    def in_torch(self, features: Tensor) -> Tensor:
+        """
+        Do what `forward` does, in plain torch: with gradients, on any device.
+
+        Parameters
+        ----------
+        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features.
+
+        Returns
+        -------
+        Tensor, shape (B, A, (l_max + 1)**2, channels)
+            What to add to the features.
+        """
         features = self.norm(features)
         left = self.left(features).split(self.sizes, dim=-2)
         right = self.right(features).split(self.sizes, dim=-2)

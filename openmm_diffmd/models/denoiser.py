@@ -8,11 +8,15 @@ from openmm_diffmd.diffusion.preconditioning import preconditioning
 from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
 from openmm_diffmd.models.geometry import Geometry
 from openmm_diffmd.models.linear import EquivariantLinear
+from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.operators import equivariant_denoiser, takes_layers
 
 
 class Denoiser(nn.Module):
     """
     D(u; sigma) with EDM preconditioning on unit-variance residuals.
+
+    One compiled operator where `Encoder` is.
 
     Parameters
     ----------
@@ -23,6 +27,9 @@ class Denoiser(nn.Module):
     channels, n_heads, edge_channels, n_layers : int
         Sizes of the head.
     """
+
+    # TorchScript then leaves out the branch that is not taken.
+    __constants__ = ("has_operator",)
 
     def __init__(
         self,
@@ -35,6 +42,10 @@ class Denoiser(nn.Module):
         n_layers: int,
     ) -> None:
         super().__init__()
+        # Without a layer there are no couplings to give it.
+        registered = is_registered("diffmd::equivariant_denoiser")
+        self.has_operator = registered and n_layers > 0
+        self.n_heads = n_heads
         self.condition = EquivariantLinear(l_max, condition_channels, channels)
         self.residual = nn.Linear(2, channels, bias=False)
         self.noise = nn.Sequential(
@@ -80,6 +91,19 @@ class Denoiser(nn.Module):
         Tensor, shape (B, A, 2, 3)
             D(u; sigma).
         """
+        if self.has_operator and takes_layers(residual):
+            return equivariant_denoiser(
+                residual,
+                sigma,
+                condition,
+                geometry.invariants,
+                geometry.envelope,
+                geometry.harmonics,
+                log_scale,
+                self.attention[0].couplings.coefficients,  # type: ignore[union-attr,arg-type]
+                self.matrices(),
+                self.n_heads,
+            )
         c_skip, c_out, c_in, c_noise = preconditioning(sigma[:, None, None, None])
         features = self.condition(condition)
         level = torch.stack(
@@ -92,9 +116,38 @@ class Denoiser(nn.Module):
         for attention, update in zip(  # noqa: B905
             self.attention, self.update
         ):
-            features = features + attention(features, geometry)
-            features = features + update(features)
+            features = features + attention.in_torch(features, geometry)  # type: ignore[operator]
+            features = features + update.in_torch(features)  # type: ignore[operator]
         gate = functional.silu(self.gate(features[:, :, :1]))
         out = self.out(features[:, :, 1:4] * gate).transpose(2, 3)
         denoised: Tensor = c_skip * residual + c_out * out
         return denoised
+
+    def matrices(self) -> list[Tensor]:
+        """
+        List the weights as the compiled operator takes them.
+
+        Returns
+        -------
+        list of Tensor
+            See `equivariant_denoiser`.
+        """
+        first, second = self.noise[0], self.noise[2]
+        out: list[Tensor] = [
+            self.condition.matrices(),
+            self.condition.bias(),
+            self.residual.weight,
+            first.weight,  # type: ignore[list-item]
+            first.bias,  # type: ignore[list-item]
+            second.weight,  # type: ignore[list-item]
+            second.bias,  # type: ignore[list-item]
+            self.gate.weight,
+            self.gate.bias,
+            self.out.weight,
+        ]
+        # TorchScript's zip knows no `strict`.
+        for attention, update in zip(  # noqa: B905
+            self.attention, self.update
+        ):
+            out = out + attention.matrices() + update.matrices()  # type: ignore[operator]
+        return out

@@ -4,8 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
-from openmm_diffmd.models.geometry import EdgeGeometry, Edges, Geometry, edges_of
+from openmm_diffmd.models.geometry import (
+    EdgeGeometry,
+    Edges,
+    Geometry,
+    edges_of,
+    pad_species,
+)
 from openmm_diffmd.ops import spherical_fourier_bessel
+from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.operators import equivariant_encoder, takes_layers
 
 
 class Encoder(nn.Module):
@@ -16,6 +24,8 @@ class Encoder(nn.Module):
     attention and update it kicks the velocities, then drifts the positions by its
     share of the lag and a learned correction. A layer so has to learn what happens
     within a fraction of the lag, a force more than a map over periods of a bond.
+    Where no gradient is asked for, on the CPU, all of it is one compiled operator, if
+    there is one.
 
     Parameters
     ----------
@@ -38,6 +48,9 @@ class Encoder(nn.Module):
     velocity_scale: Tensor
     invariant_scale: Tensor
 
+    # TorchScript then leaves out the branch that is not taken.
+    __constants__ = ("has_operator",)
+
     def __init__(
         self,
         n_elements: int,
@@ -53,6 +66,8 @@ class Encoder(nn.Module):
         velocity_features: bool = True,
     ) -> None:
         super().__init__()
+        self.has_operator = is_registered("diffmd::equivariant_encoder")
+        self.n_heads = n_heads
         self.lag_time = lag_time
         self.velocity_cutoff = velocity_cutoff
         self.velocity_features = velocity_features
@@ -137,9 +152,8 @@ class Encoder(nn.Module):
         velocities: Tensor,
         species: Tensor,
         masses: Tensor,
-        edges: Edges,
         level: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Geometry]:
         """
         Encode a state and carry it over the lag.
 
@@ -148,11 +162,9 @@ class Encoder(nn.Module):
         positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
             State in the centre-of-mass frame.
         species : Tensor of int, shape (B, A)
-            Index of the element; n_elements for padding.
+            Index of the element, -1 for padding.
         masses : Tensor, shape (B, A), Da
             Masses, 0 for padding.
-        edges : Edges
-            Pairs of atoms.
         level : Tensor, shape (B,)
             Perturbation level of the state, 0 for a clean one.
 
@@ -162,10 +174,70 @@ class Encoder(nn.Module):
             Features of the atoms.
         positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
             The state carried over the lag, before projection.
+        geometry : Geometry
+            Edge features there.
+        """
+        if self.has_operator and takes_layers(positions):
+            features, x, v, invariants, envelope, harmonics = equivariant_encoder(
+                positions,
+                velocities,
+                species,
+                masses,
+                level,
+                self.position_scale,
+                self.velocity_scale,
+                self.invariant_scale,
+                self.attention[0].couplings.coefficients,  # type: ignore[union-attr,arg-type]
+                self.matrices(),
+                self.n_heads,
+                self.lag_time,
+                self.geometry.cutoff,
+                self.velocity_cutoff,
+                self.n_max,
+            )
+            return features, x, v, Geometry(invariants, envelope, harmonics, [])
+        edges = edges_of(species)
+        padded = pad_species(species, len(self.position_scale) - 1)
+        root_mass = masses.sqrt()[..., None]
+        features = self.embed(velocities * root_mass, padded, level)
+        x, v = positions, velocities
+        fraction = 1.0 / len(self.kick)
+        position_scale = fraction * self.position_scale[padded][..., None]
+        velocity_scale = fraction * self.velocity_scale[padded][..., None]
+        geometry = self.edge_features(x, v * root_mass, edges)
+        # TorchScript's zip knows no `strict`.
+        for attention, update, kick in zip(  # noqa: B905
+            self.attention, self.update, self.kick
+        ):
+            features = features + attention.in_torch(features, geometry)  # type: ignore[operator]
+            features = features + update.in_torch(features)  # type: ignore[operator]
+            change = kick(features.narrow(2, 1, 3))
+            kicked = v + velocity_scale * change[..., 1]
+            drift = 0.5 * (v + kicked) * (self.lag_time * fraction)
+            x = x + drift + position_scale * change[..., 0]
+            v = kicked
+            geometry = self.edge_features(x, v * root_mass, edges)
+        return features, x, v, geometry
+
+    def embed(self, weighted: Tensor, species: Tensor, level: Tensor) -> Tensor:
+        """
+        Say what each atom is, and how it moves.
+
+        Parameters
+        ----------
+        weighted : Tensor, shape (B, A, 3), sqrt(kJ/mol)
+            Mass-weighted velocities.
+        species : Tensor of int, shape (B, A)
+            Index of the element; n_elements for padding.
+        level : Tensor, shape (B,)
+            Perturbation level of the state.
+
+        Returns
+        -------
+        Tensor, shape (B, A, (l_max + 1)**2, channels)
+            Features for the first layer.
         """
         n_batch, n_atoms = species.shape
-        root_mass = masses.sqrt()[..., None]
-        weighted = velocities * root_mass
         if self.velocity_features:
             waves = spherical_fourier_bessel(
                 weighted.flatten(0, 1), self.velocity_cutoff, 1, self.n_max
@@ -183,24 +255,24 @@ class Encoder(nn.Module):
         )
         vectors = vector[:, :, 1:]
         rest = vectors.new_zeros(n_batch, n_atoms, self.dim - 4, scalars.shape[-1])
-        features = torch.cat([scalars[:, :, None], vectors, rest], dim=2)
-        x, v = positions, velocities
-        fraction = 1.0 / len(self.kick)
-        position_scale = fraction * self.position_scale[species][..., None]
-        velocity_scale = fraction * self.velocity_scale[species][..., None]
+        return torch.cat([scalars[:, :, None], vectors, rest], dim=2)
+
+    def matrices(self) -> list[Tensor]:
+        """
+        List the weights as the compiled operator takes them.
+
+        Returns
+        -------
+        list of Tensor
+            See `equivariant_encoder`.
+        """
+        out = [self.elements.weight, self.level.weight, self.velocity_in.weight]
         # TorchScript's zip knows no `strict`.
         for attention, update, kick in zip(  # noqa: B905
             self.attention, self.update, self.kick
         ):
-            geometry = self.edge_features(x, v * root_mass, edges)
-            features = features + attention(features, geometry)
-            features = features + update(features)
-            change = kick(features.narrow(2, 1, 3))
-            kicked = v + velocity_scale * change[..., 1]
-            drift = 0.5 * (v + kicked) * (self.lag_time * fraction)
-            x = x + drift + position_scale * change[..., 0]
-            v = kicked
-        return features, x, v
+            out = out + attention.matrices() + update.matrices() + [kick.weight]  # type: ignore[operator]
+        return out
 
     def kick_response(self, features: Tensor, species: Tensor) -> Tensor:
         """

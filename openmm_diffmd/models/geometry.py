@@ -72,6 +72,25 @@ def edges_of(species: Tensor) -> Edges:
     return Edges(pairs, torch.stack([i, j]))
 
 
+def pad_species(species: Tensor, n_elements: int) -> Tensor:
+    """
+    Give padding the place behind the elements.
+
+    Parameters
+    ----------
+    species : Tensor of int, shape (B, A)
+        Index of the element, -1 for padding.
+    n_elements : int
+        Number of elements.
+
+    Returns
+    -------
+    Tensor of int, shape (B, A)
+        Index of the element; n_elements for padding.
+    """
+    return torch.where(species >= 0, species, n_elements)
+
+
 class EdgeGeometry(nn.Module):
     """
     Fourier-Bessel features of edges, contracted with those of the ends' velocities.

@@ -4,6 +4,43 @@ import torch
 from torch import Tensor
 
 
+def project_change(
+    change: Tensor,
+    positions: Tensor,
+    velocities: Tensor,
+    masses: Tensor,
+    angular: bool,
+) -> Tensor:
+    """
+    Take from a change what it may not do to momentum and angular momentum.
+
+    Parameters
+    ----------
+    change : Tensor, shape (B, A, 2, 3)
+        Displacement (nm) and change of velocity (nm/ps).
+    positions, velocities : Tensor, shape (B, A, 3), nm and nm/ps
+        State before, in the centre-of-mass frame.
+    masses : Tensor, shape (B, A), Da
+        Masses, 0 for padding.
+    angular : bool
+        Keep the angular momentum as well as the momentum.
+
+    Returns
+    -------
+    Tensor, shape (B, A, 2, 3)
+        The change that is left; 0 on padding.
+    """
+    displacement = remove_momentum(change[:, :, 0], masses)
+    kick = remove_momentum(change[:, :, 1], masses)
+    if angular:
+        momentum = angular_momentum(positions, velocities, masses)
+        turned = match_angular_momentum(
+            positions + displacement, velocities + kick, momentum, masses
+        )
+        kick = turned - velocities
+    return torch.stack([displacement, kick], dim=2)
+
+
 def remove_momentum(change: Tensor, masses: Tensor) -> Tensor:
     """
     Project out the change of the centre of mass or of the total momentum.

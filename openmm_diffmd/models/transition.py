@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from openmm_diffmd.models.denoiser import Denoiser
 from openmm_diffmd.models.encoder import Encoder
-from openmm_diffmd.models.geometry import Geometry, edges_of
-from openmm_diffmd.models.projection import (
-    angular_momentum,
-    match_angular_momentum,
-    remove_momentum,
-)
+from openmm_diffmd.models.geometry import Geometry, pad_species
+from openmm_diffmd.models.projection import project_change
+from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.operators import conserve_momenta, takes_layers
 
 Prior = Literal["learned", "ballistic", "previous_frame", "gaussian"]
 NoiseConditioning = Literal["acceleration", "element"]
@@ -68,6 +66,9 @@ class TransitionModel(nn.Module):
     thermal_acceleration: Tensor
     residual_cholesky: Tensor
 
+    # TorchScript then leaves out the branch that is not taken.
+    __constants__ = ("has_operator",)
+
     def __init__(
         self,
         n_elements: int,
@@ -96,6 +97,7 @@ class TransitionModel(nn.Module):
             )
         if not 1 <= l_max <= 3:
             raise ValueError(f"found l_max {l_max}, expected 1, 2 or 3")
+        self.has_operator = is_registered("diffmd::conserve_momenta")
         self.n_elements = n_elements
         self.lag_time = lag_time
         self.prior = prior
@@ -207,14 +209,10 @@ class TransitionModel(nn.Module):
               (B, A, A), and ``harmonics``, shape (B, A, A, (l_max + 1)**2): see
               `Geometry`.
         """
-        real = species >= 0
-        padded = torch.where(real, species, torch.full_like(species, self.n_elements))
-        edges = edges_of(species)
-        features, x, v = self.encoder(
-            positions, velocities, padded, masses, edges, level
+        features, x, v, geometry = self.encoder(
+            positions, velocities, species, masses, level
         )
-        weighted = v * masses.sqrt()[..., None]
-        geometry = self.encoder.edge_features(x, weighted, edges)
+        padded = pad_species(species, self.n_elements)
         position_scale = self.position_scale[padded][..., None]
         velocity_scale = self.velocity_scale[padded][..., None]
         prior_positions, prior_velocities = positions, velocities
@@ -319,20 +317,15 @@ class TransitionModel(nn.Module):
             condition["mean"] + whitened
         )
         positions, velocities = condition["positions"], condition["velocities"]
+        change = following - torch.stack([positions, velocities], dim=2)
         masses = condition["masses"]
-        displacement = remove_momentum(following[:, :, 0] - positions, masses)
-        kick = remove_momentum(following[:, :, 1] - velocities, masses)
-        if conserve_angular_momentum:
-            kick = (
-                match_angular_momentum(
-                    positions + displacement,
-                    velocities + kick,
-                    angular_momentum(positions, velocities, masses),
-                    masses,
-                )
-                - velocities
+        if self.has_operator and takes_layers(change):
+            return conserve_momenta(
+                change, positions, velocities, masses, conserve_angular_momentum
             )
-        return torch.stack([displacement, kick], dim=2)
+        return project_change(
+            change, positions, velocities, masses, conserve_angular_momentum
+        )
 
     def whiten(self, following: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """

@@ -190,6 +190,9 @@ def make_reference(
         "seed": seed,
         "platform": platform,
     }
+    # First: a Context that is made later would set the noise of this one, which on the
+    # Reference platform is the process's, back to its beginning.
+    free = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
     context = _context(
         system, temperature_K, friction_per_ps, step_size_fs, seed, platform
     )
@@ -208,7 +211,6 @@ def make_reference(
         "friction_per_ps": 0.0,
         "bond_energy_kT": bond_energy_kT,
     }
-    free = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
     with ReferenceWriter(
         paths[0], topology, masses, run_recorded, run.num_frames
     ) as run_writer:

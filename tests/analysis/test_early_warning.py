@@ -65,12 +65,14 @@ def test_alarms_come_before_events_and_events_after_alarms():
     values[30, 0] = 9.0  # of nothing
     values[20, 1] = 9.0  # in the lag of the event: too late
     values[5, 2] = np.nan
-    values[40:52, 2] = 9.0  # two alarms, an event 8 after the first, 2 before the end
+    values[40:52, 2] = 9.0  # one alarm, an event 8 after it
+    values[55, 2] = 9.0  # another, of nothing
     events = [(18, 0), (15, 0), (20, 1), (48, 2)]
     found = measure_alarms(values, events, threshold=1.0, horizon=10)
     assert found.n_events == 3
     assert sorted(found.lead) == [5, 8]
-    # That of the event of molecule 1 is followed by none, the second of 2 neither.
+    # What stays above is one alarm, longer than the horizon too. That of the event of
+    # molecule 1 is followed by none, the second of 2 neither.
     assert found.n_alarms == 5
     assert found.n_followed == 2
     assert measure_alarms(values, events, threshold=99.0, horizon=10).n_alarms == 0

@@ -69,12 +69,11 @@ def test_zero_residual_of_the_learned_prior_is_what_the_encoder_carries(
     state = make_state(2, 5)
     model = make_model(1)
     change = model.decode(torch.zeros(2, 5, 2, 3), model.encode(*state), False)
-    _, x, v = model.encoder(
+    _, x, v, _ = model.encoder(
         state.positions,
         state.velocities,
         state.species,
         state.masses,
-        edges_of(state.species),
         state.level,
     )
     torch.testing.assert_close(

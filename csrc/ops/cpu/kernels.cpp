@@ -98,6 +98,7 @@ template <class T> struct All {
         attention_atoms<T>,
         messages,
         feed_forward<T>,
+        kick_and_drift<T>,
     };
 };
 

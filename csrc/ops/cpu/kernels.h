@@ -52,6 +52,9 @@ template <class T> struct CpuKernels {
     /** @param features, to  (R,D,C) */
     void (*feed_forward)(const FeedForwardLayer<T> &layer, const T *features, int64_t begin,
                          int64_t end, T *to, T *scratch);
+    /** @param features  (R,D,C), @param positions, velocities  (R,3): moved */
+    void (*kick_and_drift)(const KickLayer<T> &layer, const T *features, int64_t begin, int64_t end,
+                           T *positions, T *velocities);
 };
 
 /** The best set that this machine's CPU runs. */

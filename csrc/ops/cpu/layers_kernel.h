@@ -296,5 +296,27 @@ void feed_forward(const FeedForwardLayer<T> &layer, const T *features, int64_t b
     }
 }
 
+/**
+ * Kick the velocities, then drift the positions by the mean of old and new ones and a correction.
+ *
+ * @param features               (R, D, C)
+ * @param positions, velocities  (R, 3)
+ */
+template <class T>
+void kick_and_drift(const KickLayer<T> &layer, const T *features, int64_t begin, int64_t end,
+                    T *positions, T *velocities) {
+    const int channels = layer.channels;
+    for (int64_t i = begin; i < end; i++)
+        for (int k = 0; k < 3; k++) {
+            const T *const vector = features + (i * layer.components + 1 + k) * channels;
+            const T correction = dot(vector, layer.kick, channels);
+            const T change = dot(vector, layer.kick + channels, channels);
+            T &x = positions[3 * i + k], &v = velocities[3 * i + k];
+            const T kicked = v + layer.velocity_scale[i] * change;
+            x += T(0.5) * (v + kicked) * layer.time + layer.position_scale[i] * correction;
+            v = kicked;
+        }
+}
+
 } // namespace DIFFMD_ISA
 } // namespace diffmd::ops
