@@ -100,7 +100,7 @@ class Denoiser(nn.Module):
                 geometry.envelope,
                 geometry.harmonics,
                 log_scale,
-                self.attention[0].couplings.coefficients,  # type: ignore[union-attr,arg-type]
+                self.attention[0].couplings.coefficients,  # type: ignore
                 self.matrices(),
                 self.n_heads,
             )

@@ -187,7 +187,7 @@ class Encoder(nn.Module):
                 self.position_scale,
                 self.velocity_scale,
                 self.invariant_scale,
-                self.attention[0].couplings.coefficients,  # type: ignore[union-attr,arg-type]
+                self.attention[0].couplings.coefficients,  # type: ignore
                 self.matrices(),
                 self.n_heads,
                 self.lag_time,
