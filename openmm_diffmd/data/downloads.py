@@ -83,7 +83,7 @@ def download(file: RemoteFile, folder: str | Path, progress: bool = True) -> Pat
         Where to; made if absent. Until it is whole and checked, the file is called
         ``<name>.part``.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def _fetch(file: RemoteFile, part: Path, progress: bool) -> None:
                 initial=start,
                 unit="B",
                 unit_scale=True,
-                disable=not progress,
+                disable=None if progress else True,
             ) as bar,
         ):
             while block := response.read(BLOCK):

@@ -78,7 +78,8 @@ def read_trajectory(
             return read_rmd17(path, interval)
         raise ValueError(
             f"{path} has keys {sorted(keys)}, expected MD17's {sorted(MD17_KEYS)} or "
-            f"rMD17's {sorted(RMD17_KEYS)}"
+            f"rMD17's {sorted(RMD17_KEYS)}; where only old_indices is missing, rename "
+            "coords, energies, forces and nuclear_charges to R, E, F and z"
         )
     if suffix in (".xyz", ".extxyz"):
         if frame_interval_fs is None:

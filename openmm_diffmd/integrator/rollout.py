@@ -54,7 +54,7 @@ class RolloutSettings:
     platform : str
         OpenMM platform.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
     """
 
     length_ps: float

@@ -56,7 +56,7 @@ class RolloutReporter(PeriodicReporter):
     keep_velocities : bool
         Write velocities to an MDTraj HDF5 file.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
     molecule : openmm.app.Topology, optional
         One replica: what the PDB file is of, where the sidecar says that each has
         its own DCD; all replicas unless given.
@@ -107,7 +107,7 @@ class RolloutReporter(PeriodicReporter):
             desc=f"{output.name}, {sidecar.num_replicas} replicas",
             total=num_frames * lags_per_frame,
             unit="lag",
-            disable=not progress,
+            disable=None if progress else True,
         )
         self._write_sidecar()
 

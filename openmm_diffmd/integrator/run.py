@@ -87,7 +87,7 @@ def run(
     platform : str
         OpenMM platform.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------

@@ -48,7 +48,7 @@ def equilibrate(
     step_size_fs : float
         Step size of its integrator, fs.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def equilibrate(
         "equilibration",
         blocks,
         unit="block",
-        disable=not progress or not blocks,
+        disable=None if progress and blocks else True,
     ):
         pass
 
@@ -87,7 +87,7 @@ def run_thermostatted(
     num_starts : int
         Frames to keep.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def run_thermostatted(
         total=recording.num_frames,
         desc="thermostatted",
         unit="frame",
-        disable=not progress,
+        disable=None if progress else True,
     ) as bar:
         for index, frame in enumerate(_segment(context, recording, writer)):
             writer.write(0, frame)
@@ -136,7 +136,7 @@ def run_bursts(
     starts : list of ReferenceFrame
         Where from: positions and velocities.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def run_bursts(
         If the dynamics stops; the frames before are in the file.
     """
     for segment, start in enumerate(
-        tqdm(starts, "bursts", unit="burst", disable=not progress)
+        tqdm(starts, "bursts", unit="burst", disable=None if progress else True)
     ):
         context.setPositions(start.positions)
         context.setVelocities(start.velocities)
@@ -181,7 +181,7 @@ def run_chain(
     run_writer, burst_writer : ReferenceWriter
         Where to: the chain as one run, its bursts.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Raises
     ------
@@ -190,7 +190,10 @@ def run_chain(
     """
     elapsed = 0.0
     for segment in tqdm(
-        range(num_bursts), "chained bursts", unit="burst", disable=not progress
+        range(num_bursts),
+        "chained bursts",
+        unit="burst",
+        disable=None if progress else True,
     ):
         frames: list[ReferenceFrame] = []
         for frame in _segment(context, recording, burst_writer):

@@ -1,14 +1,17 @@
 """Train a conservative ML force: what learned dynamics are measured against."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
+from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.data.readers import read_trajectory
@@ -34,6 +37,10 @@ from openmm_diffmd.training.trainer import (
 
 FRACTIONS = (0.9, 0.05, 0.05)
 NUM_VALIDATION_FRAMES = 512
+STIFFNESS_N_PER_M = (50.0, 3000.0)
+"""Of bonds in molecules: C-C has some 450 N/m, C-H 500, N-N in N2 2300."""
+KILOJOULE_PER_NM2_OF_NEWTON_PER_METRE = 602.214
+"""kJ/mol/nm^2 in a N/m."""
 
 
 def train_force(
@@ -54,7 +61,9 @@ def train_force(
     Parameters
     ----------
     data : list of path-like, or one
-        Files with energies and forces, of one or more molecules.
+        Files with energies and forces, of one or more molecules: of ``openmm-diffmd
+        reference``; npz with MD17's keys R, E, F and z, or rMD17's (Angstrom,
+        kcal/mol, kcal/mol/Angstrom); or extxyz (Angstrom, eV, eV/Angstrom).
     output : path-like
         Folder for checkpoints and logs, and for ``force.pt``, which `load_force` reads.
     model : EnergyModelConfig
@@ -73,7 +82,7 @@ def train_force(
     accelerator : str
         Lightning's name of the device: ``cpu`` or ``gpu``, of which one is used.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------
@@ -90,6 +99,11 @@ def train_force(
         If `output` is a file, or cannot be made or written in.
     ValueError
         If data do not fit or, on resuming, the training.
+
+    Warns
+    -----
+    UserWarning
+        If forces hold bonds much softer or stiffer than bonds are.
     """
     output = Path(output)
     checkpoint = find_checkpoint(output, resume)
@@ -104,7 +118,11 @@ def train_force(
         "model": dataclasses.asdict(model),
         "optimizer": dataclasses.asdict(optimizer),
     }
-    current = {"elements": symbols, "config": {"data": {}, **options}}
+    current = {
+        "elements": symbols,
+        "config": {"data": {}, **options},
+        "sha256": [file_sha256(path) for path in data],
+    }
     first_step = _first_step(checkpoint, current) if resume else 0
     frames = LabelledFrames(trajectories, [s.train for s in splits], elements)
     module = ForceTraining(
@@ -173,13 +191,72 @@ def _read(path: Path) -> Trajectory:
             "reference of openmm-diffmd reference, MD17, or extxyz with both in "
             "every frame"
         )
+    check_forces(path, trajectory)
     return trajectory
+
+
+def check_forces(path: Path, trajectory: Trajectory) -> None:
+    r"""
+    See whether forces hold bonds as bonds are held: a matter of units and signs.
+
+    A bond's stiffness is the slope of the force on its stretch,
+    :math:`-\mathrm{cov}(F, r)/\mathrm{var}(r)` with :math:`F = \mu (F_j/m_j -
+    F_i/m_i) \cdot \hat b`.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the trajectory, for errors.
+    trajectory : Trajectory
+        Frames with forces.
+
+    Raises
+    ------
+    ValueError
+        If most bonds are pushed apart where they are long.
+
+    Warns
+    -----
+    UserWarning
+        If they are much softer or stiffer than bonds are.
+    """
+    if trajectory.forces is None or not len(trajectory.bonds):
+        return
+    chosen = evenly_spread(trajectory.n_frames, NUM_VALIDATION_FRAMES)
+    positions = np.asarray(trajectory.positions[chosen], dtype=np.float64)
+    bonds = np.asarray(trajectory.bonds)
+    masses = np.asarray(trajectory.masses, dtype=np.float64)
+    accelerations = np.asarray(trajectory.forces[chosen], np.float64) / masses[:, None]
+    lengths, apart = bond_stretches(positions, accelerations, bonds)
+    lengths = lengths - lengths.mean(0)
+    variances = (lengths**2).mean(0)
+    if not np.all(variances > 0):
+        return
+    slopes = (lengths * apart).mean(0) / variances
+    stiffness = -float(np.median(reduced_masses(masses, bonds) * slopes))
+    newtons = stiffness / KILOJOULE_PER_NM2_OF_NEWTON_PER_METRE
+    expected = (
+        "expected {:g} to {:g}: are energies in kcal/mol and lengths in Angstrom "
+        "(npz), or in eV and Angstrom (extxyz), and are these forces, not gradients?"
+    ).format(*STIFFNESS_N_PER_M)
+    found = f"found bonds of {newtons:.3g} N/m (median) in {path}, {expected}"
+    if newtons <= 0:
+        raise ValueError(found)
+    if not STIFFNESS_N_PER_M[0] <= newtons <= STIFFNESS_N_PER_M[1]:
+        warnings.warn(found, stacklevel=2)
 
 
 def _first_step(checkpoint: Path, description: dict[str, Any]) -> int:
     """Read how many steps a training made, if it is the one described."""
     saved = read_checkpoint(checkpoint)
-    check_same_training(saved[DESCRIPTION], description)
+    before = saved[DESCRIPTION]
+    check_same_training(before, description)
+    # One of before this was kept has none.
+    if before.get("sha256", description["sha256"]) != description["sha256"]:
+        raise ValueError(
+            "found other data files, or in another order, expected those of the "
+            "training to resume; give the same, or choose another folder"
+        )
     steps: int = saved["global_step"]
     check_num_steps(description["config"]["optimizer"]["num_steps"], steps)
     return steps

@@ -94,7 +94,7 @@ def train(
     accelerator : str
         Lightning's name of the device: ``cpu`` or ``gpu``, of which one is used.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------

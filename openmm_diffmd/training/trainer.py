@@ -1,6 +1,7 @@
 """What every training shares: Lightning's Trainer, optimizer and learning rate."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ def fit(
     accelerator : str
         Lightning's name of the device, of which one is used.
     progress : bool
-        Show a progress bar.
+        Show a progress bar, if in a terminal.
 
     Returns
     -------
@@ -240,6 +241,8 @@ def _only_warnings_of_lightning() -> Iterator[None]:
 def _make_trainer(
     output: Path, options: OptimizerConfig, accelerator: str, progress: bool
 ) -> lightning.Trainer:
+    # In a log a bar is a line without end.
+    shows_progress = progress and sys.stdout.isatty()
     return lightning.Trainer(
         accelerator=accelerator,
         devices=1,
@@ -265,9 +268,9 @@ def _make_trainer(
                 save_last=True,
                 enable_version_counter=False,
             ),
-            *([TQDMProgressBar(refresh_rate=20)] if progress else []),
+            *([TQDMProgressBar(refresh_rate=20)] if shows_progress else []),
         ],
-        enable_progress_bar=progress,
+        enable_progress_bar=shows_progress,
         enable_model_summary=False,
     )
 

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import mdtraj
@@ -155,8 +156,12 @@ def test_a_second_run_with_the_seed_is_the_same(tmp_path, harmonic):
     np.testing.assert_array_equal(first.positions, second.positions)
 
 
-def test_progress_bars_are_shown(tmp_path, harmonic, capsys):
-    make_reference(**harmonic, output=tmp_path, **(SHORT | {"progress": True}))
+def test_progress_bars_are_shown_in_a_terminal(tmp_path, harmonic, capsys, monkeypatch):
+    shows = SHORT | {"progress": True}
+    make_reference(**harmonic, output=tmp_path / "log", **shows)
+    assert "100%" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    make_reference(**harmonic, output=tmp_path, **shows)
     shown = capsys.readouterr().err
     for name in ("equilibration", "thermostatted", "bursts"):
         assert f"{name}: 100%" in shown

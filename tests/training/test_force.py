@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,15 @@ from ase.io import write
 from openmm_diffmd import cli
 from openmm_diffmd.data.labelled import LabelledFrames
 from openmm_diffmd.data.readers import read_reference
+from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.models.energy import load_force
 from openmm_diffmd.training import force
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
-from openmm_diffmd.training.force import train_force
+from openmm_diffmd.training.force import check_forces, train_force
 from openmm_diffmd.training.force_module import MEV_PER_ANGSTROM
+
+# Springs of these tests' files are softer than bonds.
+pytestmark = pytest.mark.filterwarnings("ignore:found bonds of")
 
 MODEL = EnergyModelConfig(
     n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1, cutoff=1.0
@@ -102,6 +107,9 @@ def test_resuming_another_training_is_refused(trained, many, write_bursts, tmp_p
     wider = dataclasses.replace(MODEL, channels=16)
     with pytest.raises(ValueError, match=r"found model.channels 16, .* resume has 8"):
         resume([many], wider, OPTIMIZER)
+    again = write_bursts(tmp_path / "again.h5", n_bursts=40, n_frames=4, seed=9)
+    with pytest.raises(ValueError, match="found other data files"):
+        resume([again], MODEL, OPTIMIZER)
     # As many elements: nothing else would tell.
     other = write_bursts(tmp_path / "nh.h5", ("N", "H", "H"), n_bursts=40, n_frames=4)
     with pytest.raises(ValueError, match=r"found elements \['H', 'N'\], .*'O'"):
@@ -139,12 +147,14 @@ def write_xyz(path: Path, labelled: bool) -> Path:
     frames = []
     for _ in range(60):
         x = np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        atoms = Atoms("OH2", x + 0.02 * generator.normal(size=(3, 3)))
+        off = 0.02 * generator.normal(size=(3, 3))
+        atoms = Atoms("OH2", x + off)
         if labelled:
             atoms.calc = SinglePointCalculator(
                 atoms,
                 energy=generator.normal(),
-                forces=generator.normal(size=(3, 3)),
+                # eV/Angstrom^2: some 500 N/m.
+                forces=-30.0 * off,
             )
         frames.append(atoms)
     write(path, frames, format="extxyz")
@@ -178,3 +188,35 @@ def test_verb_prints_errors_on_frames_left_out(many, tmp_path, capsys):
     _, description = load_force(tmp_path / "run" / "force.pt")
     error = description["data"][0]["test"]["force_mae_meV_per_A"]
     assert f"bursts.h5: {error:.1f} meV/Angstrom, energies" in found
+
+
+def make_stretched(stiffness):
+    """Frames of a molecule whose bonds have this stiffness, N/m."""
+    generator = np.random.default_rng(3)
+    x0 = 0.1 * np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    off = 0.003 * generator.normal(size=(400, 3, 3))
+    return single_molecule(
+        Path("springs.npz"),
+        positions=x0 + off,
+        velocities=None,
+        times=np.arange(400.0),
+        segments=np.zeros(400, np.int32),
+        atomic_numbers=np.array([8, 1, 1]),
+        potential_energies=np.zeros(400),
+        # A bond shows half of the springs that hold its atoms.
+        forces=-2.0 * 602.214 * stiffness * off,
+        provenance={},
+    )
+
+
+def test_forces_of_other_units_or_sign_are_told():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_forces(Path("right.npz"), make_stretched(500.0))
+    # eV where kcal/mol is read: 23 times too small.
+    with pytest.warns(UserWarning, match=r"found bonds of 2\d(\.\d)? N/m .*kcal/mol"):
+        check_forces(Path("eV.npz"), make_stretched(500.0 / 23.06))
+    with pytest.warns(UserWarning, match=r"found bonds of 2.*e\+04 N/m"):
+        check_forces(Path("kJ.npz"), make_stretched(500.0 * 41.84))
+    with pytest.raises(ValueError, match=r"found bonds of -5\d\d N/m .*not gradients"):
+        check_forces(Path("gradients.npz"), make_stretched(-550.0))
