@@ -1,5 +1,6 @@
 import hashlib
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -62,7 +63,8 @@ def remote(server):
     )
 
 
-def test_download_is_whole_and_done_once(server, remote, tmp_path, capsys):
+def test_download_is_whole_and_done_once(server, remote, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for _ in range(2):
         path = download(remote, tmp_path / "new")
         assert path.read_bytes() == CONTENT
