@@ -108,7 +108,7 @@ Molecules molecules_of(const Tensor &species, const Tensor &masses, const Tensor
     return in;
 }
 
-/** @param to  (R,3) */
+/** Velocities times the square roots of masses (R,3). */
 template <class T> Tensor weighted_velocities(const Tensor &velocities, const Molecules &in) {
     const Tensor weighted = at::empty({in.num_rows(), 3}, velocities.options());
     const T *const v = velocities.const_data_ptr<T>();
