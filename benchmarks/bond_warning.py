@@ -201,8 +201,7 @@ def watch(case: Case, arguments: argparse.Namespace) -> Watched:
         refusals += [(lag, int(m)) for m in np.flatnonzero(found > counts)]
         counts = found
         x, v = read_frame(context)
-        stretches.add(x, v)
-        mean = stretches.mean() / kT
+        mean = stretches.add(x[None], v[None])[0] / kT
         energies.append([mean[own_bonds].max() for own_bonds in bonds_of])
     return Watched(np.array(energies), refusals, breaks)
 

@@ -12,7 +12,7 @@ AKMA_TIME = 0.04888821
 """The unit of time of a DCD's header, ps, with the digits that its readers use."""
 
 COUNT_OFFSET = 8
-LAST_STEP_OFFSET = 20
+"""Of the number of frames; first step, interval and last step follow it."""
 TIME_STEP_OFFSET = 44
 NUM_ATOMS_OFFSET = 268
 HEADER_SIZE = 276
@@ -129,8 +129,11 @@ class ResumableDCDFile:
             )
         self._num_frames = wanted
         os.truncate(self.path, HEADER_SIZE + wanted * self.frame_size)
-        with self.path.open("r+b") as file:
-            self._count_frames(file.fileno())
+        file = os.open(self.path, os.O_RDWR)
+        try:
+            self._count_frames(file)
+        finally:
+            os.close(file)
 
     def _read_header(self) -> bytes:
         with self.path.open("rb") as file:
@@ -168,17 +171,21 @@ class ResumableDCDFile:
         record = struct.pack("<i", 4 * self._n_atoms)
         angstrom = (10.0 * positions).astype("<f4")
         frame = b"".join(record + axis.tobytes() + record for axis in angstrom.T)
-        with self.path.open("r+b") as file:
-            number = file.fileno()
+        # Without Python's buffers, which would cost more than the writing.
+        file = os.open(self.path, os.O_RDWR)
+        try:
             place = HEADER_SIZE + self._num_frames * self.frame_size
-            _write_at(number, frame, place)
+            _write_at(file, frame, place)
             self._num_frames += 1
-            self._count_frames(number)
+            self._count_frames(file)
+        finally:
+            os.close(file)
 
     def _count_frames(self, file: int) -> None:
-        last = self._first_step + max(0, self._num_frames - 1) * self._interval
-        _write_at(file, struct.pack("<i", self._num_frames), COUNT_OFFSET)
-        _write_at(file, struct.pack("<i", min(last, MAX_STEP)), LAST_STEP_OFFSET)
+        first, interval = self._first_step, self._interval
+        last = first + max(0, self._num_frames - 1) * interval
+        steps = min(first, MAX_STEP), interval, min(last, MAX_STEP)
+        _write_at(file, struct.pack("<4i", self._num_frames, *steps), COUNT_OFFSET)
 
 
 def _write_at(file: int, content: bytes, place: int) -> None:

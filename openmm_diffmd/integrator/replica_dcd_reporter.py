@@ -97,6 +97,26 @@ class ReplicaDCDReporter(PeriodicReporter):
             If the number of atoms is another one, or a file cannot be continued.
         """
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        self.write(simulation, positions)
+
+    def write(
+        self, simulation: app.Simulation, positions: NDArray[np.floating]
+    ) -> None:
+        """
+        Write one frame of each replica, from numbers.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+            The simulation.
+        positions : ndarray, shape (n_atoms, 3), nm
+            Its positions.
+
+        Raises
+        ------
+        ValueError
+            As `report`.
+        """
         n_atoms = sum(len(atoms) for atoms in self._atoms)
         if len(positions) != n_atoms:
             raise ValueError(

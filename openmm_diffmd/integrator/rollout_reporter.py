@@ -45,8 +45,8 @@ class RolloutReporter(PeriodicReporter):
     positions : ndarray, shape (n_atoms, 3), nm
         Positions for the PDB file.
     sidecar : RolloutSidecar
-        What to write beside the DCD; `num_frames`, `resamples` and `hottest_bond` are
-        kept up to date.
+        What to write beside the DCD, with `num_frames`, `resamples` and `hottest_bond`
+        of each `FLUSH_INTERVAL`.
     integrator : DiffusionIntegrator
         Counts redraws and knows the bonds.
     lags_per_frame : int
@@ -84,6 +84,7 @@ class RolloutReporter(PeriodicReporter):
         )
         self._integrator = integrator
         self._watch = BondWatch(integrator)
+        self._num_frames = 0
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         shown = topology if molecule is None else molecule
@@ -143,26 +144,22 @@ class RolloutReporter(PeriodicReporter):
         self._watch.look(simulation.currentStep, now, positions, velocities)
         if simulation.currentStep % self._interval:
             return
-        self._trajectory.report(simulation, state)
+        self._trajectory.write(simulation, positions)
         if self._velocities is not None:
             self._pending.append(
                 (positions.astype(np.float32), velocities.astype(np.float32))
             )
-        self.sidecar = replace(
-            self.sidecar,
-            num_frames=self.sidecar.num_frames + 1,
-            resamples=self._integrator.getNumResamples(),
-        )
+        self._num_frames += 1
         self._bar.update(self._interval)
         self._report_times.append(time.perf_counter())
-        if self.sidecar.num_frames % FLUSH_INTERVAL == 0:
-            self._bar.set_postfix(redrawn=self.sidecar.resamples)
+        if self._num_frames % FLUSH_INTERVAL == 0:
             self._flush()
+            self._bar.set_postfix(redrawn=self.sidecar.resamples)
 
     def _flush(self) -> None:
         if self._velocities is not None and self._pending:
             positions, velocities = zip(*self._pending, strict=True)
-            last = self.sidecar.num_frames
+            last = self._num_frames
             frames = np.arange(last - len(positions) + 1, last + 1)
             self._velocities.write(
                 coordinates=np.array(positions),
@@ -179,8 +176,12 @@ class RolloutReporter(PeriodicReporter):
 
     def _write_sidecar(self) -> None:
         hottest = self._watch.hottest
-        if hottest is not None:
-            self.sidecar = replace(self.sidecar, hottest_bond=hottest.to_json())
+        self.sidecar = replace(
+            self.sidecar,
+            num_frames=self._num_frames,
+            resamples=self._integrator.getNumResamples(),
+            hottest_bond=None if hottest is None else hottest.to_json(),
+        )
         self.sidecar.write(self.path)
 
     def close(self, error: BaseException | None = None) -> None:
@@ -192,11 +193,8 @@ class RolloutReporter(PeriodicReporter):
         error : BaseException, optional
             Why the run ended early.
         """
-        self.sidecar = replace(
-            self.sidecar,
-            resamples=self._integrator.getNumResamples(),
-            error=None if error is None else f"{type(error).__name__}: {error}",
-        )
+        reason = None if error is None else f"{type(error).__name__}: {error}"
+        self.sidecar = replace(self.sidecar, error=reason)
         self._bar.close()
         self._flush()
         if self._velocities is not None:
