@@ -127,7 +127,7 @@ def train(
     set_threads(threads)
     lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path, pairs) for path in data]
-    splits = split_trajectories(trajectories, config)
+    splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000
     training_pairs = LaggedPairs(
@@ -240,13 +240,15 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
 
 
 def split_trajectories(
-    trajectories: Sequence[Trajectory], config: TrainConfig
+    data: Sequence[Path], trajectories: Sequence[Trajectory], config: TrainConfig
 ) -> list[Split]:
     """
     Split each trajectory, with a gap of a lag at least.
 
     Parameters
     ----------
+    data : sequence of Path
+        Their files.
     trajectories : sequence of Trajectory
         The data.
     config : TrainConfig
@@ -256,16 +258,22 @@ def split_trajectories(
     -------
     list of Split
         One a trajectory.
+
+    Raises
+    ------
+    ValueError
+        If the fractions do not fit, or leave a part of a file empty.
     """
     lag_time = config.data.lag_time_fs / 1000
-    return [
-        contiguous_split(
-            trajectory.segments,
-            lag_in_frames(trajectory, lag_time),
-            config.data.fractions,
-        )
-        for trajectory in trajectories
-    ]
+    splits = []
+    for path, trajectory in zip(data, trajectories, strict=True):
+        lag = lag_in_frames(trajectory, lag_time)
+        try:
+            split = contiguous_split(trajectory.segments, lag, config.data.fractions)
+        except ValueError as error:
+            raise ValueError(f"{error} (--pairs.fractions), for {path}") from error
+        splits.append(split)
+    return splits
 
 
 def calibrate(module: TransitionTraining, pairs: LaggedPairs, scales: Scales) -> None:

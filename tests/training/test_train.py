@@ -604,6 +604,13 @@ def test_no_validation_part_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_part_that_its_gap_swallows_is_told_with_its_file(bursts, tmp_path):
+    pairs = dataclasses.replace(DATA, fractions=(0.7, 1e-3, 0.2))
+    match = rf"too few for a validation part .*--pairs.fractions.*{bursts.name}"
+    with pytest.raises(ValueError, match=match):
+        run(bursts, tmp_path / "run", pairs=pairs)
+
+
 def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
     frozen = dataclasses.replace(OPTIMIZER, freeze_encoder=True)
     with pytest.raises(ValueError, match="freeze_encoder without initialize_from"):
