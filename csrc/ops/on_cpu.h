@@ -4,6 +4,10 @@
 
 #include <ATen/Parallel.h>
 
+#ifndef INTRA_OP_PARALLEL
+#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
+#endif
+
 /* Operators on CPU tensors of which others are made. */
 namespace diffmd::ops::on_cpu {
 
@@ -18,6 +22,17 @@ constexpr int64_t num_attention = 12, num_feed_forward = 9;
 
 /** Numbers below which another thread costs more than it saves. */
 constexpr int64_t grain_numbers = 32768;
+
+/** Degree of features of (l_max+1)^2 components; at least 1, and the next where there is none. */
+inline int64_t degree_of(int64_t components) {
+    int64_t l_max = 1;
+    while ((l_max + 1) * (l_max + 1) < components)
+        l_max++;
+    return l_max;
+}
+
+/** Options of a result that is only described, also where some arguments are real. */
+inline at::TensorOptions described(const Tensor &like) { return like.options().device(at::kMeta); }
 
 /** Add contiguous tensors of one shape. */
 template <class T> void add(const Tensor &change, const Tensor &to) {

@@ -17,10 +17,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef INTRA_OP_PARALLEL
-#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
-#endif
-
 namespace diffmd::ops::on_cpu {
 namespace {
 

@@ -9,16 +9,13 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/silu.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
-
-#ifndef INTRA_OP_PARALLEL
-#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
-#endif
 
 namespace diffmd::ops::on_cpu {
 namespace {
@@ -48,8 +45,9 @@ template <class T> Tensor condition_of(const Tensor &features, const Tensor &mat
     const Tensor out = at::empty({rows, components, channels}, features.options());
     for (int64_t l = 0; l < matrices.size(0); l++) {
         const int64_t count = 2 * l + 1;
-        const Tensor mixed = at::mm(features.narrow(2, l * l, count).reshape({rows * count, -1}),
-                                    matrices.select(0, l));
+        const Tensor own = features.narrow(2, l * l, count);
+        const Tensor mixed =
+            at::mm(own.reshape({rows * count, features.size(3)}), matrices.select(0, l));
         const T *const from = mixed.const_data_ptr<T>();
         T *const to = out.mutable_data_ptr<T>() + l * l * channels;
         for (int64_t i = 0; i < rows; i++)
@@ -79,9 +77,11 @@ Tensor denoise(const Tensor &residual, const Tensor &sigma, const Tensor &featur
     for (int64_t molecule = 0; molecule < b; molecule++)
         factors.emplace_back(double(sigma.const_data_ptr<T>()[molecule]));
     const Tensor level = at::empty({rows, 2}, features.options());
+    const T *const scales = log_scale.const_data_ptr<T>();
+    T *const levels = level.mutable_data_ptr<T>();
     for (int64_t i = 0; i < rows; i++) {
-        level.mutable_data_ptr<T>()[2 * i] = T(factors[i / a].noise);
-        level.mutable_data_ptr<T>()[2 * i + 1] = log_scale.const_data_ptr<T>()[i];
+        levels[2 * i] = T(factors[i / a].noise);
+        levels[2 * i + 1] = scales[i];
     }
     const Tensor noise =
         at::linear(at::silu(at::linear(level, weights[NOISE_IN], weights[NOISE_IN_BIAS])),
@@ -89,13 +89,14 @@ Tensor denoise(const Tensor &residual, const Tensor &sigma, const Tensor &featur
     Tensor head = condition_of<T>(features, weights[CONDITION]);
     const auto bias = weights[CONDITION_BIAS].expect_contiguous();
     const auto of_residual = weights[RESIDUAL].expect_contiguous();
-    const T *const from = residual.const_data_ptr<T>();
-    const T *const noises = noise.const_data_ptr<T>(), *const mix =
-                                                           of_residual->const_data_ptr<T>();
+    const T *const from = residual.const_data_ptr<T>(), *const noises = noise.const_data_ptr<T>();
+    const T *const mix = of_residual->const_data_ptr<T>(), *const biases =
+                                                               bias->const_data_ptr<T>();
+    T *const first = head.mutable_data_ptr<T>();
     for (int64_t i = 0; i < rows; i++) {
-        T *const to = head.mutable_data_ptr<T>() + i * components * channels;
+        T *const to = first + i * components * channels;
         for (int64_t c = 0; c < channels; c++)
-            to[c] += bias->const_data_ptr<T>()[c] + noises[i * channels + c];
+            to[c] += biases[c] + noises[i * channels + c];
         for (int k = 0; k < 3; k++) {
             const T of_position = T(factors[i / a].in) * from[6 * i + k];
             const T of_velocity = T(factors[i / a].in) * from[6 * i + 3 + k];
@@ -105,27 +106,28 @@ Tensor denoise(const Tensor &residual, const Tensor &sigma, const Tensor &featur
         }
     }
     head = head.view({b, a, components, channels});
-    for (size_t at = NUM_BEFORE; at < weights.size(); at += num_layer) {
+    for (size_t layer = NUM_BEFORE; layer < weights.size(); layer += num_layer) {
         add<T>(attention(head, invariants, envelope, harmonics, coefficients,
-                         weights.slice(at, num_attention), heads),
+                         weights.slice(layer, num_attention), heads),
                head);
-        add<T>(feed_forward(head, weights.slice(at + num_attention, num_feed_forward)), head);
+        add<T>(feed_forward(head, weights.slice(layer + num_attention, num_feed_forward)), head);
     }
     const Tensor gate =
         at::silu(at::linear(head.select(2, 0), weights[GATE], weights[GATE_BIAS])).contiguous();
     const auto of_out = weights[OUT].expect_contiguous();
     const T *const gates = gate.const_data_ptr<T>(), *const last = of_out->const_data_ptr<T>();
     const Tensor out = at::empty({b, a, 2, 3}, features.options());
+    const T *const vectors = head.const_data_ptr<T>();
+    T *const to = out.mutable_data_ptr<T>();
     for (int64_t i = 0; i < rows; i++) {
         const Factors &factor = factors[i / a];
         for (int p = 0; p < 2; p++)
             for (int k = 0; k < 3; k++) {
-                const T *const vector =
-                    head.const_data_ptr<T>() + (i * components + 1 + k) * channels;
+                const T *const vector = vectors + (i * components + 1 + k) * channels;
                 T sum = 0;
                 for (int64_t c = 0; c < channels; c++)
                     sum += last[p * channels + c] * gates[i * channels + c] * vector[c];
-                out.mutable_data_ptr<T>()[6 * i + 3 * p + k] =
+                to[6 * i + 3 * p + k] =
                     T(factor.skip) * from[6 * i + 3 * p + k] + T(factor.out) * sum;
             }
     }
@@ -136,19 +138,19 @@ Tensor denoiser(const Tensor &residual, const Tensor &sigma, const Tensor &featu
                 const Tensor &invariants, const Tensor &envelope, const Tensor &harmonics,
                 const Tensor &log_scale, const Tensor &coefficients, at::TensorList weights,
                 int64_t heads) {
+    // Products of matrices inside would be of bfloat16.
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const at::ScalarType dtype = features.scalar_type();
     TORCH_CHECK_VALUE(features.dim() == 4, name, ": expected features of shape (B, A, D, C), got ",
                       features.sizes());
-    TORCH_CHECK_VALUE(weights.size() >= NUM_BEFORE &&
+    TORCH_CHECK_VALUE(weights.size() > NUM_BEFORE &&
                           (weights.size() - NUM_BEFORE) % num_layer == 0 &&
                           weights[GATE_BIAS].dim() == 1,
                       name, ": expected ", int(NUM_BEFORE), " weights and ", num_layer,
                       " a layer, the bias of gates of one dimension, got ", weights.size());
     const int64_t b = features.size(0), a = features.size(1), wide = features.size(3);
     const int64_t channels = weights[GATE_BIAS].size(0);
-    int64_t degrees = 2;
-    while (degrees * degrees < features.size(2))
-        degrees++;
+    const int64_t degrees = degree_of(features.size(2)) + 1;
     check_tensor(name, "residual", residual, {b, a, 2, 3}, dtype);
     check_tensor(name, "noise level", sigma, {b}, dtype);
     check_tensor(name, "logarithm of the scale", log_scale, {b, a}, dtype);
@@ -178,7 +180,7 @@ Tensor denoiser(const Tensor &residual, const Tensor &sigma, const Tensor &featu
 Tensor denoiser_output(const Tensor &residual, const Tensor &, const Tensor &, const Tensor &,
                        const Tensor &, const Tensor &, const Tensor &, const Tensor &,
                        at::TensorList, int64_t) {
-    return residual.new_empty_symint(residual.sym_sizes());
+    return residual.new_empty_symint(residual.sym_sizes(), described(residual));
 }
 
 } // namespace

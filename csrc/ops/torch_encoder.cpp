@@ -10,14 +10,11 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <cmath>
-
-#ifndef INTRA_OP_PARALLEL
-#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
-#endif
 
 namespace diffmd::ops::on_cpu {
 namespace {
@@ -40,14 +37,14 @@ struct State {
 
 /** What does not change from layer to layer. */
 struct Molecules {
-    int64_t num_molecules, num_atoms;
+    int64_t num_molecules = 0, num_atoms = 0;
     /** (R): square roots of the masses, and the units of a layer's changes. */
     Tensor root_masses, position_scale, velocity_scale;
     /** (R, A): whether there is an edge; (2, R A): its ends. */
     Tensor pairs, edge_index;
     Tensor invariant_scale, coefficients;
-    int64_t heads, l_max, n_max;
-    double time, cutoff, velocity_cutoff;
+    int64_t heads = 0, l_max = 0, n_max = 0;
+    double time = 0.0, cutoff = 0.0, velocity_cutoff = 0.0;
 
     int64_t num_rows() const { return num_molecules * num_atoms; }
     int64_t num_invariants() const { return invariant_scale.size(0); }
@@ -58,14 +55,6 @@ struct Molecules {
 struct Geometry {
     Tensor invariants, envelope, harmonics;
 };
-
-/** Degree of the features, of (l_max+1)^2 rows of coefficients. */
-int64_t degree_of(const Tensor &coefficients) {
-    int64_t l_max = 1;
-    while ((l_max + 1) * (l_max + 1) < coefficients.size(0))
-        l_max++;
-    return l_max;
-}
 
 /** Atoms and their pairs; the rest is for the caller to fill in. */
 template <class T>
@@ -86,6 +75,12 @@ Molecules molecules_of(const Tensor &species, const Tensor &masses, const Tensor
     const auto of_positions = position_scale.expect_contiguous();
     const auto of_velocities = velocity_scale.expect_contiguous();
     const int64_t *const element = of_species->const_data_ptr<int64_t>();
+    const T *const mass = of_masses->const_data_ptr<T>();
+    const T *const of_position = of_positions->const_data_ptr<T>();
+    const T *const of_velocity = of_velocities->const_data_ptr<T>();
+    T *const root = in.root_masses.mutable_data_ptr<T>();
+    T *const position = in.position_scale.mutable_data_ptr<T>();
+    T *const velocity = in.velocity_scale.mutable_data_ptr<T>();
     bool *const pair = in.pairs.mutable_data_ptr<bool>();
     int64_t *const ends = in.edge_index.mutable_data_ptr<int64_t>();
     const T fraction = T(1) / T(num_layers);
@@ -93,11 +88,9 @@ Molecules molecules_of(const Tensor &species, const Tensor &masses, const Tensor
         TORCH_CHECK_VALUE(element[i] >= -1 && element[i] < num_elements, name,
                           ": expected species from -1 to ", num_elements - 1, ", got ", element[i]);
         const int64_t known = element[i] < 0 ? num_elements : element[i];
-        in.root_masses.mutable_data_ptr<T>()[i] = std::sqrt(of_masses->const_data_ptr<T>()[i]);
-        in.position_scale.mutable_data_ptr<T>()[i] =
-            fraction * of_positions->const_data_ptr<T>()[known];
-        in.velocity_scale.mutable_data_ptr<T>()[i] =
-            fraction * of_velocities->const_data_ptr<T>()[known];
+        root[i] = std::sqrt(mass[i]);
+        position[i] = fraction * of_position[known];
+        velocity[i] = fraction * of_velocity[known];
         for (int64_t e = i * a; e < (i + 1) * a; e++) {
             const int64_t j = i / a * a + e % a;
             pair[e] = i != j && element[i] >= 0 && element[j] >= 0;
@@ -203,8 +196,9 @@ template <class T> Geometry geometry_at(const State &state, const Molecules &in)
                 to[e * count + n] = from[e * computed + n] / scale[n];
     });
     const int64_t b = in.num_molecules;
+    const int64_t components = (in.l_max + 1) * (in.l_max + 1);
     return {scaled.view({b, atoms, atoms, count}), envelope.view({b, atoms, atoms}),
-            harmonics(directions, in.l_max).view({b, atoms, atoms, -1})};
+            harmonics(directions, in.l_max).view({b, atoms, atoms, components})};
 }
 
 template <class T>
@@ -237,6 +231,8 @@ Encoded encoder(const Tensor &positions, const Tensor &velocities, const Tensor 
                 const Tensor &velocity_scale, const Tensor &invariant_scale,
                 const Tensor &coefficients, at::TensorList weights, int64_t heads, double lag_time,
                 double cutoff, double velocity_cutoff, int64_t n_max) {
+    // Products of matrices inside would be of bfloat16.
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const at::ScalarType dtype = positions.scalar_type();
     TORCH_CHECK_VALUE(positions.dim() == 3, name, ": expected positions of shape (B, A, 3), got ",
                       positions.sizes());
@@ -251,7 +247,7 @@ Encoded encoder(const Tensor &positions, const Tensor &velocities, const Tensor 
     TORCH_CHECK_VALUE(weights[0].dim() == 2, name, ": expected features of elements of two ",
                       "dimensions, got ", weights[0].dim());
     const int64_t b = positions.size(0), a = positions.size(1), known = position_scale.size(0);
-    const int64_t l_max = degree_of(coefficients), channels = weights[0].size(1);
+    const int64_t l_max = degree_of(coefficients.size(0)), channels = weights[0].size(1);
     const int64_t count = invariant_scale.size(0), all = n_max * (2 * l_max + 3);
     TORCH_CHECK_VALUE(count == n_max || count == all, name, ": expected a scale of ", n_max, " or ",
                       all, " invariants, got ", count);
@@ -289,6 +285,7 @@ Encoded encoder(const Tensor &positions, const Tensor &velocities, const Tensor 
         edges = geometry_at<scalar_t>(state, in);
         for (size_t layer = 0; layer < num_layers; layer++) {
             run_layer<scalar_t>(state, edges, in, layers.slice(layer * num_weights, num_weights));
+            edges = {};
             edges = geometry_at<scalar_t>(state, in);
         }
     });
@@ -305,7 +302,9 @@ Encoded encoder_outputs(const Tensor &positions, const Tensor &, const Tensor &s
                       " dimensions and ", weights.size(), " weights");
     const c10::SymInt b = species.sym_size(0), a = species.sym_size(1);
     const c10::SymInt components = coefficients.sym_size(0);
-    const auto make = [&](c10::SymIntArrayRef shape) { return positions.new_empty_symint(shape); };
+    const auto make = [&](c10::SymIntArrayRef shape) {
+        return positions.new_empty_symint(shape, described(positions));
+    };
     return {make({b, a, components, weights[0].sym_size(1)}),
             make({b, a, 3}),
             make({b, a, 3}),

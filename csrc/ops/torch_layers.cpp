@@ -14,10 +14,6 @@
 #include <algorithm>
 #include <vector>
 
-#ifndef INTRA_OP_PARALLEL
-#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
-#endif
-
 namespace diffmd::ops::on_cpu {
 namespace {
 
@@ -44,9 +40,7 @@ public:
     Arguments(const char *name, const Tensor &features) : name(name), features(features) {
         check_kind(name, features);
         TORCH_CHECK_VALUE(features.size(3) > 0, name, ": expected at least one channel, got 0");
-        l_max = 1;
-        while ((l_max + 1) * (l_max + 1) < features.size(2))
-            l_max++;
+        l_max = degree_of(features.size(2));
         TORCH_CHECK_VALUE((l_max + 1) * (l_max + 1) == features.size(2) &&
                               l_max <= max_layer_degree,
                           name, ": expected 4, 9 or 16 components, got ", features.size(2));
@@ -196,7 +190,7 @@ namespace {
 Tensor attention_output(const Tensor &features, const Tensor &, const Tensor &, const Tensor &,
                         const Tensor &, at::TensorList, int64_t) {
     check_kind("equivariant_attention", features);
-    return at::empty_like(features, at::MemoryFormat::Contiguous);
+    return at::empty_like(features, described(features), at::MemoryFormat::Contiguous);
 }
 
 /** Width of equivariant_feed_forward and its degree, checked. */
@@ -257,7 +251,7 @@ namespace {
 
 Tensor feed_forward_output(const Tensor &features, at::TensorList) {
     check_kind("equivariant_feed_forward", features);
-    return at::empty_like(features, at::MemoryFormat::Contiguous);
+    return at::empty_like(features, described(features), at::MemoryFormat::Contiguous);
 }
 
 } // namespace

@@ -12,10 +12,6 @@
 #include <algorithm>
 #include <array>
 
-#ifndef INTRA_OP_PARALLEL
-#error "expected at::parallel_for with threads, got the serial one: compile with -fopenmp"
-#endif
-
 namespace diffmd::ops::on_cpu {
 namespace {
 
@@ -131,7 +127,7 @@ Tensor momenta(const Tensor &change, const Tensor &positions, const Tensor &velo
 }
 
 Tensor momenta_output(const Tensor &change, const Tensor &, const Tensor &, const Tensor &, bool) {
-    return change.new_empty_symint(change.sym_sizes());
+    return change.new_empty_symint(change.sym_sizes(), described(change));
 }
 
 } // namespace

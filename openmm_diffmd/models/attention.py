@@ -7,7 +7,7 @@ from torch.nn import functional
 from openmm_diffmd.models.couplings import EdgeCouplings
 from openmm_diffmd.models.geometry import Geometry
 from openmm_diffmd.models.linear import EquivariantLayerNorm, EquivariantLinear
-from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.library import serves_layers
 from openmm_diffmd.ops.operators import (
     equivariant_attention,
     equivariant_feed_forward,
@@ -61,7 +61,7 @@ class EquivariantAttention(nn.Module):
                 f"found {edge_channels} edge_channels, expected a multiple of "
                 f"{n_heads} heads"
             )
-        self.has_operator = is_registered("diffmd::equivariant_attention")
+        self.has_operator = serves_layers("diffmd::equivariant_attention", l_max)
         self.n_heads = n_heads
         self.couplings = EdgeCouplings(l_max)
         self.paths = self.couplings.paths
@@ -225,7 +225,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
-        self.has_operator = is_registered("diffmd::equivariant_feed_forward")
+        self.has_operator = serves_layers("diffmd::equivariant_feed_forward", l_max)
         self.l_max = l_max
         self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
         self.norm = EquivariantLayerNorm(l_max, channels)

@@ -8,7 +8,7 @@ from openmm_diffmd.diffusion.preconditioning import preconditioning
 from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
 from openmm_diffmd.models.geometry import Geometry
 from openmm_diffmd.models.linear import EquivariantLinear
-from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.library import serves_layers
 from openmm_diffmd.ops.operators import equivariant_denoiser, takes_layers
 
 
@@ -43,7 +43,7 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         # Without a layer there are no couplings to give it.
-        registered = is_registered("diffmd::equivariant_denoiser")
+        registered = serves_layers("diffmd::equivariant_denoiser", l_max)
         self.has_operator = registered and n_layers > 0
         self.n_heads = n_heads
         self.condition = EquivariantLinear(l_max, condition_channels, channels)

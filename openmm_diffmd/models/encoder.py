@@ -12,7 +12,7 @@ from openmm_diffmd.models.geometry import (
     pad_species,
 )
 from openmm_diffmd.ops import spherical_fourier_bessel
-from openmm_diffmd.ops.library import is_registered
+from openmm_diffmd.ops.library import serves_layers
 from openmm_diffmd.ops.operators import equivariant_encoder, takes_layers
 
 
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         velocity_features: bool = True,
     ) -> None:
         super().__init__()
-        self.has_operator = is_registered("diffmd::equivariant_encoder")
+        self.has_operator = serves_layers("diffmd::equivariant_encoder", l_max)
         self.n_heads = n_heads
         self.lag_time = lag_time
         self.velocity_cutoff = velocity_cutoff

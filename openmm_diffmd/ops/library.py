@@ -12,6 +12,8 @@ from openmm_diffmd.rebuild import REBUILD
 LIBRARY = "libdiffmd_ops.so"
 VARIABLE = "DIFFMD_OPS_LIBRARY"
 """Environment variable: path of the library, or `none` for plain torch."""
+MAX_LAYER_DEGREE = 3
+"""Of the features that operators of the network take."""
 
 
 def is_loaded() -> bool:
@@ -41,6 +43,25 @@ def is_registered(operator: str) -> bool:
         True if TorchScript can call it.
     """
     return hasattr(torch.ops.diffmd, operator.removeprefix("diffmd::"))
+
+
+def serves_layers(operator: str, l_max: int) -> bool:
+    """
+    Say whether the library has an operator for layers of this degree.
+
+    Parameters
+    ----------
+    operator : str
+        Its name, such as ``diffmd::equivariant_attention``.
+    l_max : int
+        Highest degree of the features.
+
+    Returns
+    -------
+    bool
+        True if it is registered and takes such features.
+    """
+    return is_registered(operator) and 1 <= l_max <= MAX_LAYER_DEGREE
 
 
 def find_library() -> Path | None:

@@ -110,6 +110,19 @@ def test_gradients_are_refused():
 
 
 @torch.no_grad()
+def test_autocast_and_no_molecules_are_no_matter():
+    head, given = make(SIZES[1], torch.float32)
+    expected = head(*given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(head(*given), expected)
+    none = [value[:0] for value in arguments(head, given)[:7]]
+    found = torch.ops.diffmd.equivariant_denoiser(
+        *none, *arguments(head, given)[7:], head.n_heads
+    )
+    assert found.shape == (0, 9, 2, 3)
+
+
+@torch.no_grad()
 def test_meta_tensors_give_shapes_and_what_does_not_fit_is_refused():
     given = arguments(*make(SIZES[1], torch.float32))
     run = torch.ops.diffmd.equivariant_denoiser
@@ -123,6 +136,8 @@ def test_meta_tensors_give_shapes_and_what_does_not_fit_is_refused():
     found = run(*on_meta, 2)
     assert found.is_meta
     assert found.shape == given[0].shape
+    # A result is never memory that nothing was written to.
+    assert run(*given[:8], on_meta[8], 2).is_meta
     for index in range(8):
         wrong = list(given)
         wrong[index] = wrong[index][..., :-1].contiguous()

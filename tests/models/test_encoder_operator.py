@@ -131,6 +131,26 @@ def test_each_instruction_set_is_right(kernels, pytestconfig):
 
 
 @torch.no_grad()
+def test_autocast_and_no_molecules_are_no_matter():
+    encoder, state = make_encoder(*SIZES[1], torch.float32), make_state(torch.float32)
+    expected = flat(encoder(*state))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = flat(encoder(*state))
+    assert all(map(torch.equal, found, expected))
+    none = flat(encoder(*(value[:0] for value in state)))
+    assert [t.shape for t in none] == [(0, *t.shape[1:]) for t in expected]
+
+
+def test_a_degree_that_the_operators_lack_is_served_by_plain_torch():
+    sizes = (4, 8, 2, 8, 1, False)
+    encoder, state = make_encoder(*sizes, torch.float64), make_state(torch.float64)
+    expected = flat(encoder(*state))
+    with torch.no_grad():
+        found = flat(encoder(*state))
+    assert all(map(torch.equal, found, [tensor.detach() for tensor in expected]))
+
+
+@torch.no_grad()
 def test_any_number_of_threads_gives_the_same_bits():
     # Enough of them that all is shared among threads.
     encoder = make_encoder(*SIZES[0], torch.float32)
