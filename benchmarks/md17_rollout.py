@@ -187,7 +187,7 @@ def md17_rollout(
     goals = judge(
         rows[0].figures,
         prepared.figures,
-        ours.redrawn,
+        (ours.resamples, ours.num_lags * ours.num_replicas),
         ours.error,
         same_friction=has_friction_of(provenance, ours),
     )

@@ -126,7 +126,7 @@ def analyze(
             judge(
                 row.figures,
                 prepared.figures,
-                sidecar.redrawn,
+                (sidecar.resamples, sidecar.num_lags * sidecar.num_replicas),
                 sidecar.error,
                 same_friction=has_friction_of(provenance, sidecar),
             )

@@ -59,6 +59,8 @@ class Figures:
         Common area of the velocity spectra.
     spectrum_expected : float or None
         What it would be by sampling alone.
+    flat_spectrum_overlap : float or None
+        What it would be of white noise.
     events : mapping or None
         Rates of turning groups and of protons; empty where the molecule has none.
     """
@@ -82,6 +84,7 @@ class Figures:
     kinetic_energy: KineticEnergyTest | None = None
     spectrum_overlap: float | None = None
     spectrum_expected: float | None = None
+    flat_spectrum_overlap: float | None = None
     events: Mapping[str, EventRate] | None = None
 
     def mean_divergence(self, kind: str, without: Collection[str] = ()) -> float | None:

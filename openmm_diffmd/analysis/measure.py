@@ -263,6 +263,9 @@ def measure(
             **kinetic,
             spectrum_overlap=_overlap(spectrum, reference.spectrum),
             spectrum_expected=_expected_overlap(halves, reference, longer),
+            flat_spectrum_overlap=_overlap(
+                _flat(reference.spectrum), reference.spectrum
+            ),
             events=event_rates(part, temperature),
         ),
         Curves(stable, h, found, spectrum),
@@ -349,6 +352,15 @@ def _expected_overlap(
         return None
     lacking = _of_wholes(1.0 - own, 1.0 - floor, longer)
     return None if lacking is None else 1.0 - lacking
+
+
+def _flat(spectrum: Spectrum | None) -> Spectrum | None:
+    """White noise at the same wavenumbers."""
+    if spectrum is None:
+        return None
+    density = np.ones_like(spectrum.density)
+    step = spectrum.wavenumbers[1]
+    return replace(spectrum, density=density / (density.sum() * step))
 
 
 def _first(stable: Stability) -> float | None:
