@@ -4,9 +4,12 @@ What the goals say of perfect runs: pieces of a reference beside the rest of it.
 Pieces are taken from the reference at random, as many and as long as the replicas of a
 rollout, and judged beside what is left as a rollout is beside the whole. They are of
 the same dynamics, so that a goal that they miss is missed by chance: this is how far
-the lines *undecided* must reach. Writes ``perfect_runs.json``:
+the lines *undecided* must reach. With ``--swap`` the rest is the run and the pieces are
+its reference, as where long rollouts stand beside a short one. Writes
+``perfect_runs.json``:
 
     python benchmarks/perfect_runs.py
+    python benchmarks/perfect_runs.py --swap --pieces 5
 """
 
 import argparse
@@ -137,6 +140,7 @@ def judge_pieces(
     count: int,
     length: float,
     seed: int,
+    swap: bool = False,
 ) -> tuple[dict[str, Counter[str]], dict[str, list[float]]]:
     """
     Judge perfect runs.
@@ -155,6 +159,8 @@ def judge_pieces(
         Length of a piece, ps.
     seed : int
         Seed of the choice of pieces.
+    swap : bool
+        Judge the rest beside the pieces.
 
     Returns
     -------
@@ -167,9 +173,11 @@ def judge_pieces(
     verdicts: dict[str, Counter[str]] = {}
     ratios: dict[str, list[float]] = {}
     for _ in tqdm(range(draws), unit="run", disable=None):
-        pieces, rest = take_pieces(reference, count, length, generator)
-        prepared = prepare_reference(rest, temperature)
-        found = measure("pieces", pieces, prepared).figures
+        run, beside = take_pieces(reference, count, length, generator)
+        if swap:
+            run, beside = beside, run
+        prepared = prepare_reference(beside, temperature)
+        found = measure("run", run, prepared).figures
         for goal in judge(found, prepared.figures):
             verdicts.setdefault(goal.name, Counter())[VERDICTS[goal.passed]] += 1
         for name, ratio in ratios_to_sampling(found).items():
@@ -186,6 +194,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=40, help="perfect runs")
     parser.add_argument("--pieces", type=int, default=16, help="of each run")
     parser.add_argument("--length-ps", type=float, default=20.0, help="of a piece")
+    parser.add_argument(
+        "--swap", action="store_true", help="judge the rest beside the pieces"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
@@ -210,12 +221,12 @@ def main(words: Sequence[str] | None = None) -> None:
             arguments.pieces,
             length_ps,
             arguments.seed,
+            arguments.swap,
         )
-        print(
-            f"{arguments.draws} x {arguments.pieces} pieces of "
-            f"{arguments.length_ps:g} ps, each beside the rest of "
-            f"{reference.length:g} ps\n"
-        )
+        pieces = f"{arguments.pieces} pieces of {arguments.length_ps:g} ps"
+        rest = f"the rest of {reference.length:g} ps"
+        run, beside = (rest, pieces) if arguments.swap else (pieces, rest)
+        print(f"{arguments.draws} x {run}, each beside {beside}\n")
         names = list(VERDICTS.values())
         lines = [[g, *(str(n[v]) for v in names)] for g, n in verdicts.items()]
         print(format_columns(["goal", *names], lines))
@@ -231,6 +242,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "draws": arguments.draws,
             "pieces": arguments.pieces,
             "length_ps": arguments.length_ps,
+            "swap": arguments.swap,
             "reference_ps": reference.length,
             "verdicts": verdicts,
             "ratios": ratios,

@@ -753,7 +753,8 @@ def test_pieces_and_rest_are_the_whole_reference():
         perfect_runs.main(["--length-ps=0.001"])
 
 
-def test_perfect_runs_miss_no_goal(tmp_path: Path):
+@pytest.mark.parametrize("swap", [[], ["--swap"]], ids=["pieces", "rest"])
+def test_perfect_runs_miss_no_goal(tmp_path: Path, swap: list[str]):
     model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
     x, v = equilibrium(np.random.default_rng(11), 4000)
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(4000)]
@@ -766,9 +767,11 @@ def test_perfect_runs_miss_no_goal(tmp_path: Path):
             "--pieces=5",
             "--length-ps=4",
             f"--output={tmp_path}",
+            *swap,
         ]
     )
     found = json.loads((tmp_path / "perfect_runs.json").read_text())
+    assert found["swap"] == bool(swap)
     assert found["verdicts"]["no broken bond"] == {"met": 3}
     # Frames are independent: what sampling explains is well known.
     missed = {name: n for name, n in found["verdicts"].items() if n.get("missed")}
