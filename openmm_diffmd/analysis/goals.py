@@ -25,8 +25,8 @@ H_R_CHANCE = 2.0
 """Times what sampling is estimated to explain, which chance may reach. Pieces of a
 reference beside the rest of it, 16 x 20 ps of ethanol, are perfect runs: in 40 of them
 errors of h(r) are 0.6 to 1.8 times the estimate, divergences of bonds and angles 0.3 to
-1.9, of dihedrals 0.3 to 3.4, overlaps lack 0.6 to 1.3 times
-(``benchmarks/perfect_runs.py``)."""
+1.9, of dihedrals 0.3 to 3.4, overlaps lack 0.6 to 1.3 times, and 0.6
+to 1.6 times where the rest stands beside pieces (``benchmarks/perfect_runs.py``)."""
 MAX_DIVERGENCE_FACTOR = 2.0
 DIVERGENCE_CHANCE = 4.0
 MIN_TURNS = 20
