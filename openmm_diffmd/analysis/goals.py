@@ -25,8 +25,8 @@ H_R_CHANCE = 2.0
 """Times what sampling is estimated to explain, which chance may reach. Pieces of a
 reference beside the rest of it, 16 x 20 ps of ethanol, are perfect runs: in 40 of them
 errors of h(r) are 0.6 to 1.8 times the estimate, divergences of bonds and angles 0.3 to
-1.9, of dihedrals 0.3 to 3.4, overlaps lack 0.6 to 1.3 times, and 0.6
-to 1.6 times where the rest stands beside pieces (``benchmarks/perfect_runs.py``)."""
+1.9, of dihedrals 0.3 to 3.4, overlaps lack 0.6 to 1.3 times, and 0.6 to 1.6 times where
+the rest stands beside pieces of 100 ps (``benchmarks/perfect_runs.py``)."""
 MAX_DIVERGENCE_FACTOR = 2.0
 DIVERGENCE_CHANCE = 4.0
 MIN_TURNS = 20
@@ -49,6 +49,7 @@ NO_VELOCITIES = "no velocities: run with --velocities true"
 """What is said where a rollout kept none; the option is that of the verb ``run``."""
 NO_REFERENCE_VELOCITIES = "no velocities in the reference, or too few frames"
 
+BY_CHANCE = "sampling may explain it"
 SHORT_REFERENCE = f"the reference is shorter than {MIN_BLOCKS * BLOCK_PS:g} ps"
 
 
@@ -116,20 +117,18 @@ def judge(
         undecided where the rollout has none, or the reference where it is needed of it,
         and kinetic energies and spectra are where one is too short for them. Bonds that
         break in the reference too, spectra met that white noise nearly meets, and more
-        redraws than chance allows for, but not for sure (97.5 %), are undecided. A
-        temperature known to no better than its
-        limit, or outside by less than three
-        standard errors, is undecided: run longer. So is a rate that agrees only because
+        redraws than the limit, but not for sure (97.5 %), are undecided. A temperature
+        known to no better than its limit, or outside by less than three standard
+        errors, is undecided: run longer. So is a rate that agrees only because
         its error is above 20 %, one that is two to three errors off, or any beside
         less than ten blocks of 10 ps, whose errors are not known. So are errors of
-        h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 2
-        times what sampling is estimated to explain; spectra that miss beside less than
-        100 ps; errors of h(r) and divergences
-        within the limit, but beyond that; and those within it beside a reference of
-        less than 100 ps, whose halves do not know their difference. Groups of dihedrals
-        with a torsion that turned, but less than 20 times in the reference's time, are
-        named and left out; where their counts of turns are more than four standard
-        errors apart the goal is missed.
+        h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 2 times
+        what sampling is estimated to explain; spectra that miss beside less than 100
+        ps; errors of h(r) and divergences within the limit, but beyond that; and those
+        within it beside a reference of less than 100 ps, whose halves do not know their
+        difference. Groups of dihedrals with a torsion that turned, but less than 20
+        times in the reference's time, are named and left out; where their counts of
+        turns are more than four standard errors apart the goal is missed.
 
     Notes
     -----
@@ -416,7 +415,7 @@ def _floor_goal(
     if passed and not by_chance:
         return Goal(name, f"{told}; more than sampling explains", None)
     if not passed and by_chance:
-        return Goal(name, f"{told}; sampling may explain it", None)
+        return Goal(name, f"{told}; {BY_CHANCE}", None)
     if passed and not floor_is_known:
         return Goal(name, f"{told}; {SHORT_REFERENCE}", None)
     return Goal(name, told, passed)
@@ -443,8 +442,11 @@ def _spectrum_goal(
         return Goal(name, told, True)
     if not reference_is_long:
         return Goal(name, f"{told}; {SHORT_REFERENCE}", None)
-    sure = expected is not None and 1.0 - ours > SPECTRUM_CHANCE * (1.0 - expected)
-    return Goal(name, told, False if sure else None)
+    if expected is None:
+        return Goal(name, told, None)
+    if 1.0 - ours <= SPECTRUM_CHANCE * (1.0 - expected):
+        return Goal(name, f"{told}; {BY_CHANCE}", None)
+    return Goal(name, told, False)
 
 
 def _rate_goal(

@@ -188,8 +188,8 @@ class BondWatch:
     """
     Watches the bonds of a DiffusionIntegrator, and warns once of a hot one.
 
-    Looks are judged together, half a window of them at a time, or when asked for:
-    one by one they would cost a third of a small molecule's lag.
+    Looks are judged together, half a window of them at a time, or when asked for: for
+    a small molecule the calls of NumPy cost what counts, not the numbers.
 
     Parameters
     ----------
