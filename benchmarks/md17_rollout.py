@@ -25,7 +25,8 @@ from openmm_diffmd.analysis.analyze import (
 )
 from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.figures import Row
-from openmm_diffmd.analysis.goals import Goal, judge
+from openmm_diffmd.analysis.goal import Goal
+from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.plots import plot_rows

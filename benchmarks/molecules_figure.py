@@ -21,10 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from md17_rollout import OURS
 
-from openmm_diffmd.analysis.goals import (
-    MAX_TEMPERATURE_DEVIATION,
-    MIN_SPECTRUM_OVERLAP,
-)
+from openmm_diffmd.analysis.goals import MIN_SPECTRUM_OVERLAP
+from openmm_diffmd.analysis.heat_goals import MAX_TEMPERATURE_DEVIATION
 from openmm_diffmd.outputs import written_whole
 
 Tables = Mapping[str, Mapping[str, Any]]

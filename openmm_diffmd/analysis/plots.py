@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.figures import Row
-from openmm_diffmd.analysis.goals import MAX_TEMPERATURE_DEVIATION
+from openmm_diffmd.analysis.heat_goals import MAX_TEMPERATURE_DEVIATION
 from openmm_diffmd.analysis.measure import Reference
 from openmm_diffmd.outputs import written_whole
 

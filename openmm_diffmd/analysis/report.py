@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from openmm_diffmd.analysis.figures import Figures, Row
-from openmm_diffmd.analysis.goals import Goal
+from openmm_diffmd.analysis.goal import Goal
 from openmm_diffmd.analysis.measure import Reference
 
 FLOOR = "floor"

@@ -9,7 +9,8 @@ import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
-from openmm_diffmd.analysis.goals import Goal, judge
+from openmm_diffmd.analysis.goal import Goal
+from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.modes import StepResidual
 from openmm_diffmd.analysis.plots import plot_rows

@@ -1,0 +1,154 @@
+"""Goals of velocities: judged by equipartition, which is exact for the heat bath."""
+
+import math
+from collections.abc import Iterator
+
+from openmm_diffmd.analysis.bond_energies import HottestBond
+from openmm_diffmd.analysis.figures import Figures
+from openmm_diffmd.analysis.goal import NO_REFERENCE_VELOCITIES, Absent, Goal
+from openmm_diffmd.analysis.modes import ROTATION, StepResidual
+from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
+
+MAX_TEMPERATURE_DEVIATION = 0.01
+MAX_MODE_DEVIATION = 0.02
+MAX_TEMPERATURE_ERRORS = 3.0
+"""Standard errors beyond a limit that chance may take one of many temperatures."""
+MAX_STEP_DEVIATION = 0.15
+"""Coarse: a reference of 20 ps has bonds a quarter too cold, which leave less."""
+MAX_KINETIC_ENERGY_DEVIATION = 3.0
+MIN_KINETIC_ENERGY_P = 0.01
+
+
+def velocity_goals(
+    found: Figures, reference: Figures, absent: Absent
+) -> Iterator[Goal]:
+    """
+    Judge what velocities tell: heat, and whether they belong to the steps.
+
+    Parameters
+    ----------
+    found, reference : Figures
+        Of the rollout, and of the reference.
+    absent : callable
+        Makes the goal of a name whose figure the rollout lacks.
+
+    Yields
+    ------
+    Goal
+        Temperatures of elements, of the rotation and of stretches, what velocities
+        leave of the steps, the hottest bond, and the kinetic energies.
+    """
+    # Heat is judged by equipartition: a reference without velocities does not matter.
+    ours, theirs = found.temperatures or {}, reference.temperatures or {}
+    for symbol in theirs or ours:
+        yield _temperature_goal(symbol, ours.get(symbol), theirs.get(symbol), absent)
+    modes = found.modes or {}
+    for mode in reference.modes or modes:
+        yield _mode_goal(mode, modes.get(mode), absent)
+    yield _step_goal(found.step_residual, reference.step_residual, absent)
+    if reference.hottest_bond is not None or found.hottest_bond is not None:
+        yield _hottest_bond_goal(found.hottest_bond, absent)
+    yield _kinetic_energy_goal(found.kinetic_energy, absent)
+
+
+def _temperature_goal(
+    symbol: str,
+    ours: ElementTemperature | None,
+    target: ElementTemperature | None,
+    absent: Absent,
+) -> Goal:
+    name = f"T({symbol}) within 1 % of equipartition"
+    if ours is None:
+        return absent(name)
+    beside = "" if target is None else f" (the reference {_percent(target)})"
+    return Goal(
+        name,
+        f"{_percent(ours)}{beside}",
+        _is_within(
+            ours.value / ours.expected - 1,
+            ours.error / ours.expected,
+            MAX_TEMPERATURE_DEVIATION,
+        ),
+    )
+
+
+def _mode_goal(mode: str, ours: ElementTemperature | None, absent: Absent) -> Goal:
+    """Judge a temperature that is the heat bath's exactly."""
+    what = mode if mode == ROTATION else f"{mode} stretch"
+    name = f"T({what}) within {100 * MAX_MODE_DEVIATION:g} % of equipartition"
+    if ours is None:
+        return absent(name)
+    return Goal(
+        name,
+        _percent(ours),
+        _is_within(
+            ours.value / ours.expected - 1,
+            ours.error / ours.expected,
+            MAX_MODE_DEVIATION,
+        ),
+    )
+
+
+def _step_goal(
+    ours: StepResidual | None, target: StepResidual | None, absent: Absent
+) -> Goal:
+    name = (
+        "velocities leave of steps what the reference's leave, within "
+        f"{100 * MAX_STEP_DEVIATION:g} %"
+    )
+    if ours is None:
+        return absent(name)
+    if target is None:
+        return Goal(name, NO_REFERENCE_VELOCITIES, None)
+    ratio = ours.value / target.value
+    error = ratio * math.hypot(ours.error / ours.value, target.error / target.value)
+    return Goal(
+        name,
+        f"{100 * ours.value:.1f} +- {100 * ours.error:.1f} % beside "
+        f"{100 * target.value:.1f} +- {100 * target.error:.1f} %",
+        _is_within(ratio - 1, error, MAX_STEP_DEVIATION),
+    )
+
+
+def _hottest_bond_goal(ours: HottestBond | None, absent: Absent) -> Goal:
+    """Judge what precedes a break: energy that gathers in one bond."""
+    name = "no bond with more energy than chance gives it"
+    if ours is None:
+        return absent(name)
+    return Goal(
+        name,
+        f"at most {ours.energy:.1f} kT, {ours.atoms} of replica {ours.replica} at "
+        f"{ours.time:.1f} ps (by chance up to {ours.likely:.1f})",
+        ours.energy <= ours.likely,
+    )
+
+
+def _is_within(deviation: float, error: float, limit: float) -> bool | None:
+    """Say whether it is; None where the error is too large to tell, or unknown."""
+    if math.isnan(deviation) or math.isnan(error):
+        return None
+    if max(abs(deviation), error) <= limit:
+        return True
+    return False if abs(deviation) - MAX_TEMPERATURE_ERRORS * error > limit else None
+
+
+def _percent(found: ElementTemperature) -> str:
+    error = found.error / found.expected
+    known = "-" if math.isnan(error) else f"{100 * error:.1f}"
+    return f"{100 * (found.value / found.expected - 1):+.1f} +- {known} %"
+
+
+def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal:
+    name = (
+        f"kinetic energies distributed as they should: p >= {MIN_KINETIC_ENERGY_P:g}, "
+        f"mean and width within {MAX_KINETIC_ENERGY_DEVIATION:g} errors"
+    )
+    if ours is None:
+        return absent(name)
+    deviations = ours.mean_deviation, ours.width_deviation
+    return Goal(
+        name,
+        f"p = {ours.p_value:.2g}, {deviations[0]:.1f} and {deviations[1]:.1f} errors",
+        ours.p_value >= MIN_KINETIC_ENERGY_P
+        and max(map(abs, deviations)) <= MAX_KINETIC_ENERGY_DEVIATION,
+    )
