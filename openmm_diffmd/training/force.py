@@ -28,6 +28,7 @@ from openmm_diffmd.training.force_module import (
     RandomFrames,
     force_errors,
 )
+from openmm_diffmd.training.initialize import FORCE_FILE, initialize_force
 from openmm_diffmd.training.trainer import (
     check_num_steps,
     find_checkpoint,
@@ -49,6 +50,7 @@ def train_force(
     model: EnergyModelConfig = EnergyModelConfig(),  # noqa: B008
     optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
     energy_weight: float = 0.01,
+    initialize_from: Path | None = None,
     seed: int = 1,
     resume: bool = False,
     threads: int | None = None,
@@ -72,6 +74,9 @@ def train_force(
         Options of the optimisation.
     energy_weight : float
         Weight of energies in the loss, see `ForceTraining`.
+    initialize_from : path-like, optional
+        Another training's ``force.pt``, or its folder, to start from, with the same
+        network and some of the elements.
     seed : int
         Seed of weights and batches.
     resume : bool
@@ -94,11 +99,13 @@ def train_force(
     FileExistsError
         If `output` holds a training and `resume` is off.
     FileNotFoundError
-        If `resume` is on and there is no checkpoint.
+        If `resume` is on and there is no checkpoint, or there is nothing at
+        `initialize_from`.
     OSError
         If `output` is a file, or cannot be made or written in.
     ValueError
-        If data do not fit or, on resuming, the training.
+        If data do not fit or, on resuming, the training, or the other training does
+        not fit this one.
 
     Warns
     -----
@@ -118,12 +125,15 @@ def train_force(
         "model": dataclasses.asdict(model),
         "optimizer": dataclasses.asdict(optimizer),
     }
-    current = {
+    current: dict[str, Any] = {
         "elements": symbols,
+        "history": [],
         "config": {"data": {}, **options},
         "sha256": [file_sha256(path) for path in data],
     }
-    first_step = _first_step(checkpoint, current) if resume else 0
+    first_step = 0
+    if resume:
+        first_step, current["history"] = _go_on(checkpoint, current)
     frames = LabelledFrames(trajectories, [s.train for s in splits], elements)
     module = ForceTraining(
         EnergyModel(len(elements), **dataclasses.asdict(model)),
@@ -132,6 +142,10 @@ def train_force(
         current,
     )
     calibrate(module.model, frames)
+    if initialize_from is not None and not resume:
+        current["history"] = initialize_force(
+            module.model, options["model"], symbols, Path(initialize_from)
+        )
     make_folder(output)
 
     def spread(part: str) -> list[LabelledBatch]:
@@ -162,6 +176,7 @@ def train_force(
         "energy_weight": energy_weight,
         "seed": seed,
         "steps": saved["global_step"],
+        "history": current["history"],
         "elements": symbols,
         "data": [
             {
@@ -178,7 +193,7 @@ def train_force(
             )
         ],
     }
-    return save_force(module.model, description, output / "force.pt")
+    return save_force(module.model, description, output / FORCE_FILE)
 
 
 def _read(path: Path) -> Trajectory:
@@ -246,8 +261,10 @@ def check_forces(path: Path, trajectory: Trajectory) -> None:
         warnings.warn(found, stacklevel=2)
 
 
-def _first_step(checkpoint: Path, description: dict[str, Any]) -> int:
-    """Read how many steps a training made, if it is the one described."""
+def _go_on(
+    checkpoint: Path, description: dict[str, Any]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Read the steps of a training and those before, if it is the one described."""
     saved = read_checkpoint(checkpoint)
     before = saved[DESCRIPTION]
     check_same_training(before, description)
@@ -259,7 +276,7 @@ def _first_step(checkpoint: Path, description: dict[str, Any]) -> int:
         )
     steps: int = saved["global_step"]
     check_num_steps(description["config"]["optimizer"]["num_steps"], steps)
-    return steps
+    return steps, before.get("history", [])
 
 
 def calibrate(model: EnergyModel, frames: LabelledFrames) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from openmm_diffmd.model_files import find_model, read_weights
-from openmm_diffmd.training.config import ModelConfig
+from openmm_diffmd.models.energy import EnergyModel, load_force
+from openmm_diffmd.training.config import EnergyModelConfig, ModelConfig
 from openmm_diffmd.training.description import read_checkpoint, read_description
 from openmm_diffmd.training.module import TransitionTraining
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
@@ -21,6 +23,8 @@ PER_ELEMENT = (
     "covariance",
 )
 """Ends of the names of tensors that have one row an element."""
+FORCE_FILE = "force.pt"
+"""What a training of a force leaves in its folder."""
 
 
 def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]:
@@ -70,41 +74,95 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
     # Options that the other training did not know have their defaults.
     found = dataclasses.asdict(ModelConfig(**description["config"]["model"]))
     expected = dataclasses.asdict(module.config.model)
-    shared = [symbol for symbol in known if symbol in module.elements]
-    if found != expected or not shared:
-        other = {name for name in expected if found[name] != expected[name]}
-        raise ValueError(
-            f"found a training of another network in {source}: "
-            f"{ {name: found[name] for name in sorted(other)} }, elements {known}, "
-            f"expected { {name: expected[name] for name in sorted(other)} }, some of "
-            f"the elements {module.elements}; give the same options, or start anew"
-        )
+    _check_network(source, found, expected, known, module.elements)
     cholesky = weights["model.residual_cholesky"][: len(known)]
     weights.setdefault("covariance", cholesky @ cholesky.mT)
-    rows = torch.tensor([module.elements.index(symbol) for symbol in shared])
-    kept = torch.tensor([known.index(symbol) for symbol in shared])
-    for name, value in module.state_dict().items():
-        if name.endswith(PER_ELEMENT) and known != module.elements:
-            padding = len(weights[name]) - len(known)
-            weights[name] = _rearranged(weights[name], value, kept, rows, padding)
-    embedding = weights["model.encoder.elements.weight"]
-    for index in set(range(len(module.elements))) - set(rows.tolist()):
-        nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
-        embedding[index] = embedding[nearest].mean(0)
+    state = module.state_dict()
+    names = [name for name in state if name.endswith(PER_ELEMENT)]
+    _rearrange(weights, state, names, known, module.elements)
     module.load_state_dict(weights)
     return [*history, {**description["config"], "files": files}]
 
 
-def _rearranged(
-    old: torch.Tensor,
-    new: torch.Tensor,
-    kept: torch.Tensor,
-    rows: torch.Tensor,
-    padding: int,
-) -> torch.Tensor:
-    """Put rows `kept` of `old` into `rows` of `new`, and that of padding at its end."""
-    result = new.clone()
-    result[rows] = old[kept]
-    if padding:
-        result[-padding:] = old[-padding:]
-    return result
+def initialize_force(
+    model: EnergyModel, options: dict[str, Any], elements: list[str], source: Path
+) -> list[dict[str, Any]]:
+    """
+    Start a force from the averaged weights and the scales of another.
+
+    Elements that it did not know begin between their neighbours by atomic number;
+    energies of the elements stay those of `model`.
+
+    Parameters
+    ----------
+    model : EnergyModel
+        What is to be trained, its energies of elements set.
+    options : dict
+        Of the network.
+    elements : list of str
+        Symbols of its elements.
+    source : path-like
+        File ``force.pt`` of the other training, or its folder.
+
+    Returns
+    -------
+    list of dict
+        Descriptions of the trainings before this one, the first one first.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If its network is another, it knows none of the elements, or it is no force.
+    """
+    source = source / FORCE_FILE if source.is_dir() else source
+    before, description = load_force(source)
+    known = description["elements"]
+    found = dataclasses.asdict(EnergyModelConfig(**description["model"]))
+    _check_network(source, found, options, known, elements)
+    weights, state = before.state_dict(), model.state_dict()
+    _rearrange(weights, state, ["elements.weight"], known, elements)
+    weights["element_energy"] = state["element_energy"]
+    model.load_state_dict(weights)
+    return [*description.pop("history", []), description]
+
+
+def _check_network(
+    source: Path,
+    found: dict[str, Any],
+    expected: dict[str, Any],
+    known: list[str],
+    elements: list[str],
+) -> None:
+    other = sorted(name for name in expected if found[name] != expected[name])
+    if other or not set(known) & set(elements):
+        raise ValueError(
+            f"found a training of another network in {source}: "
+            f"{ {name: found[name] for name in other} }, elements {known}, "
+            f"expected { {name: expected[name] for name in other} }, some of "
+            f"the elements {elements}; give the same options, or start anew"
+        )
+
+
+def _rearrange(
+    weights: dict[str, Tensor],
+    state: dict[str, Tensor],
+    names: list[str],
+    known: list[str],
+    elements: list[str],
+) -> None:
+    """Give the tensors `names` of `weights` the rows of `elements`, not of `known`."""
+    shared = [symbol for symbol in known if symbol in elements]
+    rows = torch.tensor([elements.index(symbol) for symbol in shared])
+    kept = torch.tensor([known.index(symbol) for symbol in shared])
+    for name in names:
+        old, new = weights[name], state[name].clone()
+        new[rows] = old[kept]
+        # That of padding, where there is one.
+        new[len(elements) :] = old[len(known) :]
+        if name.endswith("elements.weight"):
+            for index in set(range(len(elements))) - set(rows.tolist()):
+                nearest = rows[(rows - index).abs().argsort(stable=True)[:2]]
+                new[index] = new[nearest].mean(0)
+        weights[name] = new

@@ -142,6 +142,53 @@ def test_each_resumption_draws_its_own_batches(many, tmp_path, monkeypatch):
     assert seeds == [5, 7, 9]
 
 
+def start(data, output, source, model=MODEL):
+    still = dataclasses.replace(OPTIMIZER, num_steps=1, learning_rate=0.0)
+    return train_force(
+        data, output, model, still, initialize_from=source, progress=False
+    )
+
+
+def test_force_starts_from_another(trained, write_bursts, tmp_path):
+    symbols = ("C", "H", "O")
+    data = write_bursts(tmp_path / "cho.h5", symbols, n_bursts=40, n_frames=4, seed=2)
+    before, described = load_force(trained)
+    path = start(data, tmp_path / "new", trained.parent)
+    model, description = load_force(path)
+    del described["history"]
+    assert description["history"] == [described]
+    old, new = before.state_dict(), model.state_dict()
+    for name, value in new.items():
+        if name not in ("elements.weight", "element_energy"):
+            torch.testing.assert_close(value, old[name])
+    # H, O and padding before; H, C, O and padding now.
+    name = "elements.weight"
+    torch.testing.assert_close(new[name][[0, 2, 3]], old[name])
+    torch.testing.assert_close(new[name][1], old[name][:2].mean(0))
+    # Whoever goes on keeps what was before; so does whoever starts from this one.
+    longer = dataclasses.replace(OPTIMIZER, num_steps=2)
+    train_force(data, path.parent, MODEL, longer, resume=True, progress=False)
+    _, description = load_force(path)
+    steps = [described["steps"]]
+    assert [part["steps"] for part in description["history"]] == steps
+    _, description = load_force(start(data, tmp_path / "third", path))
+    assert [part["steps"] for part in description["history"]] == [*steps, 2]
+
+
+def test_force_that_cannot_be_started_from_is_refused(
+    trained, many, write_bursts, tmp_path
+):
+    wider = dataclasses.replace(MODEL, channels=16)
+    with pytest.raises(ValueError, match=r"another network in .*: {'channels': 8}, "):
+        start(many, tmp_path / "run", trained, wider)
+    other = write_bursts(tmp_path / "cn.h5", ("C", "N"), n_bursts=40, n_frames=4)
+    with pytest.raises(ValueError, match=r"expected .* some of the elements"):
+        start(other, tmp_path / "run", trained)
+    with pytest.raises(FileNotFoundError, match=r"found no .*force\.pt, expected a"):
+        start(many, tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def write_xyz(path: Path, labelled: bool) -> Path:
     generator = np.random.default_rng(1)
     frames = []
