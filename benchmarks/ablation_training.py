@@ -229,6 +229,7 @@ def export_cell(
         sampler=cell.sampler,
         num_sampling_steps=cell.num_sampling_steps,
         refit_pairs=variant.refit_pairs,
+        overwrite=True,
     )
     return load_model(path)
 

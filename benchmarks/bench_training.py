@@ -75,6 +75,7 @@ def ethanol_like_batch(batch_size: int) -> PairBatch:
         species=species,
         masses=masses,
         following=torch.stack([positions + 0.01 * dx, velocities + dv], dim=2),
+        later=torch.empty(batch_size, 0, *species.shape[1:], 2, 3),
     )
 
 

@@ -33,6 +33,8 @@ class PairBatch(NamedTuple):
         Masses, 0 for padding.
     following : Tensor, shape (B, A, 2, 3)
         Positions and velocities after the lag.
+    later : Tensor, shape (B, L - 1, A, 2, 3)
+        The same after two lags, up to the L that `LaggedPairs` was asked for.
     """
 
     positions: Tensor
@@ -42,6 +44,7 @@ class PairBatch(NamedTuple):
     species: Tensor
     masses: Tensor
     following: Tensor
+    later: Tensor
 
 
 class NoPairError(ValueError):
@@ -51,6 +54,8 @@ class NoPairError(ValueError):
 class LaggedPairs:
     """
     All pairs (t, t + lag) within unbroken segments of some trajectories.
+
+    With more than one lag, all that have frames after each of so many.
 
     Parameters
     ----------
@@ -62,6 +67,8 @@ class LaggedPairs:
         Atomic numbers in the order of the species index.
     lag_time : float
         Lag, ps.
+    num_lags : int
+        Lags L that are known of what follows a state.
 
     Raises
     ------
@@ -78,8 +85,10 @@ class LaggedPairs:
         ranges: Sequence[range],
         elements: Sequence[int],
         lag_time: float,
+        num_lags: int = 1,
     ) -> None:
         self.lag_time = lag_time
+        self.num_lags = num_lags
         n_atoms = max(trajectory.n_atoms for trajectory in trajectories)
         positions: list[Tensor] = []
         velocities: list[Tensor] = []
@@ -104,7 +113,8 @@ class LaggedPairs:
                 store.append(_centred(values[used], trajectory.masses, n_atoms))
             segments = trajectory.segments[used]
             count = len(segments)
-            start = np.flatnonzero(segments[: max(count - lag, 0)] == segments[lag:])
+            span = num_lags * lag
+            start = np.flatnonzero(segments[: max(count - span, 0)] == segments[span:])
             earlier = np.maximum(start - lag, 0)
             has_earlier = (start >= lag) & (segments[earlier] == segments[start])
             starts.append(start + offset)
@@ -125,8 +135,9 @@ class LaggedPairs:
         self._has_later = is_start[self._starts + self._lags]
         if len(self._starts) == 0:
             raise NoPairError(
-                f"found no pair of frames {1000 * lag_time:g} fs apart in an unbroken "
-                "segment; bring longer segments or a shorter lag"
+                f"found no pair of frames {1000 * num_lags * lag_time:g} fs apart in "
+                "an unbroken segment; bring longer segments, or a shorter lag or fewer "
+                "of them"
             )
 
     def __len__(self) -> int:
@@ -181,8 +192,7 @@ class LaggedPairs:
         if reverse is None:
             reverse = torch.zeros_like(first, dtype=torch.bool)
         sign = torch.where(reverse, -1, 1)
-        start = torch.where(reverse, first + lag, first)
-        end = start + sign * lag
+        start = torch.where(reverse, first + self.num_lags * lag, first)
         has_acceleration = torch.where(
             reverse, self._has_later[indices], self._has_earlier[indices]
         )
@@ -192,7 +202,11 @@ class LaggedPairs:
         acceleration = velocities - direction * self._velocities[earlier]
         molecule = self._molecules[first]
         atoms = slice(int(self._n_atoms[molecule].max()))
-        following = [self._positions[end], direction * self._velocities[end]]
+        following = []
+        for number in range(1, self.num_lags + 1):
+            end = start + number * sign * lag
+            state = [self._positions[end], direction * self._velocities[end]]
+            following.append(torch.stack(state, dim=2)[:, atoms])
         return PairBatch(
             positions=self._positions[start, atoms],
             velocities=velocities[:, atoms],
@@ -200,7 +214,8 @@ class LaggedPairs:
             has_acceleration=has_acceleration,
             species=self._species[molecule, atoms],
             masses=self._masses[molecule, atoms],
-            following=torch.stack(following, dim=2)[:, atoms],
+            following=following[0],
+            later=torch.stack(following, dim=1)[:, 1:],
         )
 
     def _fill_molecule(
@@ -237,7 +252,7 @@ def encode_pairs(model: Any, batch: PairBatch) -> dict[str, Tensor]:
     """
     level = batch.positions.new_zeros(len(batch.species))
     # All but what follows, in the order of `encode`.
-    condition: dict[str, Tensor] = model.encode(*batch[:-1], level)
+    condition: dict[str, Tensor] = model.encode(*batch[:-2], level)
     return condition
 
 

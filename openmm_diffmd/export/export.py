@@ -43,6 +43,7 @@ def export_model(
     max_resamples: int = 10,
     calibration_fraction: float = 0.05,
     refit_pairs: int = 8192,
+    overwrite: bool = False,
 ) -> Path:
     """
     Export the averaged weights of a training: the mean refitted, the draws calibrated.
@@ -52,7 +53,7 @@ def export_model(
     training : path-like
         Folder of a training.
     output : path-like
-        The file to write; replaced if it exists.
+        The file to write.
     name : str
         Name of the model.
     data : list of path-like, or one, optional
@@ -83,6 +84,8 @@ def export_model(
         Pairs of the training part, at `temperature_K` if any are, that the last layer
         of the mean is refitted to by least squares; 0 leaves it as it was trained.
         Without effect on a model of another prior than the learned one.
+    overwrite : bool
+        Replace `output` if it exists.
 
     Returns
     -------
@@ -96,6 +99,8 @@ def export_model(
 
     Raises
     ------
+    FileExistsError
+        If there is an `output` and `overwrite` is off.
     FileNotFoundError
         If the folder holds no checkpoint, or a file of the training is not where it
         was and `data` is not given.
@@ -111,6 +116,10 @@ def export_model(
             f"found no {checkpoint}, expected a training; run openmm-diffmd train first"
         )
     check_output_file(output)
+    if Path(output).exists() and not overwrite:
+        raise FileExistsError(
+            f"found a file {output}; choose another output, or set overwrite"
+        )
     description = read_description(Path(training))
     data = [Path(data)] if isinstance(data, str | Path) else data
     data = data or _files_of(description)

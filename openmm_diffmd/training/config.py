@@ -142,6 +142,9 @@ class DataConfig:
     perturbation : tuple of float
         Perturbation of positions and velocities at level 1, in units of the
         elements' scales.
+    unrolled_lags : int
+        Lags that the mean goes from its own state before it is compared, 1 unless
+        given; for ``flow`` and the learned prior only. So many times the cost.
     frame_interval_fs : float, optional
         Time between frames of MD17 (npz), fs, 0.5 unless given, or of extended xyz,
         which has no times and needs it.
@@ -159,11 +162,13 @@ class DataConfig:
     drop_acceleration: float = 0.1
     perturbed: float = 0.2
     perturbation: tuple[float, float] = (0.05, 0.05)
+    unrolled_lags: int = 1
     frame_interval_fs: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail, or mislead, after the training."""
         one_of(get_args(Dynamics), dynamics=self.dynamics)
+        at_least(1, unrolled_lags=self.unrolled_lags)
         above(0, lag_time_fs=self.lag_time_fs, frame_interval_fs=self.frame_interval_fs)
         within(0, 1, drop_acceleration=self.drop_acceleration, perturbed=self.perturbed)
         for level in self.perturbation:

@@ -97,8 +97,11 @@ class TransitionTraining(lightning.LightningModule):
         learned = self.config.model.prior == "learned"
         if learned:
             # The norm, not its square: a few hot pairs do not rule the gradient.
-            loss = (error.square().sum(-1) + 1e-8).sqrt()[real].mean()
+            loss = _mean_norm(error[real])
             self.log("train/mean_error", loss)
+            if self.config.data.unrolled_lags > 1:
+                loss = self._unrolled_loss(loss, batch, condition)
+                self.log("train/unrolled_error", loss)
         detached = {name: value.detach() for name, value in condition.items()}
         residual = self.model.whiten(batch.following, detached)
         unspread = residual * detached["spread"][:, :, None, None]
@@ -134,6 +137,31 @@ class TransitionTraining(lightning.LightningModule):
         # Batches of other sizes, without gradient: not worth a compilation each.
         with torch.compiler.set_stance("force_eager"):
             self._validate(batch)
+
+    def _unrolled_loss(
+        self, loss: Tensor, batch: PairBatch, condition: dict[str, Tensor]
+    ) -> Tensor:
+        """
+        Average the loss of the first lag with those of lags from the mean's own states.
+
+        What is in phase in each lag, as the error of a bond whose period is the lag,
+        adds up there, and one lag does not show it.
+        """
+        real = batch.species >= 0
+        for following in batch.later.unbind(1):
+            still = torch.zeros_like(following)
+            change = self.model.decode(still, condition, False)
+            condition = self.model.encode(
+                condition["positions"] + change[:, :, 0],
+                condition["velocities"] + change[:, :, 1],
+                torch.zeros_like(batch.positions),
+                torch.zeros_like(batch.has_acceleration),
+                batch.species,
+                batch.masses,
+                torch.zeros_like(batch.masses[:, 0]),
+            )
+            loss = loss + _mean_norm(self.model.error(following, condition)[real])
+        return loss / (1 + batch.later.shape[1])
 
     def _validate(self, batch: PairBatch) -> None:
         condition = encode_pairs(self.model, batch)
@@ -248,6 +276,11 @@ class TransitionTraining(lightning.LightningModule):
             weighted = denoising_loss_weight(sigma)[:, None] * square
             loss = loss + weighted[chosen].mean()
         return loss / num_draws
+
+
+def _mean_norm(errors: Tensor) -> Tensor:
+    """Mean of the norms of positions' and velocities' errors, (n, 2, 3)."""
+    return (errors.square().sum(-1) + 1e-8).sqrt().mean()
 
 
 def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:

@@ -131,7 +131,11 @@ def train(
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000
     training_pairs = LaggedPairs(
-        trajectories, [split.train for split in splits], elements, lag_time
+        trajectories,
+        [split.train for split in splits],
+        elements,
+        lag_time,
+        pairs.unrolled_lags,
     )
     scales = residual_scales(training_pairs, len(elements))
     symbols = [chemical_symbols[number] for number in elements]
@@ -170,6 +174,14 @@ def _check_options(config: TrainConfig, has_weights: bool) -> None:
         raise ValueError(
             "found time_reversal with thermostatted dynamics, whose transitions are "
             "not reversible; switch it off"
+        )
+    if config.data.unrolled_lags > 1 and (
+        config.data.dynamics != "flow" or config.model.prior != "learned"
+    ):
+        raise ValueError(
+            f"found unrolled_lags {config.data.unrolled_lags} with dynamics "
+            f"{config.data.dynamics!r} and prior {config.model.prior!r}, expected "
+            "'flow' and 'learned': only these have a mean that may be rolled out"
         )
     if config.optimizer.freeze_encoder and not has_weights:
         raise ValueError(

@@ -122,6 +122,35 @@ def test_acceleration_is_the_change_over_the_lag_before(reverse):
     assert (batch.acceleration[~has] == 0).all()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_follows_after_more_lags_is_of_the_same_dynamics(reverse):
+    trajectory = harmonic([23, 9])
+    ranges = [range(trajectory.n_frames)]
+    pairs = LaggedPairs([trajectory], ranges, (1, 6, 8), LAG, num_lags=3)
+    # Three lags of five frames: 23 frames hold eight such states, 9 none.
+    assert len(pairs) == 8
+    batch = everything(pairs, reverse)
+    assert batch.later.shape == (8, 2, 3, 2, 3)
+    known = [batch.following, *batch.later.unbind(1)]
+    for lags, found in enumerate(known, start=1):
+        x, v = carried(batch.positions, batch.velocities, lags * LAG)
+        torch.testing.assert_close(found[:, :, 0], x, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found[:, :, 1], v, rtol=0, atol=1e-5)
+    # Forwards a lag lies before the last three of them, backwards after the first.
+    has = batch.has_acceleration
+    assert has.nonzero()[:, 0].tolist() == ([0, 1, 2] if reverse else [5, 6, 7])
+    _, earlier = carried(batch.positions, batch.velocities, -LAG)
+    expected = (batch.velocities - earlier) / LAG
+    torch.testing.assert_close(
+        batch.acceleration[has], expected[has], rtol=0, atol=2e-3
+    )
+
+
+def test_one_lag_is_followed_by_nothing_later():
+    batch = everything(pairs_of(harmonic([12])))
+    assert batch.later.shape == (7, 0, 3, 2, 3)
+
+
 def test_some_pairs_may_be_reversed_in_a_batch():
     pairs = pairs_of(harmonic([12]))
     indices = torch.tensor([3, 3, 0])
@@ -260,7 +289,7 @@ def test_states_of_pairs_are_encoded_clean(tmp_path):
             return {"level": state[-1]}
 
     assert torch.equal(encode_pairs(Network(), batch)["level"], torch.zeros(7))
-    for name, value in zip(PairBatch._fields[:-1], given, strict=False):
+    for name, value in zip(PairBatch._fields[:-2], given, strict=False):
         assert value is getattr(batch, name)
     assert len(given) == 7
     # The scripted network of a model file takes them too.

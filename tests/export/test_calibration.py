@@ -40,7 +40,8 @@ def batch(model):
     with torch.no_grad():
         condition = model.encode(*state, torch.zeros(N_PAIRS))
         mean = condition["prior"] + condition["unit"] * condition["mean"]
-    return PairBatch(*state, following=mean + noise)
+    following = mean + noise
+    return PairBatch(*state, following=following, later=following[:, None][:, 1:])
 
 
 def test_draws_get_the_covariance_of_the_errors(model, batch):

@@ -90,6 +90,14 @@ def test_a_training_that_is_not_finished_is_told(exported):
         exported(step=7)
 
 
+def test_a_model_is_replaced_only_where_asked_to(exported, tmp_path):
+    exported(overwrite=False)
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(FileExistsError, match=r"found a file .*model\.pt; choose ano"):
+        exported(overwrite=False)
+    assert exported(overwrite=True).name == "tiny"
+
+
 def test_metadata_count_the_pairs_of_the_refit(exported):
     # Six bursts of five pairs in the training part.
     assert exported().config["refit_pairs"] == 30

@@ -60,7 +60,7 @@ def batch(model: TransitionModel) -> PairBatch:
     with torch.no_grad():
         condition = model.encode(*state, torch.zeros(N_PAIRS))
     following = condition["prior"] + condition["unit"] * condition["mean"]
-    return PairBatch(*state, following=following)
+    return PairBatch(*state, following=following, later=following[:, None][:, 1:])
 
 
 def error_of(model: TransitionModel, batch: PairBatch) -> torch.Tensor:

@@ -30,6 +30,14 @@ def pairs(bursts):
     return LaggedPairs([trajectory], [range(trajectory.n_frames)], [1, 8], 0.01)
 
 
+@pytest.fixture(scope="module")
+def unrolled(bursts):
+    """Three lags of what follows."""
+    trajectory = read_reference(bursts)
+    frames = [range(trajectory.n_frames)]
+    return LaggedPairs([trajectory], frames, [1, 8], 0.01, num_lags=3)
+
+
 @pytest.fixture
 def make_module(pairs):
     def make(config=CONFIG, seed=1):
@@ -84,6 +92,29 @@ def test_error_of_a_learned_mean_falls_on_a_fixed_batch(make_module, pairs):
     history = fit(module, fixed_batch(pairs), 80)
     first, last = history[:10], history[-10:]
     assert mean_of(last, "train/mean_error") < 0.6 * mean_of(first, "train/mean_error")
+
+
+def test_unrolled_loss_is_the_mean_over_lags_of_the_means_own_path(
+    make_module, unrolled
+):
+    module, batch = make_module(), fixed_batch(unrolled, 4)
+    model, (x, v, *state) = module.model, batch[:6]
+    losses = []
+    for truth in (batch.following, *batch.later.unbind(1)):
+        condition = model.encode(x, v, *state, torch.zeros(4))
+        errors = model.error(truth, condition)
+        losses.append(errors.norm(dim=-1).mean())
+        change = model.decode(torch.zeros_like(truth), condition, False)
+        x, v = x + change[:, :, 0], v + change[:, :, 1]
+    first = model.encode(*batch[:6], torch.zeros(4))
+    found = module._unrolled_loss(losses[0], batch, first)
+    torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-4, atol=0)
+    # The way to the last state is trained, not only the last lag.
+    for loss in losses[::2]:
+        (gradient,) = torch.autograd.grad(
+            loss, [model.encoder.kick[0].weight], retain_graph=True
+        )
+        assert gradient.abs().max() > 0
 
 
 def test_denoising_loss_falls_on_a_fixed_batch(make_module, pairs):
@@ -258,14 +289,14 @@ def test_loss_is_finite_whatever_is_perturbed(perturbed, make_module, pairs):
         loss.backward()
 
 
-def test_padding_takes_no_part_in_the_losses(make_module, pairs):
-    config = with_data(CONFIG, perturbed=0.0, drop_acceleration=0.0)
-    batch = fixed_batch(pairs, 16)
+def test_padding_takes_no_part_in_the_losses(make_module, unrolled):
+    config = with_data(CONFIG, perturbed=0.0, drop_acceleration=0.0, unrolled_lags=3)
+    batch = fixed_batch(unrolled, 16)
     padded = type(batch)(
         *(
             torch.nn.functional.pad(
                 value,
-                [0, 0] * (value.dim() - 2) + [0, 2],
+                [0, 0] * (value.dim() - (3 if name == "later" else 2)) + [0, 2],
                 value=-1 if name == "species" else 0,
             )
             if value.dim() > 1
@@ -278,7 +309,7 @@ def test_padding_takes_no_part_in_the_losses(make_module, pairs):
         module = make_module(config)
         module.training_step(each, 0)
         logs.append((module.logged, module.covariance))
-    for name in ("train/mean_error", "train/spread"):
+    for name in ("train/mean_error", "train/unrolled_error", "train/spread"):
         assert logs[0][0][name] == pytest.approx(logs[1][0][name], rel=1e-5)
     torch.testing.assert_close(logs[0][1], logs[1][1], rtol=1e-5, atol=1e-7)
 

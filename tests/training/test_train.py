@@ -316,6 +316,7 @@ def test_data_of_other_dynamics_are_refused(write_bursts, bursts, tmp_path):
         (DATA, {"frame_interval_fs": 0.0}, "found frame_interval_fs 0, expected mo"),
         (DATA, {"frame_interval_fs": -1.0}, "found frame_interval_fs -1, expected m"),
         (DATA, {"drop_acceleration": 1.1}, "drop_acceleration 1.1, expected 0 to 1"),
+        (DATA, {"unrolled_lags": 0}, "found unrolled_lags 0, expected at least 1"),
         (DATA, {"perturbation": (0.1, -0.1)}, "perturbation -0.1, expected at least 0"),
         (MODEL, {"prior": "none"}, "prior 'none', expected 'learned', 'ballistic', "),
         (MODEL, {"noise_conditioning": "no"}, "'no', expected 'acceleration' or 'el"),
@@ -609,6 +610,15 @@ def test_a_part_that_its_gap_swallows_is_told_with_its_file(bursts, tmp_path):
     match = rf"too few for a validation part .*--pairs.fractions.*{bursts.name}"
     with pytest.raises(ValueError, match=match):
         run(bursts, tmp_path / "run", pairs=pairs)
+
+
+def test_only_a_mean_is_rolled_out(bursts, tmp_path):
+    pairs = dataclasses.replace(DATA, unrolled_lags=2)
+    model = dataclasses.replace(MODEL, prior="ballistic")
+    with pytest.raises(ValueError, match=r"unrolled_lags 2 .*'ballistic', expected 'f"):
+        run(bursts, tmp_path / "run", model=model, pairs=pairs)
+    output = run(bursts, tmp_path / "run", pairs=pairs)
+    assert output.is_file()
 
 
 def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
