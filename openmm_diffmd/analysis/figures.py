@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from openmm_diffmd.analysis.bond_energies import HottestBond
+from openmm_diffmd.analysis.contacts import Contact
 from openmm_diffmd.analysis.distributions import Histogram
 from openmm_diffmd.analysis.dynamics import Spectrum
 from openmm_diffmd.analysis.modes import StepResidual
@@ -33,6 +34,8 @@ class Figures:
         Earliest broken bond, ps; None where none breaks.
     stable_ps : float
         Mean time without a broken bond, ps.
+    closest_contact : Contact or None
+        The atoms, not bonded, that come closest to being so.
     h_r_error : float or None
         Integral of |h(r) - h_ref(r)|.
     h_r_halves : float or None
@@ -71,6 +74,7 @@ class Figures:
     n_broken: int
     first_break_ps: float | None
     stable_ps: float
+    closest_contact: Contact | None = None
     h_r_error: float | None = None
     h_r_halves: float | None = None
     h_r_expected: float | None = None

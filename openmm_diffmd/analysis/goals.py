@@ -7,6 +7,7 @@ from functools import partial
 
 from scipy import stats
 
+from openmm_diffmd.analysis.contacts import Contact
 from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.goal import (
     NO_REFERENCE_VELOCITIES,
@@ -74,10 +75,11 @@ def judge(
     Returns
     -------
     list of Goal
-        No broken bond; temperature of each element within 1 % of equipartition, of the
-        rotation and of each kind of bond's stretch within 2 %; velocities that leave of
-        the steps between frames what the reference's leave, within 15 %; no bond with
-        more energy, over 0.2 ps, than chance shows in one of 1000 such runs; kinetic
+        No broken bond; no new one, of other atoms as close as bonded ones; temperature
+        of each element within 1 % of equipartition, of the rotation and of each kind of
+        bond's stretch within 2 %; velocities that leave of the steps between frames
+        what the reference's leave, within 15 %; no bond with more energy, over 0.2 ps,
+        than chance shows in one of 1000 such runs; kinetic
         energies of the right distribution (p of 0.01 and more, mean and width within
         three standard errors); h(r) error at most 1.5 times and divergences at most
         twice the floor; spectra that overlap by 0.97; rates of rare events within two
@@ -113,6 +115,8 @@ def judge(
         absent = partial(Goal, found=NO_VELOCITIES, passed=None)
     else:
         absent = partial(Goal, found="not measured: too short", passed=None)
+    if reference.closest_contact is not None:
+        goals.append(_contact_goal(found.closest_contact, absent))
     goals += velocity_goals(found, reference, absent)
     # Frames that are thinned end up to an interval before the run.
     enough = 0.999 * MIN_BLOCKS * BLOCK_PS
@@ -159,6 +163,18 @@ def _broken_goal(found: Figures, reference: Figures, ended_early: str | None) ->
         told += f"; {reference.n_broken} of {reference.n_replicas} of the reference"
         passed = passed or None
     return Goal("no broken bond", told, passed)
+
+
+def _contact_goal(ours: Contact | None, absent: Absent) -> Goal:
+    name = "no new bond: no other atoms as close as bonded ones"
+    if ours is None:
+        return absent(name)
+    return Goal(
+        name,
+        f"at the closest {ours.atoms}, {ours.distance:.3f} nm, in replica "
+        f"{ours.replica} at {ours.time:.1f} ps (limit {ours.limit:.3f})",
+        ours.distance >= ours.limit,
+    )
 
 
 def _redraws_goal(redraws: int, lags: int) -> Goal:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_diffmd.analysis.bond_energies import hottest_bond
+from openmm_diffmd.analysis.bond_energies import HottestBond, hottest_bond
+from openmm_diffmd.analysis.contacts import Contact, closest_contact, contact_limits
 from openmm_diffmd.analysis.distributions import (
     Histogram,
     dihedral_turns,
@@ -38,6 +39,7 @@ ANOTHER_ORDER = (
     "; where it is the same molecule with its atoms in another order, start the "
     "rollout from a frame of the reference: run --molecule frame.xyz"
 )
+Found = TypeVar("Found", Contact, HottestBond)
 SCATTER_BLOCKS = 10
 """Blocks of a reference whose divergence from the whole tells how far that is off."""
 
@@ -57,6 +59,8 @@ class Reference:
         Mean of every bond.
     bond_variances : ndarray, shape (n_bonds,), nm^2
         Variance of every bond's length.
+    contact_limits : mapping
+        Distances below which atoms that are not bonded have become so, nm.
     h_r : Histogram
         Pair distances of the whole reference.
     marginals : mapping
@@ -76,6 +80,7 @@ class Reference:
     temperature: float
     mean_bond_lengths: NDArray[np.float64]
     bond_variances: NDArray[np.float64]
+    contact_limits: Mapping[str, float]
     h_r: Histogram
     marginals: Mapping[str, Mapping[str, Histogram]]
     scatter: Mapping[str, Mapping[str, float]]
@@ -130,6 +135,7 @@ def prepare_reference(
         velocity_spectrum(part, window) if with_velocities else None
         for part in (ensemble, first, second)
     ]
+    limits = contact_limits(ensemble)
     whole = marginals(ensemble)
     halves = marginal_divergences(marginals(first), marginals(second))
     figures = Figures(
@@ -139,6 +145,7 @@ def prepare_reference(
         n_broken=stable.n_broken,
         first_break_ps=_first(stable),
         stable_ps=stable.mean_time,
+        closest_contact=closest_contact(ensemble, limits),
         h_r_error=floor_h,
         h_r_halves=floor_h,
         divergences=halves,
@@ -152,6 +159,7 @@ def prepare_reference(
         temperature=temperature,
         mean_bond_lengths=means,
         bond_variances=variances,
+        contact_limits=limits,
         h_r=pair_distances(ensemble),
         marginals=whole,
         scatter=_scatter(ensemble, whole, halves),
@@ -236,21 +244,24 @@ def measure(
     kinetic = _kinetic(
         part, temperature, reference.mean_bond_lengths, reference.bond_variances
     )
-    hottest = kinetic.get("hottest_bond")
-    if hottest is not None:
-        # The window left out replicas and the start.
-        kept = np.flatnonzero(stable_frames > skipped)
-        kinetic["hottest_bond"] = replace(
-            hottest,
-            replica=int(kept[hottest.replica]),
-            time=hottest.time + skipped * part.frame_interval,
-        )
+    # The window left out replicas and the start.
+    kept = np.flatnonzero(stable_frames > skipped)
+    start = skipped * part.frame_interval
+
+    def of_the_run(found: Found | None) -> Found | None:
+        if found is None:
+            return None
+        replica = int(kept[found.replica])
+        return replace(found, replica=replica, time=found.time + start)
+
+    kinetic["hottest_bond"] = of_the_run(kinetic.get("hottest_bond"))
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
         name,
         replace(
             figures,
             analyzed_ps=part.length,
+            closest_contact=of_the_run(closest_contact(part, reference.contact_limits)),
             h_r_error=h_r_error(h, reference.h_r),
             h_r_halves=own,
             h_r_expected=_of_wholes(own, floor, longer),

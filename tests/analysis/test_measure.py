@@ -7,6 +7,7 @@ import mdtraj
 import numpy as np
 import pytest
 
+from openmm_diffmd.analysis.contacts import Contact
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goal import Goal
@@ -91,7 +92,7 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     passed = [goal.name for goal in verdicts if goal.passed]
     # Its atoms are too stiff to turn: rates of 0 agree.
     assert [name.split()[0] for name in passed] == [
-        *("no", "velocities", "no", "rate", "rate")
+        *("no", "no", "velocities", "no", "rate", "rate")
     ]
     others = {goal.name: goal.passed for goal in verdicts if goal.name not in passed}
     # Its velocities are white noise, and so are the reference's.
@@ -311,7 +312,7 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
             reference.figures, temperatures={"C": ElementTemperature(500.0, 0.0, 500.0)}
         )
         goals = judge(dataclasses.replace(row.figures, temperatures={"C": t}), own)
-        return goals[1].passed
+        return next(goal.passed for goal in goals if goal.name.startswith("T(C)"))
 
     assert verdict(504.0, 1.0) is True
     assert verdict(508.0, 1.0) is False
@@ -522,6 +523,47 @@ def test_floor_is_one_half_against_the_other(diatomic: mdtraj.Topology):
     half = measure("half", found.ensemble.split(2)[0], found).figures
     assert half.h_r_error == pytest.approx(1.0)
     assert half.spectrum_overlap == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_new_bond_is_a_goal_missed(row: Row, reference: Reference):
+    """A ring that closes breaks no bond."""
+    for distance, passed in ((0.139, False), (0.2, True)):
+        contact = Contact(distance, 0.175, "C1-C3", 2, 3.0)
+        found = dataclasses.replace(row.figures, closest_contact=contact)
+        (goal,) = (
+            goal
+            for goal in judge(found, reference.figures)
+            if goal.name == "no new bond: no other atoms as close as bonded ones"
+        )
+        assert goal.passed is passed
+        assert goal.found == (
+            f"at the closest C1-C3, {distance:.3f} nm, in replica 2 at 3.0 ps "
+            "(limit 0.175)"
+        )
+
+
+def test_the_closest_contact_is_found_where_it_was(gaussian_ethanol: Maker):
+    """Of all replicas and all the time, though some are left out."""
+    reference = prepare_reference(gaussian_ethanol(4, 2000, seed=1), 500.0)
+    ensemble = gaussian_ethanol(3, 1000, seed=2)
+    positions = [p.copy() for p in ensemble.positions]
+    positions[0][10:, 8] += 1.0
+    before = measure("as it was", ensemble, reference, equilibration=2.0).figures
+    assert before.closest_contact is not None
+    # The same two atoms, closer by 0.04 nm: no bond is off by so much as 0.05.
+    i, j = (int(name[1:]) - 1 for name in before.closest_contact.atoms.split("-"))
+    apart = positions[2][300, j] - positions[2][300, i]
+    positions[2][300, j] -= 0.04 * apart / np.linalg.norm(apart)
+    closer = dataclasses.replace(ensemble, positions=positions)
+    found = measure("closer", closer, reference, equilibration=2.0).figures
+    assert (found.n_broken, found.closest_contact is not None) == (1, True)
+    assert found.closest_contact is not None
+    assert found.closest_contact.distance == pytest.approx(
+        np.linalg.norm(apart) - 0.04, abs=1e-6
+    )
+    assert found.closest_contact.atoms == before.closest_contact.atoms
+    assert found.closest_contact.replica == 2
+    assert found.closest_contact.time == pytest.approx(3.01)
 
 
 def test_the_hottest_bond_is_found_where_it_was(gaussian_ethanol: Maker):
