@@ -12,7 +12,7 @@ from openmm_diffmd.elements import BOND_TOLERANCE, contact_distances
 
 APPROACH = 0.03
 """nm below the reference's closest that chance does not reach: closest atoms of runs of
-up to 19 ns are at most 0.015 below those of references of 100 ps and more."""
+up to 19 ns are at most 0.02 below those of references of 100 ps and more."""
 
 
 @dataclass(frozen=True)

@@ -79,27 +79,27 @@ def judge(
         of each element within 1 % of equipartition, of the rotation and of each kind of
         bond's stretch within 2 %; velocities that leave of the steps between frames
         what the reference's leave, within 15 %; no bond with more energy, over 0.2 ps,
-        than chance shows in one of 1000 such runs; kinetic
-        energies of the right distribution (p of 0.01 and more, mean and width within
-        three standard errors); h(r) error at most 1.5 times and divergences at most
-        twice the floor; spectra that overlap by 0.97; rates of rare events within two
-        standard errors of the reference's; at most one lag in 10^5 redrawn. A figure
-        that could not be measured is a goal missed; but what needs velocities is
-        undecided where the rollout has none, or the reference where it is needed of it,
-        and kinetic energies and spectra are where one is too short for them. Bonds that
-        break in the reference too, spectra met that white noise nearly meets, and more
-        redraws than the limit, but not for sure (97.5 %), are undecided. A temperature
-        known to no better than its limit, or outside by less than three standard
-        errors, is undecided: run longer. So is a rate that agrees only because
-        its error is above 20 %, one that is two to three errors off, or any beside
-        less than ten blocks of 10 ps, whose errors are not known. So are errors of
-        h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 2 times
-        what sampling is estimated to explain; spectra that miss beside less than 100
-        ps; errors of h(r) and divergences within the limit, but beyond that; and those
-        within it beside a reference of less than 100 ps, whose halves do not know their
-        difference. Groups of dihedrals with a torsion that turned, but less than 20
-        times in the reference's time, are named and left out; where their counts of
-        turns are more than four standard errors apart the goal is missed.
+        than chance shows in one of 1000 such runs; kinetic energies of the right
+        distribution (p of 0.01 and more, mean and width within three standard errors);
+        h(r) error at most 1.5 times and divergences at most twice the floor; spectra
+        that overlap by 0.97; rates of rare events within two standard errors of the
+        reference's; at most one lag in 10^5 redrawn. A figure that could not be
+        measured is a goal missed; but what needs velocities is undecided where the
+        rollout has none, or the reference where it is needed of it, and kinetic
+        energies and spectra are where one is too short for them. Bonds that break in
+        the reference too, spectra met that white noise nearly meets, and more redraws
+        than the limit, but not for sure (97.5 %), are undecided. A temperature known to
+        no better than its limit, or outside by less than three standard errors, is
+        undecided: run longer. So is a rate that agrees only because its error is above
+        20 %, one that is two to three errors off, or any beside less than ten blocks of
+        10 ps, whose errors are not known. So are errors of h(r), divergences and
+        spectra beyond the limit, but not beyond 2, 4 and 2 times what sampling is
+        estimated to explain; spectra that miss beside less than 100 ps; errors of h(r)
+        and divergences within the limit, but beyond that; and those within it beside a
+        reference of less than 100 ps, whose halves do not know their difference. Groups
+        of dihedrals with a torsion that turned, but less than 20 times in the
+        reference's time, are named and left out; where their counts of turns are more
+        than four standard errors apart the goal is missed.
 
     Notes
     -----
