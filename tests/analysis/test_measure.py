@@ -556,7 +556,7 @@ def test_the_closest_contact_is_found_where_it_was(gaussian_ethanol: Maker):
     positions[2][300, j] -= 0.04 * apart / np.linalg.norm(apart)
     closer = dataclasses.replace(ensemble, positions=positions)
     found = measure("closer", closer, reference, equilibration=2.0).figures
-    assert (found.n_broken, found.closest_contact is not None) == (1, True)
+    assert found.n_broken == 1
     assert found.closest_contact is not None
     assert found.closest_contact.distance == pytest.approx(
         np.linalg.norm(apart) - 0.04, abs=1e-6
