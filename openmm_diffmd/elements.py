@@ -13,6 +13,11 @@ from openmm_diffmd.units import ANGSTROM
 
 BOND_TOLERANCE = 1.15
 """Atoms closer than this times the sum of their covalent radii are bonded."""
+PROTON_ACCEPTORS = frozenset({"N", "O", "F", "S", "Cl"})
+"""Elements that may come as close to the hydrogen of another one as their own."""
+APPROACH = 0.03
+"""nm below a reference's closest atoms that chance does not reach: closest atoms of
+runs of up to 19 ns are at most 0.02 below those of references of 100 ps and more."""
 
 HEAVIEST = 111
 """Highest atomic number that OpenMM has a mass and today's symbol for."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -355,6 +356,7 @@ def save_stub_model(
     sampler: str = "exponential",
     num_steps: int = 2,
     bond_range_nm: tuple[float, float] = (0.0, 5.0),
+    contact_limits_nm: Mapping[str, float] | None = None,
     max_resamples: int = 10,
 ) -> Path:
     """
@@ -374,6 +376,9 @@ def save_stub_model(
         Default number of denoising steps.
     bond_range_nm : tuple of float
         Allowed length of every bond, nm.
+    contact_limits_nm : mapping of str to float, optional
+        Symbols, such as ``C-H``, to what atoms without a bond keep, nm; none by
+        default: atoms of a stub pass through each other.
     max_resamples : int
         Redraws before a lag is given up.
 
@@ -404,6 +409,7 @@ def save_stub_model(
         guards={
             "bond_ranges_nm": {pair: list(bond_range_nm) for pair in pairs},
             "max_resamples": max_resamples,
+            "contact_limits_nm": dict(contact_limits_nm or {}),
         },
         example={
             "elements": ETHANOL_ELEMENTS,

@@ -117,6 +117,9 @@ from openmm import unit
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::addBond "Add a bond between two particles with the lengths, in nm, that the guards allow it; returns its index."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumBonds "Number of bonds that the guards watch."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getBondParameters "The two particles of a bond and the lengths, in nm, that it may have."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::addContactLimit "Add the distance, in nm, that the guards want atoms of two elements of the model to keep unless they are bonded; returns its index."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumContactLimits "Number of pairs of elements that must keep a distance."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getContactLimitParameters "Two elements of the model, and the distance, in nm, that atoms of them keep unless they are bonded."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getTemperature "Temperature of the heat bath, a Quantity in kelvin."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::setTemperature "Set the temperature of the heat bath, in kelvin; takes effect at the next step."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getFriction "Friction of the heat bath, a Quantity in 1/ps."
@@ -145,9 +148,10 @@ from openmm import unit
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNetworkTime "Wall time, in seconds, spent in calls of the network since the Context was made."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::step "Advance the simulation by a number of lags; Ctrl-C ends it after ten."
 
-%apply int& OUTPUT { int& species, int& molecule, int& particle1, int& particle2 };
-%apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& sigmaMin,
-                        double& sigmaMax, double& rho };
+%apply int& OUTPUT { int& species, int& molecule, int& particle1, int& particle2,
+                     int& species1, int& species2 };
+%apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& minDistance,
+                        double& sigmaMin, double& sigmaMax, double& rho };
 %newobject OpenMMDiffMD::DiffusionIntegrator::fromXml;
 
 %inline %{
@@ -204,6 +208,10 @@ public:
     int getNumBonds() const;
     void getBondParameters(int index, int& particle1, int& particle2, double& minLength,
                            double& maxLength) const;
+    int addContactLimit(int species1, int species2, double minDistance);
+    int getNumContactLimits() const;
+    void getContactLimitParameters(int index, int& species1, int& species2,
+                                   double& minDistance) const;
     double getTemperature() const;
     void setTemperature(double temp);
     double getFriction() const;

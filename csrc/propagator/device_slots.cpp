@@ -1,6 +1,7 @@
 #include "device_slots.h"
 
 #include <algorithm>
+#include <limits>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isfinite.h>
@@ -31,8 +32,8 @@ DeviceSlots::DeviceSlots(std::span<const int> chosen, const std::vector<GuardedM
                          const std::string &device)
     : chosen(chosen.begin(), chosen.end()), batch(chosen.size(), num_atoms, device), graph(device) {
     const int64_t b = chosen.size(), a = num_atoms, num_particles = species.size();
-    std::vector<int64_t> particle(b * a, num_particles), element(b * a, -1), from, to, bond_slot;
-    std::vector<double> mass(b * a), min_length, max_length;
+    std::vector<int64_t> particle(b * a, num_particles), element(b * a, -1), from, to, pair_slot;
+    std::vector<double> mass(b * a), min_distance, max_distance;
     for (int64_t slot = 0; slot < b; slot++) {
         const GuardedMolecule &molecule = molecules[chosen[slot]];
         num_atoms_of.push_back(molecule.particles.size());
@@ -41,28 +42,33 @@ DeviceSlots::DeviceSlots(std::span<const int> chosen, const std::vector<GuardedM
             element[slot * a + i] = species[molecule.particles[i]];
             mass[slot * a + i] = masses[molecule.particles[i]];
         }
-        for (const BondRange &bond : molecule.bonds) {
+        const auto add_pair = [&](int particle1, int particle2, double least, double most) {
             const auto row = [&](int wanted) {
-                const auto found = std::ranges::find(molecule.particles, wanted);
+                const auto found = std::ranges::lower_bound(molecule.particles, wanted);
                 return slot * a + (found - molecule.particles.begin());
             };
-            from.push_back(row(bond.particle1));
-            to.push_back(row(bond.particle2));
-            bond_slot.push_back(slot);
-            min_length.push_back(bond.min_length);
-            max_length.push_back(bond.max_length);
-        }
+            from.push_back(row(particle1));
+            to.push_back(row(particle2));
+            pair_slot.push_back(slot);
+            min_distance.push_back(least);
+            max_distance.push_back(most);
+        };
+        for (const BondRange &bond : molecule.bonds)
+            add_pair(bond.particle1, bond.particle2, bond.min_length, bond.max_length);
+        for (const Contact &contact : molecule.contacts)
+            add_pair(contact.particle1, contact.particle2, contact.min_distance,
+                     std::numeric_limits<double>::infinity());
     }
-    const int64_t num_bonds = from.size();
+    const int64_t num_pairs = from.size();
     this->particle = upload(particle, {b * a}, device);
     this->mass = upload(mass, {b, a, 1}, device);
     total_mass = this->mass.sum(1, /*keepdim=*/true);
     is_atom = this->mass > 0.0;
-    bond_from = upload(from, {num_bonds}, device);
-    bond_to = upload(to, {num_bonds}, device);
-    this->bond_slot = upload(bond_slot, {num_bonds}, device);
-    this->min_length = upload(min_length, {num_bonds}, device);
-    this->max_length = upload(max_length, {num_bonds}, device);
+    pair_from = upload(from, {num_pairs}, device);
+    pair_to = upload(to, {num_pairs}, device);
+    this->pair_slot = upload(pair_slot, {num_pairs}, device);
+    this->min_distance = upload(min_distance, {num_pairs}, device);
+    this->max_distance = upload(max_distance, {num_pairs}, device);
     max_kinetic_energy = at::zeros({b}, this->mass.options());
     host_noise.resize(num_rows * b * a * 3);
     noise = at::zeros({num_rows, b, a, 3}, this->mass.options().dtype(at::kFloat));
@@ -155,13 +161,13 @@ void DeviceSlots::guard() {
     const Tensor speed = at::where(is_atom, v, zero);
     const Tensor kinetic_energy = (0.5 * mass * speed * speed).flatten(1).sum(1);
     const Tensor rows = x.reshape({-1, 3});
-    const Tensor d = rows.index_select(0, bond_from) - rows.index_select(0, bond_to);
-    const Tensor length = at::sqrt((d * d).sum(1));
-    const Tensor broken = (length < min_length).logical_or(length > max_length);
-    const Tensor num_broken = at::zeros({batch.num_molecules}, mass.options())
-                                  .index_add(0, bond_slot, broken.to(at::kDouble));
+    const Tensor d = rows.index_select(0, pair_from) - rows.index_select(0, pair_to);
+    const Tensor distance = at::sqrt((d * d).sum(1));
+    const Tensor outside = (distance < min_distance).logical_or(distance > max_distance);
+    const Tensor num_outside = at::zeros({batch.num_molecules}, mass.options())
+                                   .index_add(0, pair_slot, outside.to(at::kDouble));
     suspect = all_finite.logical_not()
-                  .logical_or(num_broken > 0.0)
+                  .logical_or(num_outside > 0.0)
                   .logical_or(kinetic_energy > max_kinetic_energy)
                   .to(at::kChar);
 }

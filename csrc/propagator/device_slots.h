@@ -91,8 +91,11 @@ private:
     std::vector<int> num_atoms_of;
     /** (B*A) particle of each atom, N for padding; (B,A,1) mass, 0 for padding; whether an atom. */
     at::Tensor particle, mass, total_mass, is_atom;
-    /** (K) rows of (B*A) that a bond joins, its molecule's slot, its range; (B) kJ/mol. */
-    at::Tensor bond_from, bond_to, bond_slot, min_length, max_length, max_kinetic_energy;
+    /**
+     * (K) rows of (B*A) that a bond joins or that must keep a distance, their molecule's slot, and
+     * range; (B) kJ/mol.
+     */
+    at::Tensor pair_from, pair_to, pair_slot, min_distance, max_distance, max_kinetic_energy;
     /** (rows,B,A,3) */
     std::vector<float> host_noise;
     at::Tensor noise;

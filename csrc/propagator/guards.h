@@ -13,10 +13,24 @@ struct BondRange {
     double min_length, max_length;
 };
 
-/** What a guard looks at. */
-enum class Quantity { finite, bond_length, kinetic_energy };
+/** Two elements, by their species, and the distance of atoms of them that are not bonded. */
+struct ContactLimit {
+    int species1, species2;
+    /** nm */
+    double min_distance;
+};
 
-/** Name of a quantity: finite, bond_length or kinetic_energy. */
+/** Two particles that are not bonded, and the distance they must keep. */
+struct Contact {
+    int particle1, particle2;
+    /** nm */
+    double min_distance;
+};
+
+/** What a guard looks at. */
+enum class Quantity { finite, bond_length, contact_distance, kinetic_energy };
+
+/** Name of a quantity: finite, bond_length, contact_distance or kinetic_energy. */
 const char *name_of(Quantity quantity);
 
 /** What the guards found in a draw that they refused. */
@@ -25,14 +39,18 @@ struct Refusal {
     int64_t lag = -1;
     int molecule = -1;
     Quantity quantity = Quantity::finite;
-    /** One particle that is not finite, two of a bond, or all of a molecule that is too hot. */
+    /**
+     * One particle that is not finite, two of a bond or too close, or all of a molecule that is
+     * too hot.
+     */
     std::vector<int> atoms;
     /**
-     * Position (nm) and velocity (nm/ps) of the particle, 6 numbers; length of the bond (nm);
-     * or kinetic energy (kJ/mol).
+     * Position (nm) and velocity (nm/ps) of the particle, 6 numbers; length of the bond, or
+     * distance (nm); or kinetic energy (kJ/mol).
      */
     std::vector<double> values;
-    /** What the value may be, in its unit; both 0 where it must be finite. */
+    /** What the value may be, in its unit, a distance without end; both 0 where it must be finite.
+     */
     double min_value = 0.0, max_value = 0.0;
 
     /** Lag, molecule, atoms, values and what was expected; empty if nothing was refused. */
@@ -52,12 +70,25 @@ struct Tally {
 struct GuardedMolecule {
     std::vector<int> particles;
     std::vector<BondRange> bonds;
+    std::vector<Contact> contacts;
     /** kJ/mol */
     double max_kinetic_energy;
 };
 
 /**
- * Look for numbers that are not finite, bonds out of range and too much kinetic energy.
+ * List the pairs of a molecule that must keep a distance.
+ *
+ * @param molecule  its particles, in order, and bonds
+ * @param species   (n_particles) of all particles
+ * @param limits    at most one for two elements, in any order
+ * @return all pairs without a bond that have a limit above 0
+ */
+std::vector<Contact> find_contacts(const GuardedMolecule &molecule, const std::vector<int> &species,
+                                   const std::vector<ContactLimit> &limits);
+
+/**
+ * Look for numbers that are not finite, bonds out of range, atoms that come as close as if they
+ * were bonded, and too much kinetic energy.
  *
  * @param molecule    the molecule
  * @param masses      (n_particles) Da, of all particles

@@ -96,6 +96,8 @@ Propagator::Propagator(const std::string &model_path, const std::string &model_s
         this->molecules[molecules.molecule_of_particle[i]].particles.push_back(i);
     for (const BondRange &bond : molecules.bonds)
         this->molecules[molecules.molecule_of_particle[bond.particle1]].bonds.push_back(bond);
+    for (GuardedMolecule &molecule : this->molecules)
+        molecule.contacts = find_contacts(molecule, species, molecules.contact_limits);
     for (size_t i = 0; i < this->molecules.size(); i++)
         all_molecules.push_back(i);
     tally.num_resamples.resize(this->molecules.size());

@@ -34,6 +34,9 @@ struct Molecules {
      */
     std::vector<double> kinetic_energy_quantiles;
     std::vector<BondRange> bonds;
+    /** What atoms without a bond must keep; pairs of elements that are not here may come as close
+     * as they like. */
+    std::vector<ContactLimit> contact_limits;
 };
 
 /** How it is propagated. */

@@ -15,7 +15,7 @@ using namespace OpenMM;
 namespace OpenMMDiffMD {
 namespace {
 
-constexpr int VERSION = 1;
+constexpr int VERSION = 2;
 
 DiffusionIntegratorProxy::Check &installedCheck() {
     static DiffusionIntegratorProxy::Check check;
@@ -110,6 +110,16 @@ void DiffusionIntegratorProxy::serialize(const void *object, SerializationNode &
             .setDoubleProperty("min", minLength)
             .setDoubleProperty("max", maxLength);
     }
+    SerializationNode &contactLimits = node.createChildNode("ContactLimits");
+    for (int i = 0; i < integrator.getNumContactLimits(); i++) {
+        int species1, species2;
+        double minDistance;
+        integrator.getContactLimitParameters(i, species1, species2, minDistance);
+        contactLimits.createChildNode("ContactLimit")
+            .setIntProperty("species1", species1)
+            .setIntProperty("species2", species2)
+            .setDoubleProperty("min", minDistance);
+    }
 }
 
 void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const {
@@ -136,9 +146,7 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
                                read<double>(node, "rho"));
     integrator->setMaxResamples(read<int>(node, "maxResamples"));
     integrator->setConserveAngularMomentum(read<int>(node, "conserveAngularMomentum") != 0);
-    // The first files of this version lack it.
-    if (node.hasProperty("moleculesPerBatch"))
-        integrator->setMoleculesPerBatch(read<int>(node, "moleculesPerBatch"));
+    integrator->setMoleculesPerBatch(read<int>(node, "moleculesPerBatch"));
     integrator->setConstraintTolerance(read<double>(node, "constraintTolerance"));
     integrator->setIntegrationForceGroups(read<int>(node, "forceGroups"));
     for (const SerializationNode &molecule : node.getChildNode("Molecules").getChildren())
@@ -149,6 +157,9 @@ void *DiffusionIntegratorProxy::deserialize(const SerializationNode &node) const
     for (const SerializationNode &bond : node.getChildNode("Bonds").getChildren())
         integrator->addBond(read<int>(bond, "p1"), read<int>(bond, "p2"), read<double>(bond, "min"),
                             read<double>(bond, "max"));
+    for (const SerializationNode &limit : node.getChildNode("ContactLimits").getChildren())
+        integrator->addContactLimit(read<int>(limit, "species1"), read<int>(limit, "species2"),
+                                    read<double>(limit, "min"));
     if (const Check &check = installedCheck())
         check(*integrator);
     // The compiler cannot see that OpenMM reads this pointer as an Integrator: convert it here.

@@ -142,8 +142,13 @@ void test_guards_refuse_the_same(const std::string &folder) {
     Molecules hot = make_molecules();
     hot.kinetic_energy_quantiles[1] = 1e-6;
     Pair too_hot(folder, "harmonic", hot, make_options());
+    Molecules close = make_molecules();
+    // Only the second molecule then has two oxygens, which are not bonded.
+    close.species[2] = 2;
+    close.contact_limits = {{2, 2, 5.0}};
+    Pair too_close(folder, "harmonic", close, make_options());
     Pair broken(folder, "broken", make_molecules(), make_options());
-    for (Pair *pair : {&too_hot, &broken}) {
+    for (Pair *pair : {&too_hot, &too_close, &broken}) {
         std::string plain_says, device_says;
         const std::vector<double> before(pair->device.get_positions(),
                                          pair->device.get_positions() +

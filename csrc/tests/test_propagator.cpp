@@ -197,7 +197,7 @@ void test_guards_leave_the_state_alone(const std::string &folder) {
 // At a bound everything is as it should be, a billionth beyond it is not.
 void test_guards_know_their_bounds() {
     // Particle 0 is of another molecule, whatever it does.
-    const GuardedMolecule molecule = {{1, 2}, {{1, 2, 0.1, 0.2}}, 10.0};
+    const GuardedMolecule molecule = {{1, 2}, {{1, 2, 0.1, 0.2}}, {}, 10.0};
     const std::vector<double> masses = {1e9, 2.0, 3.0};
     const double nan = std::numeric_limits<double>::quiet_NaN(), below = 1 - 1e-9, above = 1 + 1e-9;
     const double hottest = std::sqrt(2.0 * 10.0 / masses[2]);
@@ -229,6 +229,42 @@ void test_guards_know_their_bounds() {
                 CHECK(found.atoms == std::vector<int>({k / 3}));
                 (*values)[k] = before;
             }
+}
+
+// Atoms of two elements keep a distance in any order, but for bonds and where there is no limit.
+void test_atoms_without_a_bond_keep_their_distance() {
+    const std::vector<int> species = {7, 0, 1, 0, 2};
+    GuardedMolecule molecule = {{1, 2, 3, 4}, {{2, 1, 0.0, 5.0}}, {}, 10.0};
+    molecule.contacts = find_contacts(molecule, species, {{1, 0, 0.3}, {0, 0, 0.0}, {0, 2, 0.2}});
+    CHECK(molecule.contacts.size() == 3);
+    const std::vector<double> masses(5, 1.0), velocities(15);
+    const auto refuses = [&](int first, int second, double distance, Refusal &found) {
+        std::vector<double> positions(15);
+        for (int i = 0; i < 5; i++)
+            positions[3 * i] = i;
+        for (int k = 0; k < 3; k++)
+            positions[3 * second + k] = positions[3 * first + k];
+        positions[3 * second] += 0.6 * distance;
+        positions[3 * second + 2] -= 0.8 * distance;
+        return find_fault(molecule, masses, positions.data(), velocities.data(), found);
+    };
+    Refusal found;
+    const double below = 1 - 1e-9, above = 1 + 1e-9;
+    for (const auto &[first, second, limit] :
+         {Contact{2, 3, 0.3}, Contact{1, 4, 0.2}, Contact{3, 4, 0.2}}) {
+        CHECK(!refuses(first, second, limit * above, found));
+        CHECK(refuses(first, second, limit * below, found));
+        CHECK(found.quantity == Quantity::contact_distance);
+        CHECK(found.atoms == std::vector<int>({first, second}));
+        CHECK(std::abs(found.values[0] - limit) < 1e-8);
+        CHECK(found.min_value == limit && std::isinf(found.max_value));
+        found.lag = found.molecule = 0;
+        CHECK(contains(found.describe(), ", which have no bond, are "));
+    }
+    // A bond, no limit, a limit of nothing.
+    CHECK(!refuses(1, 2, 0.01, found));
+    CHECK(!refuses(2, 4, 0.0, found));
+    CHECK(!refuses(1, 3, 0.0, found));
 }
 
 // A rescued lag is history as any other, and a checkpoint knows where there is none.
@@ -313,6 +349,7 @@ int main(int, char **arguments) {
     test_restarts_bit_for_bit(folder);
     test_guards_leave_the_state_alone(folder);
     test_guards_know_their_bounds();
+    test_atoms_without_a_bond_keep_their_distance();
     test_history_after_a_rescue(folder);
     test_wrong_files_are_refused(folder);
     return 0;

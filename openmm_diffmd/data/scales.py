@@ -1,7 +1,8 @@
-"""Per-element scales and bond ranges, taken from the training split only."""
+"""Scales, bond ranges and contact limits of elements, from the training split only."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.elements import APPROACH, contact_distances
 
 BREAK_DEVIATION = 0.05
 """A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
@@ -79,6 +81,43 @@ def residual_scales(
         rows.append(chosen.mean(0).sqrt())
     position, velocity = torch.stack(rows).float().unbind(1)
     return Scales(position, velocity, velocity * 3**0.5 / pairs.lag_time)
+
+
+def contact_limits(
+    trajectories: Sequence[Trajectory], ranges: Sequence[range]
+) -> dict[str, float]:
+    """
+    Find how close atoms of two elements may come that are not bonded.
+
+    Parameters
+    ----------
+    trajectories : sequence of Trajectory
+        Frames with bonds.
+    ranges : sequence of range
+        Frames of the training split.
+
+    Returns
+    -------
+    dict of str to float
+        Symbols, sorted and joined by a dash, to the distance, nm: the sum of their
+        covalent radii, which new bonds swing through, but `APPROACH` less than the
+        closest such atoms of the training data, as protons that two atoms share. Not
+        below 0. Elements of which all atoms are bonded have none.
+    """
+    found: dict[str, float] = {}
+    for trajectory, frames in zip(trajectories, ranges, strict=True):
+        positions = trajectory.positions[frames.start : frames.stop]
+        numbers = trajectory.atomic_numbers
+        bonded = {tuple(sorted(bond)) for bond in trajectory.bonds.tolist()}
+        for i, j in combinations(range(len(numbers)), 2):
+            if (i, j) in bonded:
+                continue
+            apart = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
+            radii = contact_distances(numbers, np.array([i]), np.array([j]))
+            limit = max(0.0, min(float(radii[0]), float(apart.min()) - APPROACH))
+            name = "-".join(sorted(chemical_symbols[numbers[atom]] for atom in (i, j)))
+            found[name] = min(limit, found.get(name, limit))
+    return dict(sorted(found.items()))
 
 
 def bond_ranges(

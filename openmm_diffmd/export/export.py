@@ -171,6 +171,8 @@ def export_model(
         guards={
             "bond_ranges_nm": description["bond_ranges_nm"],
             "max_resamples": max_resamples,
+            # Trainings of before have measured none.
+            **{k: description[k] for k in ("contact_limits_nm",) if k in description},
         },
         reference={"data": description["data"]},
         versions=_versions(),

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from ase.data import atomic_numbers
+
+from openmm_diffmd.elements import PROTON_ACCEPTORS, contact_distances
+
 SCHEMA_VERSION = 2
 DYNAMICS = ("flow", "thermostatted")
 UNITS = {"length": "nm", "time": "ps", "mass": "Da", "energy": "kJ/mol"}
@@ -46,7 +51,8 @@ class ModelMetadata:
         Whether an isolated molecule keeps its angular momentum.
     guards : dict
         ``bond_ranges_nm``, symbols sorted and joined by a dash to (low, high) in nm,
-        and ``max_resamples``.
+        and ``max_resamples``; of models exported since they are measured
+        ``contact_limits_nm`` too, such symbols to what atoms without a bond keep, nm.
     reference, versions, config, acceptance : dict
         Provenance of the data, library versions, training configuration, and the
         figures the model was accepted with.
@@ -143,14 +149,19 @@ class ModelMetadata:
 
     def _check_guards(self) -> None:
         keys = {"bond_ranges_nm", "max_resamples"}
-        _expect("guards", self.guards, set(self.guards) == keys, f"the keys {keys}")
+        found = set(self.guards) - {"contact_limits_nm"}
+        _expect("guards", self.guards, found == keys, f"the keys {keys}")
         resamples = self.guards["max_resamples"]
         good = isinstance(resamples, int) and resamples >= 0
         _expect("max_resamples", resamples, good, "a whole number of at least 0")
-        for pair, bounds in self.guards["bond_ranges_nm"].items():
+        limits = self.guards.get("contact_limits_nm", {})
+        for pair in (*self.guards["bond_ranges_nm"], *limits):
             symbols = pair.split("-")
             good = len(symbols) == 2 and symbols == sorted(symbols)
             _expect("bond", pair, good, "two symbols, sorted and joined by a dash")
+        for pair, limit in limits.items():
+            _expect_number(f"contact limit of {pair}", limit)
+        for pair, bounds in self.guards["bond_ranges_nm"].items():
             good = len(bounds) == 2 and 0 <= bounds[0] < bounds[1]
             _expect(f"range of {pair}", bounds, good, "0 <= low < high, nm")
 
@@ -203,6 +214,31 @@ class ModelMetadata:
             )
         low, high = ranges[pair]
         return float(low), float(high)
+
+    def contact_limit(self, symbol1: str, symbol2: str) -> float:
+        """
+        Look up how close two atoms may come that are not bonded.
+
+        Parameters
+        ----------
+        symbol1, symbol2 : str
+            Element symbols, in any order.
+
+        Returns
+        -------
+        float
+            Distance, nm; 0 if any. Files without ``contact_limits_nm`` have the sum of
+            the covalent radii, and 0 for a hydrogen and an element of
+            `PROTON_ACCEPTORS`, which may share it with another.
+        """
+        first, second = sorted((symbol1, symbol2))
+        limits: Mapping[str, float] | None = self.guards.get("contact_limits_nm")
+        if limits is not None:
+            return float(limits.get(f"{first}-{second}", 0.0))
+        if "H" in (first, second) and {first, second} & PROTON_ACCEPTORS:
+            return 0.0
+        numbers = np.array([atomic_numbers[first], atomic_numbers[second]])
+        return float(contact_distances(numbers, np.array([0]), np.array([1]))[0])
 
     def to_json(self) -> str:
         """

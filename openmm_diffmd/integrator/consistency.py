@@ -1,6 +1,7 @@
 """An integrator read from XML must be what its model file says."""
 
 import math
+from itertools import combinations_with_replacement
 from typing import Any
 
 from openmm import app, unit
@@ -21,8 +22,8 @@ def check_consistency(integrator: Any) -> None:
     Raises
     ------
     ValueError
-        If lag time, dynamics, bath, hottest data, noise levels, elements, masses or
-        bond ranges are not the model's.
+        If lag time, dynamics, bath, hottest data, noise levels, elements, masses, bond
+        ranges or contact limits are not the model's.
     """
     metadata = load_model(integrator.getModelFile()).metadata
 
@@ -70,3 +71,15 @@ def check_consistency(integrator: Any) -> None:
         i, j, low, high = integrator.getBondParameters(bond)
         allowed = tuple(float(x) for x in metadata.bond_range(symbols[i], symbols[j]))
         expect(f"range of bond {i}-{j}", (low, high), allowed)
+    # Without bonds no atoms are known to have none.
+    are_bonds_known = integrator.getNumBonds() > 0
+    elements = metadata.elements
+    expected = {
+        (i, j): are_bonds_known * metadata.contact_limit(elements[i], elements[j])
+        for i, j in combinations_with_replacement(range(len(elements)), 2)
+    }
+    limits = {}
+    for index in range(integrator.getNumContactLimits()):
+        i, j, limit = integrator.getContactLimitParameters(index)
+        limits[i, j] = limit
+    expect("contact limits", limits, expected)

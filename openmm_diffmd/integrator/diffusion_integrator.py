@@ -152,6 +152,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             described.bonds.tolist(), described.bond_ranges.tolist(), strict=True
         ):
             self.addBond(i, j, low, high)
+        for (i, j), limit in np.ndenumerate(described.contact_limits):
+            if i <= j:
+                self.addContactLimit(i, j, float(limit))
         self._warn_if_hot(settings.temperature)
         _warn_if_far(metadata, settings.temperature)
         _warn_if_low(metadata, settings.friction)

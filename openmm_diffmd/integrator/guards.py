@@ -1,6 +1,7 @@
 """What a drawn frame must not be."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,17 @@ class Refusal:
         Lags done before it.
     molecule : int
         Index of the molecule.
-    quantity : {"finite", "bond_length", "kinetic_energy"}
+    quantity : {"finite", "bond_length", "contact_distance", "kinetic_energy"}
         What was looked at.
     atoms : tuple of int
-        The particle that is not finite, the two of the bond, or all of the molecule.
+        The particle that is not finite, the two of the bond or that are too close, or
+        all of the molecule.
     values : tuple of float
         Position (nm) and velocity (nm/ps) of the particle, 6 numbers; length of the
-        bond (nm); or kinetic energy (kJ/mol).
+        bond, or distance (nm); or kinetic energy (kJ/mol).
     expected : tuple of float
-        Least and largest value expected, in its unit; both 0 for ``finite``.
+        Least and largest value expected, in its unit; both 0 for ``finite``, the
+        second infinite for ``contact_distance``.
     message : str
         All of it in words.
     """
@@ -123,6 +126,16 @@ def find_fault(
             return (
                 f"the bond between atoms {i} and {j} is {length:.6g} nm long, expected "
                 f"{low:g} to {high:g} nm"
+            )
+    bonded = {frozenset(bond) for bond in bonds.tolist()}
+    for i, j in combinations(atoms.tolist(), 2):
+        species = molecules.species[i], molecules.species[j]
+        limit = molecules.contact_limits[species]
+        apart = np.linalg.norm(positions[i] - positions[j])
+        if apart < limit and frozenset((i, j)) not in bonded:
+            return (
+                f"atoms {i} and {j}, which have no bond, are {apart:.6g} nm apart, "
+                f"expected at least {limit:g} nm"
             )
     squared = (velocities[atoms] ** 2).sum(1)
     kinetic_energy = 0.5 * float(molecules.masses[atoms] @ squared)

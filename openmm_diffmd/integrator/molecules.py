@@ -37,6 +37,9 @@ class MoleculeSet:
         Particles of each bond.
     bond_ranges : ndarray, shape (n_bonds, 2), nm
         Lengths each bond may have.
+    contact_limits : ndarray, shape (n_elements, n_elements), nm
+        What atoms of two of the model's elements keep that are not bonded; 0 if they
+        may come as close as they like. All 0 where the topology has no bonds.
     kinetic_energy_quantiles : ndarray, shape (n_molecules,)
         Largest kinetic energy of each molecule, in units of kT/2.
     """
@@ -46,6 +49,7 @@ class MoleculeSet:
     molecules: NDArray[np.int64]
     bonds: NDArray[np.int64]
     bond_ranges: NDArray[np.float64]
+    contact_limits: NDArray[np.float64]
     kinetic_energy_quantiles: NDArray[np.float64]
 
     @property
@@ -164,6 +168,14 @@ def describe_molecules(
             "redraw; use a model trained on this molecule",
             stacklevel=3,
         )
+    contact_limits = np.array(
+        [
+            [metadata.contact_limit(a, b) for a in metadata.elements]
+            for b in metadata.elements
+        ]
+    )
+    if len(bonds) == 0:
+        contact_limits[:] = 0.0
     sizes = np.bincount(indices)
     # One quantile for each size: replicas are many, sizes few.
     quantile = {
@@ -175,6 +187,7 @@ def describe_molecules(
         molecules=indices,
         bonds=bonds,
         bond_ranges=np.array(ranges, np.float64).reshape(-1, 2),
+        contact_limits=contact_limits,
         kinetic_energy_quantiles=np.array([quantile[size] for size in sizes]),
     )
 

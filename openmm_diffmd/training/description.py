@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from openmm_diffmd.data.scales import bond_ranges
+from openmm_diffmd.data.scales import bond_ranges, contact_limits
 from openmm_diffmd.data.splits import Split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.outputs import file_sha256, written_whole
@@ -48,14 +48,17 @@ def describe(
     Returns
     -------
     dict
-        JSON-able description: configuration, elements, bond ranges, example, files.
+        JSON-able description: configuration, elements, bond ranges, contact limits,
+        example, files.
     """
     first = trajectories[0]
+    training = [split.train for split in splits]
     return {
         "config": dataclasses.asdict(config),
         "seed": seed,
         "elements": symbols,
-        "bond_ranges_nm": bond_ranges(trajectories, [s.train for s in splits]),
+        "bond_ranges_nm": bond_ranges(trajectories, training),
+        "contact_limits_nm": contact_limits(trajectories, training),
         "example": {
             "elements": [chemical_symbols[number] for number in first.atomic_numbers],
             "bonds": first.bonds.tolist(),

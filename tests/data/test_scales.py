@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from openmm_diffmd.data.pairs import LaggedPairs
-from openmm_diffmd.data.scales import bond_ranges, residual_scales
+from openmm_diffmd.data.scales import bond_ranges, contact_limits, residual_scales
 from openmm_diffmd.data.trajectory import Trajectory
 
 STEP, LAG = 0.005, 0.01
@@ -135,6 +135,34 @@ def test_bond_ranges_join_bonds_of_the_same_elements():
     other = bonded([(0.14, 0.12)], [[1, 0]], (6, 1, 8))
     found = bond_ranges([one, other], [range(1), range(1)], margin=0.0)
     assert found == {"C-H": pytest.approx((0.10, 0.14))}
+
+
+def test_contact_limits_are_covalent_radii_or_below_what_was_seen():
+    # Cordero's radii: C 0.076, H 0.031, O 0.066 nm. The two ends of `bonded` lie on one
+    # line, or one of them is free.
+    trajectory = bonded([(0.11, 0.14), (0.11, 0.125)], [[0, 1]])
+    found = contact_limits([trajectory], [range(2)])
+    assert list(found) == ["C-O", "H-O"]
+    apart = np.linalg.norm(
+        trajectory.positions[:, 1] - trajectory.positions[:, 2], axis=1
+    )
+    assert found["C-O"] == pytest.approx(0.125 - 0.03)
+    assert found["H-O"] == pytest.approx(max(0.0, min(0.097, apart.min() - 0.03)))
+    # Far apart it is the radii; the part for validation does not count.
+    far = bonded([(0.11, 0.3), (0.11, 0.01)], [[0, 1]])
+    assert contact_limits([far], [range(1)])["C-O"] == pytest.approx(0.142)
+
+
+def test_contact_limits_are_the_lowest_of_the_same_elements_and_not_below_0():
+    one = bonded([(0.11, 0.16)], [[0, 1]])
+    other = bonded([(0.11, 0.02)], [[0, 1]])
+    found = contact_limits([one, other], [range(1), range(1)])
+    assert found["C-O"] == 0.0
+    assert contact_limits([one], [range(1)])["C-O"] == pytest.approx(0.13)
+    assert (
+        contact_limits([bonded([(0.1, 0.1)], [[0, 1], [0, 2], [1, 2]])], [range(1)])
+        == {}
+    )
 
 
 def test_unbonded_pairs_have_no_range():

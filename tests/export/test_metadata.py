@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -40,6 +41,22 @@ def test_bond_ranges_do_not_depend_on_order(metadata):
         metadata.bond_range("C", "C")
 
 
+def test_contact_limits_are_what_was_measured(metadata):
+    guards = metadata.guards | {"contact_limits_nm": {"C-H": 0.08}}
+    measured = dataclasses.replace(metadata, guards=guards)
+    assert measured.contact_limit("H", "C") == measured.contact_limit("C", "H") == 0.08
+    assert measured.contact_limit("H", "H") == 0.0
+    assert ModelMetadata.from_json(measured.to_json()) == measured
+
+
+def test_files_of_before_take_covalent_radii_but_for_shared_protons(metadata):
+    """Radii of Cordero et al. 2008, Table 2: H 0.31, C 0.76, O 0.66 Angstrom."""
+    assert metadata.contact_limit("C", "H") == pytest.approx(0.107)
+    assert metadata.contact_limit("C", "C") == pytest.approx(0.152)
+    assert metadata.contact_limit("O", "O") == pytest.approx(0.132)
+    assert metadata.contact_limit("H", "O") == metadata.contact_limit("N", "H") == 0.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -68,6 +85,22 @@ def test_bond_ranges_do_not_depend_on_order(metadata):
         (
             {"guards": {"bond_ranges_nm": {"C-H": [0.2, 0.1]}, "max_resamples": 1}},
             "found range of C-H",
+        ),
+        *(
+            (
+                {
+                    "guards": {
+                        "bond_ranges_nm": {},
+                        "max_resamples": 1,
+                        "contact_limits_nm": limits,
+                    }
+                },
+                message,
+            )
+            for limits, message in (
+                ({"H-C": 0.1}, "found bond 'H-C', expected two symbols, sorted"),
+                ({"C-H": -0.1}, "found contact limit of C-H -0.1"),
+            )
         ),
         ({"noise": 3}, "wrong types"),
         ({"surprise": 1}, "found metadata keys"),

@@ -1,5 +1,6 @@
 """At a bound a frame is as it should be, just beyond it is not."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -14,6 +15,7 @@ MOLECULES = MoleculeSet(
     molecules=np.array([0, 1, 1]),
     bonds=np.array([[1, 2]]),
     bond_ranges=np.array([[0.1, 0.2]]),
+    contact_limits=np.array([[0.3]]),
     kinetic_energy_quantiles=np.array([5.0, 8.0]),
 )
 # kJ/mol: half of kT times the quantile of molecule 1 is 10.
@@ -46,6 +48,28 @@ def test_bonds_are_refused_beyond_either_bound(length):
 def test_kinetic_energy_is_refused_beyond_its_bound():
     found = find_fault(MOLECULES, 1, *frame(0.15, HOTTEST * ABOVE), MAX_KT)
     assert "of atoms 1 to 2 is 10 kJ/mol, expected at most 10 kJ/mol" in found
+
+
+@pytest.mark.parametrize(
+    ("species", "limit"), [([0, 0, 0], 0.15), ([0, 0, 1], 0.2), ([0, 1, 0], 0.2)]
+)
+def test_atoms_without_a_bond_keep_their_distance(species, limit):
+    free = dataclasses.replace(
+        MOLECULES,
+        species=np.array(species),
+        bonds=np.zeros((0, 2), np.int64),
+        bond_ranges=np.zeros((0, 2)),
+        contact_limits=np.array([[0.15, 0.2], [0.2, 0.0]]),
+    )
+    assert find_fault(free, 1, *frame(limit * ABOVE, 1.0), MAX_KT) == ""
+    found = find_fault(free, 1, *frame(limit * BELOW, 1.0), MAX_KT)
+    assert f"atoms 1 and 2, which have no bond, are {limit:g} nm apart" in found
+    assert f"expected at least {limit:g} nm" in found
+
+
+def test_bonded_atoms_have_no_limit_but_their_range():
+    close = dataclasses.replace(MOLECULES, contact_limits=np.array([[0.3]]))
+    assert find_fault(close, 1, *frame(0.15, 1.0), MAX_KT) == ""
 
 
 @pytest.mark.parametrize("which", ["position", "velocity"])

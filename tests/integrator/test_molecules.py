@@ -45,6 +45,9 @@ def test_description_follows_the_model(metadata, example):
     np.testing.assert_allclose(found.masses, [12.01, 16.0, 1.008], atol=1e-2)
     assert found.bonds.tolist() == [[0, 1], [1, 2]]
     assert found.bond_ranges.tolist() == [[0.12, 0.16], [0.08, 0.12]]
+    # Oxygen, hydrogen, carbon: radii of 0.066, 0.031, 0.076 nm.
+    limits = [[0.132, 0, 0.142], [0, 0.062, 0.107], [0.142, 0.107, 0.152]]
+    np.testing.assert_allclose(found.contact_limits, limits, atol=1e-9)
     assert found.num_molecules == 1
     tail = stats.chi2.sf(found.kinetic_energy_quantiles, 9)
     np.testing.assert_allclose(tail, 1e-12, rtol=1e-6)
@@ -63,7 +66,8 @@ def test_atoms_that_no_guard_watches_are_told(metadata, example):
     topology, _ = example
     topology._bonds = []
     with pytest.warns(UserWarning, match=r"found 3 atoms and no bond, expected the"):
-        describe_molecules(topology, metadata)
+        found = describe_molecules(topology, metadata)
+    assert not found.contact_limits.any()
 
 
 def chain_of(symbols: str, bonds: list[tuple[int, int]]) -> app.Topology:

@@ -69,6 +69,32 @@ def test_the_last_refusal_can_be_read_as_numbers(simulate, broken):
         assert refusal.values[0] > high
 
 
+@pytest.mark.parametrize(("limit", "num_redraws"), [(5.0, 2), (1e-9, 0)])
+def test_atoms_without_a_bond_keep_their_distance(
+    simulate, tmp_path, platform, limit, num_redraws
+):
+    # Atoms of the stub are some 0.1 nm from each other.
+    path = save_stub_model(
+        tmp_path / "model.pt", contact_limits_nm={"H-O": limit}, max_resamples=2
+    )
+    model = load_model(path)
+    simulation = simulate(model, platform=platform)
+    if not num_redraws:
+        simulation.step(1)
+        assert simulation.integrator.getNumResamples() == 0
+        return
+    before = read_frame(simulation.context)[0]
+    match = r"atoms 2 and 3, which have no bond, are \S+ nm apart, expected at least 5 "
+    with pytest.raises(openmm.OpenMMException, match=match):
+        simulation.step(1)
+    np.testing.assert_array_equal(read_frame(simulation.context)[0], before)
+    refusal = simulation.integrator.getLastRefusalDetails()
+    assert (refusal.quantity, refusal.atoms) == ("contact_distance", (2, 3))
+    assert refusal.expected == (5.0, np.inf)
+    assert 0.0 < refusal.values[0] < 5.0
+    assert simulation.integrator.getNumResamples() == num_redraws
+
+
 def test_only_the_failing_molecule_is_redrawn(tmp_path):
     # Spoils molecules with an atom beyond 1 nm: only the second replica has one.
     stub = FaultyModel("nan", min_displacement=1.0, friction=20.0)

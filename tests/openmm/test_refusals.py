@@ -200,6 +200,7 @@ def test_what_is_added_after_the_context_was_made_is_refused(flow, system):
         ("molecule", lambda: integrator.addMolecule(50.0)),
         ("particle", lambda: integrator.addParticle(0, 1.0, 0)),
         ("bond", lambda: integrator.addBond(0, 1, 0.1, 0.2)),
+        ("contact limit", lambda: integrator.addContactLimit(0, 1, 0.1)),
     ):
         with pytest.raises(openmm.OpenMMException, match=f"none before a {what} is ad"):
             add()
@@ -209,3 +210,13 @@ def test_a_bond_shorter_at_most_than_at_least_is_refused(flow):
     integrator = DiffusionIntegrator(flow, flow.example()[0])
     with pytest.raises(openmm.OpenMMException, match=r"smallest bond length of 0\.2"):
         integrator.addBond(0, 1, 0.2, 0.1)
+
+
+def test_contact_limits_without_an_element_or_below_nothing_are_refused(flow):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    with pytest.raises(
+        openmm.OpenMMException, match=r"species -1 and 0, expected both"
+    ):
+        integrator.addContactLimit(-1, 0, 0.1)
+    with pytest.raises(openmm.OpenMMException, match=r"contact limit -0\.1"):
+        integrator.addContactLimit(0, 0, -0.1)

@@ -104,6 +104,7 @@ def test_training_leaves_checkpoint_logs_and_description(trained, bursts):
     assert description["seed"] == 1
     assert description["config"]["model"] == dataclasses.asdict(MODEL)
     assert list(description["bond_ranges_nm"]) == ["H-O"]
+    assert list(description["contact_limits_nm"]) == ["H-H"]
     assert description["example"]["elements"] == ["O", "H", "H"]
     assert description["example"]["bonds"] == [[0, 1], [0, 2]]
     (data,) = description["data"]

@@ -30,8 +30,8 @@ class IntegrateDiffusionStepKernel;
  * at first and whenever someone else has set positions, velocities or the step count or taken a
  * step; a checkpoint holds it, a State does not.
  *
- * Molecules, particles and bonds are added in the order of the System's particles, before the
- * Context is made. Molecules do not see each other.
+ * Molecules, particles, bonds and contact limits are added in the order of the System's particles,
+ * before the Context is made. Molecules do not see each other.
  */
 class DiffusionIntegrator : public OpenMM::Integrator {
 public:
@@ -107,6 +107,25 @@ public:
      */
     void getBondParameters(int index, int &particle1, int &particle2, double &minLength,
                            double &maxLength) const;
+    /**
+     * Add a distance that the guards want atoms of two elements to keep unless they are bonded.
+     *
+     * @param species1, species2  the elements, by their indices in the model
+     * @param minDistance         in nm
+     * @return index of the limit
+     */
+    int addContactLimit(int species1, int species2, double minDistance);
+    /** Get the number of limits of elements. */
+    int getNumContactLimits() const { return contactLimits.size(); }
+    /**
+     * Get what was given to addContactLimit().
+     *
+     * @param index                    index of the limit
+     * @param[out] species1, species2  the elements
+     * @param[out] minDistance         in nm
+     */
+    void getContactLimitParameters(int index, int &species1, int &species2,
+                                   double &minDistance) const;
 
     /** Get the temperature of the heat bath, in Kelvin. */
     double getTemperature() const { return temperature; }
@@ -203,10 +222,11 @@ public:
      * Get the numbers of what getLastRefusal() says.
      *
      * @param[out] lag, molecule       lags done before, and index; -1 if nothing was refused
-     * @param[out] quantity            what was refused: finite, bond_length or kinetic_energy
-     * @param[out] atoms               one particle, the two of a bond, or all of the molecule
-     * @param[out] values              its position (nm) and velocity (nm/ps); the length (nm); or
-     *                                 the kinetic energy (kJ/mol)
+     * @param[out] quantity            what was refused: finite, bond_length, contact_distance or
+     *                                 kinetic_energy
+     * @param[out] atoms               one particle, two, or all of the molecule
+     * @param[out] values              its position (nm) and velocity (nm/ps); the length or
+     *                                 distance (nm); or the kinetic energy (kJ/mol)
      * @param[out] minValue, maxValue  what was expected; both 0 for finite
      */
     void getLastRefusalParameters(long long &lag, int &molecule, std::string &quantity,
@@ -248,6 +268,10 @@ private:
         int particle1, particle2;
         double minLength, maxLength;
     };
+    struct ContactLimit {
+        int species1, species2;
+        double minDistance;
+    };
     /** Refuse what has no effect on a Context that has been made. */
     void requireNoContext(const char *what) const;
     void checkSystem(const OpenMM::System &system) const;
@@ -275,6 +299,7 @@ private:
     std::vector<double> kineticEnergyQuantiles;
     std::vector<Particle> particles;
     std::vector<Bond> bonds;
+    std::vector<ContactLimit> contactLimits;
 
     std::function<void(std::vector<double> &, std::vector<double> &)> rescue;
 

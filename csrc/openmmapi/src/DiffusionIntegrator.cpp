@@ -101,6 +101,25 @@ void DiffusionIntegrator::getBondParameters(int index, int &particle1, int &part
     maxLength = bond.maxLength;
 }
 
+int DiffusionIntegrator::addContactLimit(int species1, int species2, double minDistance) {
+    requireNoContext("contact limit");
+    requireNumber("contact limit", minDistance, true);
+    if (species1 < 0 || species2 < 0)
+        throw OpenMMException(join("DiffusionIntegrator: found a contact limit of species ",
+                                   species1, " and ", species2, ", expected both at least 0"));
+    contactLimits.push_back({species1, species2, minDistance});
+    return getNumContactLimits() - 1;
+}
+
+void DiffusionIntegrator::getContactLimitParameters(int index, int &species1, int &species2,
+                                                    double &minDistance) const {
+    ASSERT_VALID_INDEX(index, contactLimits);
+    const ContactLimit &limit = contactLimits[index];
+    species1 = limit.species1;
+    species2 = limit.species2;
+    minDistance = limit.minDistance;
+}
+
 void DiffusionIntegrator::setTemperature(double temp) {
     requireNumber("temperature", temp, true);
     if (thermostatted && temp != temperature)

@@ -64,6 +64,8 @@ void DiffusionIntegrator::initialize(ContextImpl &contextRef) {
     molecules.kinetic_energy_quantiles = kineticEnergyQuantiles;
     for (const Bond &bond : bonds)
         molecules.bonds.push_back({bond.particle1, bond.particle2, bond.minLength, bond.maxLength});
+    for (const ContactLimit &limit : contactLimits)
+        molecules.contact_limits.push_back({limit.species1, limit.species2, limit.minDistance});
     diffmd::Options options;
     options.lag_time = getStepSize();
     options.thermostatted = thermostatted;
