@@ -35,8 +35,9 @@ class Propagator:
        dx (nm, holds tau v) and dv (nm/ps);
     3. x <- x + tau v_c + dx, v <- v + dv; the acceleration history becomes dv/tau;
     4. as 1, with other noise;
-    5. the guards refuse what is not finite, too hot or has a bond out of range: that
-       molecule is drawn again with fresh noise at perturbation level min(1, attempt/2).
+    5. the guards refuse what is not finite or too hot, a bond out of range and atoms
+       without a bond that come too close: that molecule is drawn again with fresh noise
+       at perturbation level min(1, attempt/2).
 
     Parameters
     ----------
