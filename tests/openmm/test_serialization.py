@@ -184,6 +184,19 @@ def test_xml_of_another_version_is_refused(integrator):
         DiffusionIntegrator.from_xml(changed)
 
 
+def test_xml_that_lets_atoms_come_closer_is_refused():
+    model = load_model("ethanol")
+    integrator = DiffusionIntegrator(model, model.example()[0])
+    xml = openmm.XmlSerializer.serialize(integrator)
+    changed = re.sub(r'(<ContactLimit [^>]*min=")[^"]*', r"\g<1>0.01", xml, count=1)
+    assert changed != xml
+    assert DiffusionIntegrator.from_xml(xml).getNumContactLimits() == 6
+    with pytest.raises(
+        openmm.OpenMMException, match=r"contact limits \{\(0, 0\): 0\.01"
+    ):
+        DiffusionIntegrator.from_xml(changed)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
