@@ -31,9 +31,9 @@ class Variant:
         ``flow`` or ``thermostatted``.
     trained_as : str, optional
         Name of the row whose training it shares; one of its own unless given.
-    refit_pairs : int
-        Pairs that export refits the last layer of the mean to; others are exported as
-        they were trained.
+    refit_pairs, balance_pairs : int
+        Pairs that export refits the last layer of the mean to, and over which it takes
+        away heat; others are exported as they were trained.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Variant:
     dynamics: str = "flow"
     trained_as: str | None = None
     refit_pairs: int = 0
+    balance_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ TRAINED: tuple[tuple[Variant, tuple[int, ...]], ...] = (
         Variant("last layer refitted", trained_as=LEARNED.name, refit_pairs=8192),
         (0, 2),
     ),
+    (Variant("balanced", trained_as=LEARNED.name, balance_pairs=16384), (2,)),
     (Variant("thermostatted", dynamics="thermostatted"), (2, 8)),
     (Variant("no velocity features", {"velocity_features": False}), (0, 2)),
     (Variant("ballistic prior", {"prior": "ballistic"}), (8,)),

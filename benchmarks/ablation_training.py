@@ -229,6 +229,7 @@ def export_cell(
         sampler=cell.sampler,
         num_sampling_steps=cell.num_sampling_steps,
         refit_pairs=variant.refit_pairs,
+        balance_pairs=variant.balance_pairs,
         overwrite=True,
     )
     return load_model(path)

@@ -18,6 +18,7 @@ VERBS = {
     "force": ("openmm_diffmd.training.force", "train_force"),
     "train": ("openmm_diffmd.training.train", "train"),
     "export": ("openmm_diffmd.export.export", "export_model"),
+    "balance": ("openmm_diffmd.export.rebalance", "balance_model"),
     "run": ("openmm_diffmd.integrator.run", "run"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }
@@ -31,6 +32,7 @@ verbs:
   force       train a force on frames, for reference
   train       train a model on them
   export      write a trained model as one file
+  balance     take heat from a model of one's own or a bundled one
   run         run a model in OpenMM and write a trajectory
   analyze     compare trajectories with a reference
 
@@ -121,20 +123,40 @@ def _run_verb(verb: str, words: list[str]) -> int:
 def _one_lag_errors(model: Path) -> str:
     from openmm_diffmd.export.torchscript import load_model
 
-    figures = load_model(model).metadata.acceptance["one_lag"]
+    found = load_model(model).metadata
+    figures = found.acceptance["one_lag"]
     lines = [
-        f"  {symbol:2} {1000 * found['position_nm']:.3f} pm "
-        f"({100 * found['position_relative']:.2f} %), "
-        f"{1000 * found['velocity_nm_per_ps']:.1f} m/s "
-        f"({100 * found['velocity_relative']:.2f} %)"
-        for symbol, found in figures.items()
-        if isinstance(found, dict)
+        f"  {symbol:2} {1000 * error['position_nm']:.3f} pm "
+        f"({100 * error['position_relative']:.2f} %), "
+        f"{1000 * error['velocity_nm_per_ps']:.1f} m/s "
+        f"({100 * error['velocity_relative']:.2f} %)"
+        for symbol, error in figures.items()
+        if isinstance(error, dict)
     ]
     head = (
         f"Errors of the mean over one lag, {figures['n_pairs']} pairs left out (in "
         "brackets relative to the scales of the training):"
     )
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *_heat_lines(found.acceptance["heat"])])
+
+
+def _heat(model: Path) -> str:
+    from openmm_diffmd.export.torchscript import load_model
+
+    return "\n".join(_heat_lines(load_model(model).metadata.acceptance["heat"]))
+
+
+def _heat_lines(molecules: Sequence[dict[str, Any]]) -> list[str]:
+    if not molecules:
+        return []
+    lines = ["Heat that a drawn lag adds, 1e-4 of the temperature, before balancing:"]
+    for molecule in molecules:
+        found = "  ".join(
+            f"{name} {1e4 * heat['before']:+.1f}({1e4 * heat['error']:.1f})"
+            for name, heat in molecule["heat"].items()
+        )
+        lines.append(f"  {molecule['formula']}, {molecule['pairs']} pairs:  {found}")
+    return lines
 
 
 def _rollout(path: Path) -> str:
@@ -161,6 +183,7 @@ def _force_errors(force: Path) -> str:
 
 FINDINGS: dict[str, Callable[[Path], str]] = {
     "analyze": lambda path: path.with_name("report.txt").read_text().strip(),
+    "balance": _heat,
     "export": _one_lag_errors,
     "force": _force_errors,
     "run": _rollout,

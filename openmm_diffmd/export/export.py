@@ -8,16 +8,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ase.data import atomic_numbers
+
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.diffusion.samplers import SAMPLERS, SamplerName
+from openmm_diffmd.export.balance import balance_heat
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
     one_lag_figures,
 )
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.export.pairs import pairs_left_out, pairs_trained_on
+from openmm_diffmd.export.pairs import (
+    pairs_left_out,
+    pairs_trained_on,
+    parts_trained_on,
+)
 from openmm_diffmd.export.refit import refit_mean
-from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
@@ -43,10 +50,11 @@ def export_model(
     max_resamples: int = 10,
     calibration_fraction: float = 0.05,
     refit_pairs: int = 8192,
+    balance_pairs: int = 16384,
     overwrite: bool = False,
 ) -> Path:
     """
-    Export the averaged weights of a training: the mean refitted, the draws calibrated.
+    Export the averaged weights of a training: the mean refitted, draws calibrated.
 
     Parameters
     ----------
@@ -84,6 +92,11 @@ def export_model(
         Pairs of the training part, at `temperature_K` if any are, that the last layer
         of the mean is refitted to by least squares; 0 leaves it as it was trained.
         Without effect on a model of another prior than the learned one.
+    balance_pairs : int
+        Pairs of each molecule's training part, at `temperature_K` if any are, over
+        which a drawn lag adds no heat to bonds and elements (`balance_heat`); 0 leaves
+        what the training made. Without effect on another prior than the learned one and
+        on thermostatted dynamics.
     overwrite : bool
         Replace `output` if it exists.
 
@@ -150,7 +163,7 @@ def export_model(
         raise ValueError(
             f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
         )
-    at_least(0, refit_pairs=refit_pairs)
+    at_least(0, refit_pairs=refit_pairs, balance_pairs=balance_pairs)
     # Made before the work that it describes: it refuses what is out of range.
     metadata = ModelMetadata(
         name=name,
@@ -175,8 +188,7 @@ def export_model(
             **{k: description[k] for k in ("contact_limits_nm",) if k in description},
         },
         reference={"data": description["data"]},
-        versions=_versions(),
-        git_hash=_git_hash(),
+        **provenance_of_now(),
         example=description["example"],
         config={
             **config,
@@ -194,11 +206,23 @@ def export_model(
         model, data, description, temperature_K, calibration_fraction
     )
     calibration = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
+    heat = []
+    if balance_pairs and model.prior == "learned" and metadata.dynamics == "flow":
+        heat = balance_heat(
+            model,
+            *parts_trained_on(data, description, temperature_K),
+            [atomic_numbers[symbol] for symbol in metadata.elements],
+            temperature_K,
+            balance_pairs,
+            sampler,
+            num_sampling_steps,
+            noise,
+        )
     figures = one_lag_figures(model, batch, description["elements"], calibration)
     metadata = replace(
         metadata,
         config={**metadata.config, "refit_pairs": refitted},
-        acceptance={"one_lag": figures},
+        acceptance={"one_lag": figures, "heat": heat},
     )
     make_folder(Path(output).parent)
     return save_model(model, metadata, Path(output))
@@ -241,20 +265,59 @@ def update_model(
     """
     check_output_file(output)
     loaded = load_model(name_or_path)
+    model = build_exported(loaded)
+    if not operators:
+        for part in model.modules():
+            if hasattr(part, "has_operator"):
+                part.has_operator = False  # type: ignore[assignment]
+    make_folder(Path(output).parent)
+    return save_model(model, replace(loaded.metadata, **provenance_of_now()), output)
+
+
+def build_exported(loaded: DiffusionModel) -> TransitionModel:
+    """
+    Build the network of a model file anew, in plain PyTorch.
+
+    Parameters
+    ----------
+    loaded : DiffusionModel
+        The model.
+
+    Returns
+    -------
+    TransitionModel
+        The network with the weights of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or was exported without weights or sizes.
+    """
     metadata, (_, weights) = loaded.metadata, read_weights(loaded.path)
+    if "model" not in metadata.config:
+        raise ValueError(
+            f"found {loaded.path} without the sizes of its network, expected a file "
+            "that export wrote"
+        )
     network = TrainConfig(
         ModelConfig(**metadata.config["model"]),
         DataConfig(lag_time_fs=metadata.lag_time_fs),
     )
     model = build_model(network, len(metadata.elements))
     model.load_state_dict(weights)
-    if not operators:
-        for part in model.modules():
-            if hasattr(part, "has_operator"):
-                part.has_operator = False  # type: ignore[assignment]
-    metadata = replace(metadata, versions=_versions(), git_hash=_git_hash())
-    make_folder(Path(output).parent)
-    return save_model(model, metadata, output)
+    return model.eval()
+
+
+def provenance_of_now() -> dict[str, Any]:
+    """
+    Collect what a model file says about the code that writes it.
+
+    Returns
+    -------
+    dict
+        ``versions`` and ``git_hash`` of `ModelMetadata`.
+    """
+    return {"versions": _versions(), "git_hash": _git_hash()}
 
 
 def _files_of(description: dict[str, Any]) -> list[Path]:

@@ -108,13 +108,40 @@ def pairs_trained_on(
     ValueError
         If the files are not those of the training, in its order.
     """
+    trajectories, ranges = parts_trained_on(data, description, temperature)
+    return LaggedPairs(trajectories, ranges, _elements(description), model.lag_time)
+
+
+def parts_trained_on(
+    data: Sequence[Path], description: dict[str, Any], temperature: float
+) -> tuple[list[Trajectory], list[range]]:
+    """
+    Read the training part of the reference files.
+
+    Parameters
+    ----------
+    data : sequence of path-like
+        The files the model was trained on, in their order.
+    description : dict
+        Of the training.
+    temperature : float
+        Files at this temperature, K, without heated bonds are used; all files where
+        none is.
+
+    Returns
+    -------
+    trajectories : list of Trajectory
+        The files.
+    ranges : list of range
+        The frames of each that were trained on.
+
+    Raises
+    ------
+    ValueError
+        If the files are not those of the training, in its order.
+    """
     files = _files_at(data, description, temperature)
-    return LaggedPairs(
-        [trajectory for trajectory, _ in files],
-        [range(train_frames) for _, train_frames in files],
-        _elements(description),
-        model.lag_time,
-    )
+    return [file for file, _ in files], [range(count) for _, count in files]
 
 
 def _files_at(

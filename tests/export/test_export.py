@@ -105,6 +105,14 @@ def test_metadata_count_the_pairs_of_the_refit(exported):
     assert exported(prior="ballistic").config["refit_pairs"] == 0
 
 
+def test_metadata_hold_the_heat_that_was_taken_away(exported):
+    (found,) = exported(balance_pairs=10).acceptance["heat"]
+    assert (found["formula"], found["pairs"]) == ("HO", 10)
+    assert set(found["heat"]) == {"H-O", "H", "O"}
+    assert exported(balance_pairs=0).acceptance["heat"] == []
+    assert exported(prior="ballistic").acceptance["heat"] == []
+
+
 def test_files_are_found_where_the_training_found_them(tmp_path):
     file = tmp_path / "bursts.h5"
     described = {"data": [{"file": "bursts.h5"}], "paths": [str(file)]}
@@ -171,6 +179,7 @@ def test_calibration_stays_in_the_validation_part(exported, tmp_path):
         ({"friction_per_ps": -1.0}, "friction_per_ps -1.0, expected a number of at"),
         ({"temperature_K": 0.0}, "temperature_K 0.0, expected a positive number"),
         ({"refit_pairs": -1}, "refit_pairs -1, expected at least 0"),
+        ({"balance_pairs": -1}, "balance_pairs -1, expected at least 0"),
     ],
     ids=str,
 )

@@ -1,0 +1,374 @@
+"""Take away the heat that a model adds to bonds and elements in the mean of a lag."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from ase.formula import Formula
+from torch import Tensor
+
+from openmm_diffmd.bond_stretches import reduced_masses
+from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, evenly_spread
+from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
+from openmm_diffmd.diffusion.samplers import draw
+from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.units import BOLTZMANN
+
+BATCH = 128
+BLOCKS = 20
+GRADIENT_PAIRS = 2048
+"""Pairs, over all molecules, for the gradient of the heat: each takes a pass backwards
+for each bond and element, and what they miss the second step takes."""
+STEPS = 2
+RIDGE = 1e-6
+"""Of the mean diagonal: modes of a small molecule may depend on each other."""
+SEED = 2
+
+
+class Modes:
+    """
+    Coordinates of a molecule whose mean squares are temperatures.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Frames of the molecule at `temperature`.
+    temperature : float
+        Temperature T, K.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Kinds of bonds, such as ``H-O``, then elements.
+
+    Notes
+    -----
+    Of a bond the deviation of its length from the mean, over the standard deviation of
+    it, and the speed of its stretch over sqrt(kT/mu), mu the reduced mass: of a
+    harmonic stretch both squares are 1 in the mean at T. Of an element the components
+    of velocities over sqrt(kT/m).
+    """
+
+    def __init__(self, trajectory: Trajectory, temperature: float) -> None:
+        symbols = [chemical_symbols[z] for z in trajectory.atomic_numbers]
+        bonds: dict[str, list[list[int]]] = {}
+        for bond in trajectory.bonds.tolist():
+            kind = "-".join(sorted(symbols[atom] for atom in bond))
+            bonds.setdefault(kind, []).append(bond)
+        self._bonds = [torch.tensor(found) for _, found in sorted(bonds.items())]
+        elements = sorted(set(symbols))
+        self._atoms = [
+            torch.tensor([i for i, own in enumerate(symbols) if own == symbol])
+            for symbol in elements
+        ]
+        self.names = (*sorted(bonds), *elements)
+        kT = BOLTZMANN * temperature
+        masses = trajectory.masses.astype(np.float64)
+        self._thermal_speeds = torch.from_numpy(np.sqrt(kT / masses))
+        self._thermal_stretches = [
+            torch.from_numpy(np.sqrt(kT / reduced_masses(masses, found.numpy())))
+            for found in self._bonds
+        ]
+        some = evenly_spread(trajectory.n_frames, 10000).numpy()
+        lengths = [
+            _lengths(torch.from_numpy(trajectory.positions[some]).double(), found)[1]
+            for found in self._bonds
+        ]
+        self._means = [found.mean(0) for found in lengths]
+        self._deviations = [found.std(0) for found in lengths]
+
+    def __call__(self, state: Tensor) -> list[Tensor]:
+        """
+        Measure a batch of states.
+
+        Parameters
+        ----------
+        state : Tensor, shape (B, A, 2, 3), nm and nm/ps
+            Positions and velocities in the centre-of-mass frame.
+
+        Returns
+        -------
+        list of Tensor, shape (B, n), float64
+            For each of `names`, its n coordinates.
+        """
+        positions, velocities = state.double().unbind(2)
+        found = []
+        for bonds, mean, deviation, thermal in zip(
+            self._bonds,
+            self._means,
+            self._deviations,
+            self._thermal_stretches,
+            strict=True,
+        ):
+            along, lengths = _lengths(positions, bonds)
+            apart = velocities[:, bonds[:, 1]] - velocities[:, bonds[:, 0]]
+            speeds = (apart * along).sum(-1) / lengths
+            found.append(
+                torch.cat([(lengths - mean) / deviation, speeds / thermal], dim=1)
+            )
+        for atoms in self._atoms:
+            scaled = velocities[:, atoms] / self._thermal_speeds[atoms, None]
+            found.append(scaled.flatten(1))
+        return found
+
+    def temperatures(self, state: Tensor) -> Tensor:
+        """
+        Temperatures of states, relative to T.
+
+        Parameters
+        ----------
+        state : Tensor, shape (B, A, 2, 3), nm and nm/ps
+            As above.
+
+        Returns
+        -------
+        Tensor, shape (B, n_names), float64
+            Mean squares of the coordinates.
+        """
+        return torch.stack([q.square().mean(1) for q in self(state)], dim=1)
+
+
+def balance_heat(
+    model: TransitionModel,
+    trajectories: Sequence[Trajectory],
+    ranges: Sequence[range],
+    elements: Sequence[int],
+    temperature: float,
+    num_pairs: int,
+    sampler: str,
+    num_sampling_steps: int,
+    noise_levels: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """
+    Change the mean's weights as little as possible so that a drawn lag adds no heat.
+
+    A lag that heats a kind of bond by 5e-4 of its temperature, a tenth of what the
+    one-lag error is, heats it by 5 % in a bath that takes back 1e-2 of an excess a lag
+    (10 fs at 1/ps). Least squares hardly see it; it is measured here, in the mean over
+    pairs of frames in equilibrium, beside what the true lag does, with what the draws
+    add, and taken away by steps of Gauss and Newton: the smallest change of the weights
+    that does so to first order. Heat h of standard error e is left at e^2/h, all of it
+    where that is more: what chance lets expect.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model, of the learned prior and the frictionless flow, its draws
+        calibrated; weights of its encoder are changed.
+    trajectories : sequence of Trajectory
+        Frames at the temperature, of one or many molecules, with velocities.
+    ranges : sequence of range
+        Frames of each that may be used.
+    elements : sequence of int
+        Atomic numbers in the order of the species index.
+    temperature : float
+        Temperature of the frames, K.
+    num_pairs : int
+        Pairs of each molecule, or all where they are fewer.
+    sampler : str
+        Name of the sampler.
+    num_sampling_steps : int
+        Denoising steps K; 0 balances the mean alone.
+    noise_levels : mapping of str to float
+        ``sigma_min``, ``sigma_max`` and ``rho``, those of the model file.
+
+    Returns
+    -------
+    list of dict
+        For each molecule its ``formula``, ``pairs`` used, and ``heat``: for each kind
+        of bond and element ``before``, ``error`` (a standard error) and ``after``, what
+        a drawn lag adds to the temperature, relative to it. A step that makes it
+        worse is taken back: the model is too far off for the first order.
+    """
+    molecules = [
+        (
+            Modes(own[0], temperature),
+            LaggedPairs(own, parts, elements, model.lag_time),
+            _formula(own[0]),
+        )
+        for own, parts in _by_molecule(trajectories, ranges)
+    ]
+    before, errors, drawn, slopes = [], [], [], []
+    for modes, pairs, _ in molecules:
+        gains = _gains_of_mean(model, modes, pairs, num_pairs)
+        before.append(gains.mean(0))
+        errors.append(_standard_error(gains))
+        drawn.append(
+            _gains_of_draws(
+                model,
+                modes,
+                pairs,
+                num_pairs,
+                sampler,
+                num_sampling_steps,
+                noise_levels,
+            )
+        )
+        count = max(GRADIENT_PAIRS // len(molecules), BATCH)
+        slopes.append(_slopes(model, modes, pairs, count))
+    slope, added = torch.cat(slopes), torch.cat(drawn)
+    heat_before = torch.cat(before) + added
+    normal = slope @ slope.T
+    normal += RIDGE * normal.diagonal().mean() * torch.eye(len(normal)).double()
+    # The positive-part estimate of James and Stein, for each by itself.
+    error = torch.cat(errors)
+    is_known = heat_before.abs() > error
+    chance = torch.where(is_known, error.square() / heat_before, heat_before)
+    after, excess = before, heat_before - chance
+    for _ in range(STEPS):
+        change = -slope.T @ torch.linalg.solve(normal, excess)
+        _add(model, change)
+        now = [
+            _gains_of_mean(model, modes, pairs, num_pairs).mean(0)
+            for modes, pairs, _ in molecules
+        ]
+        left = torch.cat(now) + added - chance
+        if left.norm() > excess.norm():
+            _add(model, -change)
+            break
+        after, excess = now, left
+    found = []
+    for (modes, pairs, formula), *columns in zip(
+        molecules, before, errors, after, drawn, strict=True
+    ):
+        mean, error, last, noise = columns
+        heat = {
+            name: dict(zip(("before", "error", "after"), row, strict=True))
+            for name, row in zip(
+                modes.names,
+                torch.stack([mean + noise, error, last + noise], dim=1).tolist(),
+                strict=True,
+            )
+        }
+        count = min(num_pairs, len(pairs))
+        found.append({"formula": formula, "pairs": count, "heat": heat})
+    return found
+
+
+def _by_molecule(
+    trajectories: Sequence[Trajectory], ranges: Sequence[range]
+) -> list[tuple[list[Trajectory], list[range]]]:
+    """Put the files of one molecule together."""
+    found: dict[bytes, tuple[list[Trajectory], list[range]]] = {}
+    for trajectory, part in zip(trajectories, ranges, strict=True):
+        key = trajectory.atomic_numbers.tobytes() + trajectory.bonds.tobytes()
+        own, parts = found.setdefault(key, ([], []))
+        own.append(trajectory)
+        parts.append(part)
+    return list(found.values())
+
+
+def _formula(trajectory: Trajectory) -> str:
+    symbols = [chemical_symbols[z] for z in trajectory.atomic_numbers]
+    return str(Formula.from_list(symbols).format("hill"))
+
+
+def _lengths(positions: Tensor, bonds: Tensor) -> tuple[Tensor, Tensor]:
+    along = positions[:, bonds[:, 1]] - positions[:, bonds[:, 0]]
+    return along, along.norm(dim=-1)
+
+
+def _mean_and_condition(
+    model: TransitionModel, batch: PairBatch
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """State before the lag, what the mean makes of it, and what it is encoded as."""
+    condition = encode_pairs(model, batch)
+    state = torch.stack([batch.positions, batch.velocities], dim=2)
+    change = model.decode(torch.zeros_like(state), condition, False)
+    return state, state + change, condition
+
+
+@torch.no_grad()
+def _gains_of_mean(
+    model: TransitionModel, modes: Modes, pairs: LaggedPairs, num_pairs: int
+) -> Tensor:
+    """Relative temperature that the mean has beyond the true state: (pairs, names)."""
+    gains = []
+    for indices in evenly_spread(len(pairs), num_pairs).split(BATCH):
+        batch = pairs.batch(indices)
+        _, mean, _ = _mean_and_condition(model, batch)
+        gains.append(modes.temperatures(mean) - modes.temperatures(batch.following))
+    return torch.cat(gains)
+
+
+@torch.no_grad()
+def _gains_of_draws(
+    model: TransitionModel,
+    modes: Modes,
+    pairs: LaggedPairs,
+    num_pairs: int,
+    sampler: str,
+    num_sampling_steps: int,
+    noise_levels: Mapping[str, float],
+) -> Tensor:
+    """Relative temperature that the draws about the mean add: (names,)."""
+    total = torch.zeros(len(modes.names)).double()
+    if num_sampling_steps == 0:
+        return total
+    generator = torch.Generator().manual_seed(SEED)
+    levels = karras_noise_levels(num_sampling_steps, **noise_levels)
+    chosen = evenly_spread(len(pairs), num_pairs)
+    for indices in chosen.split(BATCH):
+        batch = pairs.batch(indices)
+        state, mean, condition = _mean_and_condition(model, batch)
+        residual = draw(
+            sampler,
+            # Called before the next batch replaces the condition.
+            lambda u, sigma: model.denoise(u, sigma, condition),  # noqa: B023
+            batch.species,
+            levels,
+            generator,
+        )
+        drawn = state + model.decode(residual, condition, False)
+        total += torch.stack(
+            [
+                (q - q_mean).square().mean(1).sum()
+                for q, q_mean in zip(modes(drawn), modes(mean), strict=True)
+            ]
+        )
+    return total / len(chosen)
+
+
+def _standard_error(gains: Tensor) -> Tensor:
+    """Of the mean over pairs in the order of time, from blocks of them: (names,)."""
+    blocks = [block.mean(0) for block in gains.tensor_split(min(BLOCKS, len(gains)))]
+    error: Tensor = torch.stack(blocks).std(0) / len(blocks) ** 0.5
+    return error
+
+
+def _slopes(
+    model: TransitionModel, modes: Modes, pairs: LaggedPairs, num_pairs: int
+) -> Tensor:
+    """Gradients of the mean's temperatures by the encoder's weights: (names, all)."""
+    weights = list(model.encoder.parameters())
+    chosen = evenly_spread(len(pairs), num_pairs)
+    total = torch.zeros(len(modes.names), sum(w.numel() for w in weights)).double()
+    with torch.enable_grad():
+        for indices in chosen.split(BATCH):
+            _, mean, _ = _mean_and_condition(model, pairs.batch(indices))
+            for row, temperature in zip(
+                total, modes.temperatures(mean).sum(0), strict=True
+            ):
+                # Weights of which the mean knows nothing have no gradient.
+                found = torch.autograd.grad(
+                    temperature,
+                    weights,
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                row += torch.cat([gradient.flatten() for gradient in found])
+    return total / len(chosen)
+
+
+@torch.no_grad()
+def _add(model: TransitionModel, change: Tensor) -> None:
+    """Add to the encoder's weights."""
+    weights = list(model.encoder.parameters())
+    for weight, part in zip(
+        weights, change.split([w.numel() for w in weights]), strict=True
+    ):
+        weight.add_(part.view_as(weight).to(weight.dtype))
