@@ -219,15 +219,17 @@ def balance_heat(
     chance = torch.where(is_known, error.square() / heat_before, heat_before)
     after, excess = before, heat_before - chance
     for _ in range(STEPS):
-        change = -slope.T @ torch.linalg.solve(normal, excess)
-        _add(model, change)
+        weights = [weight.detach().clone() for weight in model.encoder.parameters()]
+        _add(model, -slope.T @ torch.linalg.solve(normal, excess))
         now = [
             _gains_of_mean(model, modes, pairs, num_pairs).mean(0)
             for modes, pairs, _ in molecules
         ]
         left = torch.cat(now) + added - chance
-        if left.norm() > excess.norm():
-            _add(model, -change)
+        # Not a number, too, is no improvement.
+        if not left.norm() < excess.norm():
+            for weight, last in zip(model.encoder.parameters(), weights, strict=True):
+                weight.detach().copy_(last)
             break
         after, excess = now, left
     found = []
