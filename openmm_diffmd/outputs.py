@@ -78,7 +78,7 @@ def _cannot_make(path: Path, error: OSError) -> OSError:
     )
 
 
-def check_output_file(file: str | os.PathLike[str]) -> None:
+def check_output_file(file: str | os.PathLike[str], overwrite: bool = True) -> None:
     """
     Refuse a file that could not be written, without making it or its folder.
 
@@ -86,9 +86,13 @@ def check_output_file(file: str | os.PathLike[str]) -> None:
     ----------
     file : path-like
         Where a result is to go; it, and folders above it, need not exist.
+    overwrite : bool
+        Whether it may be replaced.
 
     Raises
     ------
+    FileExistsError
+        If it exists and `overwrite` is off.
     IsADirectoryError
         If it is a folder.
     OSError
@@ -101,6 +105,10 @@ def check_output_file(file: str | os.PathLike[str]) -> None:
             "to it"
         )
     check_output_folder(path.parent)
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"found a file {path}; choose another output, or set overwrite"
+        )
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(
             f"found the file {path} without permission to write it, expected one that "

@@ -128,11 +128,7 @@ def export_model(
         raise FileNotFoundError(
             f"found no {checkpoint}, expected a training; run openmm-diffmd train first"
         )
-    check_output_file(output)
-    if Path(output).exists() and not overwrite:
-        raise FileExistsError(
-            f"found a file {output}; choose another output, or set overwrite"
-        )
+    check_output_file(output, overwrite)
     description = read_description(Path(training))
     data = [Path(data)] if isinstance(data, str | Path) else data
     data = data or _files_of(description)

@@ -58,11 +58,7 @@ def balance_model(
         If the model is not of the learned prior and the frictionless flow, the data
         are no bursts of one temperature, or hold other elements than the model knows.
     """
-    check_output_file(output)
-    if Path(output).exists() and not overwrite:
-        raise FileExistsError(
-            f"found a file {output}; choose another output, or set overwrite"
-        )
+    check_output_file(output, overwrite)
     at_least(1, balance_pairs=balance_pairs)
     loaded = load_model(model)
     metadata = loaded.metadata
