@@ -1,7 +1,6 @@
 """What a drawn frame must not be."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,15 +126,18 @@ def find_fault(
                 f"the bond between atoms {i} and {j} is {length:.6g} nm long, expected "
                 f"{low:g} to {high:g} nm"
             )
+    first, second = (atoms[of_pair] for of_pair in np.triu_indices(len(atoms), k=1))
+    apart = np.linalg.norm(positions[first] - positions[second], axis=1)
+    limits = molecules.contact_limits[
+        molecules.species[first], molecules.species[second]
+    ]
     bonded = {frozenset(bond) for bond in bonds.tolist()}
-    for i, j in combinations(atoms.tolist(), 2):
-        species = molecules.species[i], molecules.species[j]
-        limit = molecules.contact_limits[species]
-        apart = np.linalg.norm(positions[i] - positions[j])
-        if apart < limit and frozenset((i, j)) not in bonded:
+    for pair in np.flatnonzero(apart < limits):
+        i, j = int(first[pair]), int(second[pair])
+        if frozenset((i, j)) not in bonded:
             return (
-                f"atoms {i} and {j}, which have no bond, are {apart:.6g} nm apart, "
-                f"expected at least {limit:g} nm"
+                f"atoms {i} and {j}, which have no bond, are {apart[pair]:.6g} nm "
+                f"apart, expected at least {limits[pair]:g} nm"
             )
     squared = (velocities[atoms] ** 2).sum(1)
     kinetic_energy = 0.5 * float(molecules.masses[atoms] @ squared)

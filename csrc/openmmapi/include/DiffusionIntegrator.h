@@ -30,8 +30,8 @@ class IntegrateDiffusionStepKernel;
  * at first and whenever someone else has set positions, velocities or the step count or taken a
  * step; a checkpoint holds it, a State does not.
  *
- * Molecules, particles, bonds and contact limits are added in the order of the System's particles,
- * before the Context is made. Molecules do not see each other.
+ * Molecules, particles and bonds are added in the order of the System's particles, and contact
+ * limits in any, before the Context is made. Molecules do not see each other.
  */
 class DiffusionIntegrator : public OpenMM::Integrator {
 public:
