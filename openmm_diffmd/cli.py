@@ -32,7 +32,7 @@ verbs:
   force       train a force on frames, for reference
   train       train a model on them
   export      write a trained model as one file
-  balance     take heat from a model of one's own or a bundled one
+  balance     take from a model the heat that its rollouts show
   run         run a model in OpenMM and write a trajectory
   analyze     compare trajectories with a reference
 
@@ -140,10 +140,17 @@ def _one_lag_errors(model: Path) -> str:
     return "\n".join([head, *lines, *_heat_lines(found.acceptance["heat"])])
 
 
-def _heat(model: Path) -> str:
+def _heat_of_rollouts(model: Path) -> str:
     from openmm_diffmd.export.torchscript import load_model
 
-    return "\n".join(_heat_lines(load_model(model).metadata.acceptance["heat"]))
+    lines = ["Beyond the heat bath's temperature before balancing, %:"]
+    for one in load_model(model).metadata.config["balanced_on"][-1]["rollouts"]:
+        found = "  ".join(
+            f"{name} {100 * heat['value']:+.1f}({100 * heat['error']:.1f})"
+            for name, heat in one["heat"].items()
+        )
+        lines.append(f"  {one['formula']}, {one['length_ps']:.0f} ps:  {found}")
+    return "\n".join(lines)
 
 
 def _heat_lines(molecules: Sequence[dict[str, Any]]) -> list[str]:
@@ -183,7 +190,7 @@ def _force_errors(force: Path) -> str:
 
 FINDINGS: dict[str, Callable[[Path], str]] = {
     "analyze": lambda path: path.with_name("report.txt").read_text().strip(),
-    "balance": _heat,
+    "balance": _heat_of_rollouts,
     "export": _one_lag_errors,
     "force": _force_errors,
     "run": _rollout,

@@ -83,7 +83,7 @@ WORDS = {
     "force": ["--data+", "absent.h5"],
     "train": ["--data+", "absent.h5"],
     "export": ["--data+", "absent.h5", "--name", "a"],
-    "balance": ["--model", "absent.pt", "--data+", "absent.h5"],
+    "balance": ["--model", "absent.pt", "--rollouts+", "absent.json"],
     "run": [],
     "analyze": ["--rollouts+", "absent.json", "--reference", "absent.h5"],
 }

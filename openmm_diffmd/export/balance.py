@@ -3,132 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from ase.data import chemical_symbols
-from ase.formula import Formula
 from torch import Tensor
 
-from openmm_diffmd.bond_stretches import reduced_masses
 from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.samplers import draw
+from openmm_diffmd.export.heat import (
+    BATCH,
+    Modes,
+    formula_of,
+    heat_slopes,
+    known_heat,
+    take_heat,
+)
 from openmm_diffmd.models import TransitionModel
-from openmm_diffmd.units import BOLTZMANN
 
-BATCH = 128
 BLOCKS = 20
 GRADIENT_PAIRS = 2048
 """Pairs, over all molecules, for the gradient of the heat: each takes a pass backwards
 for each bond and element, and what they miss the second step takes."""
 STEPS = 2
-RIDGE = 1e-6
-"""Of the mean diagonal: modes of a small molecule may depend on each other."""
 SEED = 2
-
-
-class Modes:
-    """
-    Coordinates of a molecule whose mean squares are temperatures.
-
-    Parameters
-    ----------
-    trajectory : Trajectory
-        Frames of the molecule at `temperature`.
-    temperature : float
-        Temperature T, K.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Kinds of bonds, such as ``H-O``, then elements.
-
-    Notes
-    -----
-    Of a bond the deviation of its length from the mean, over the standard deviation of
-    it, and the speed of its stretch over sqrt(kT/mu), mu the reduced mass: of a
-    harmonic stretch both squares are 1 in the mean at T. Of an element the components
-    of velocities over sqrt(kT/m).
-    """
-
-    def __init__(self, trajectory: Trajectory, temperature: float) -> None:
-        symbols = [chemical_symbols[z] for z in trajectory.atomic_numbers]
-        bonds: dict[str, list[list[int]]] = {}
-        for bond in trajectory.bonds.tolist():
-            kind = "-".join(sorted(symbols[atom] for atom in bond))
-            bonds.setdefault(kind, []).append(bond)
-        self._bonds = [torch.tensor(found) for _, found in sorted(bonds.items())]
-        elements = sorted(set(symbols))
-        self._atoms = [
-            torch.tensor([i for i, own in enumerate(symbols) if own == symbol])
-            for symbol in elements
-        ]
-        self.names = (*sorted(bonds), *elements)
-        kT = BOLTZMANN * temperature
-        masses = trajectory.masses.astype(np.float64)
-        self._thermal_speeds = torch.from_numpy(np.sqrt(kT / masses))
-        self._thermal_stretches = [
-            torch.from_numpy(np.sqrt(kT / reduced_masses(masses, found.numpy())))
-            for found in self._bonds
-        ]
-        some = evenly_spread(trajectory.n_frames, 10000).numpy()
-        lengths = [
-            _lengths(torch.from_numpy(trajectory.positions[some]).double(), found)[1]
-            for found in self._bonds
-        ]
-        self._means = [found.mean(0) for found in lengths]
-        self._deviations = [found.std(0) for found in lengths]
-
-    def __call__(self, state: Tensor) -> list[Tensor]:
-        """
-        Measure a batch of states.
-
-        Parameters
-        ----------
-        state : Tensor, shape (B, A, 2, 3), nm and nm/ps
-            Positions and velocities in the centre-of-mass frame.
-
-        Returns
-        -------
-        list of Tensor, shape (B, n), float64
-            For each of `names`, its n coordinates.
-        """
-        positions, velocities = state.double().unbind(2)
-        found = []
-        for bonds, mean, deviation, thermal in zip(
-            self._bonds,
-            self._means,
-            self._deviations,
-            self._thermal_stretches,
-            strict=True,
-        ):
-            along, lengths = _lengths(positions, bonds)
-            apart = velocities[:, bonds[:, 1]] - velocities[:, bonds[:, 0]]
-            speeds = (apart * along).sum(-1) / lengths
-            found.append(
-                torch.cat([(lengths - mean) / deviation, speeds / thermal], dim=1)
-            )
-        for atoms in self._atoms:
-            scaled = velocities[:, atoms] / self._thermal_speeds[atoms, None]
-            found.append(scaled.flatten(1))
-        return found
-
-    def temperatures(self, state: Tensor) -> Tensor:
-        """
-        Temperatures of states, relative to T.
-
-        Parameters
-        ----------
-        state : Tensor, shape (B, A, 2, 3), nm and nm/ps
-            As above.
-
-        Returns
-        -------
-        Tensor, shape (B, n_names), float64
-            Mean squares of the coordinates.
-        """
-        return torch.stack([q.square().mean(1) for q in self(state)], dim=1)
 
 
 def balance_heat(
@@ -185,9 +82,15 @@ def balance_heat(
     """
     molecules = [
         (
-            Modes(own[0], temperature),
+            Modes(
+                own[0].positions,
+                own[0].atomic_numbers,
+                own[0].masses,
+                own[0].bonds,
+                temperature,
+            ),
             LaggedPairs(own, parts, elements, model.lag_time),
-            _formula(own[0]),
+            formula_of(own[0].atomic_numbers),
         )
         for own, parts in _by_molecule(trajectories, ranges)
     ]
@@ -208,19 +111,20 @@ def balance_heat(
             )
         )
         count = max(GRADIENT_PAIRS // len(molecules), BATCH)
-        slopes.append(_slopes(model, modes, pairs, count))
+        some = pairs.batch(evenly_spread(len(pairs), count))
+        slopes.append(
+            heat_slopes(
+                model, modes, some.positions, some.velocities, some.species, some.masses
+            )
+        )
     slope, added = torch.cat(slopes), torch.cat(drawn)
-    heat_before = torch.cat(before) + added
-    normal = slope @ slope.T
-    normal += RIDGE * normal.diagonal().mean() * torch.eye(len(normal)).double()
-    # The positive-part estimate of James and Stein, for each by itself.
-    error = torch.cat(errors)
-    is_known = heat_before.abs() > error
-    chance = torch.where(is_known, error.square() / heat_before, heat_before)
-    after, excess = before, heat_before - chance
+    drawn_heat = torch.cat(before) + added
+    excess = known_heat(drawn_heat, torch.cat(errors))
+    chance = drawn_heat - excess
+    after = before
     for _ in range(STEPS):
         weights = [weight.detach().clone() for weight in model.encoder.parameters()]
-        _add(model, -slope.T @ torch.linalg.solve(normal, excess))
+        take_heat(model, slope, excess)
         now = [
             _gains_of_mean(model, modes, pairs, num_pairs).mean(0)
             for modes, pairs, _ in molecules
@@ -261,16 +165,6 @@ def _by_molecule(
         own.append(trajectory)
         parts.append(part)
     return list(found.values())
-
-
-def _formula(trajectory: Trajectory) -> str:
-    symbols = [chemical_symbols[z] for z in trajectory.atomic_numbers]
-    return str(Formula.from_list(symbols).format("hill"))
-
-
-def _lengths(positions: Tensor, bonds: Tensor) -> tuple[Tensor, Tensor]:
-    along = positions[:, bonds[:, 1]] - positions[:, bonds[:, 0]]
-    return along, along.norm(dim=-1)
 
 
 def _mean_and_condition(
@@ -339,38 +233,3 @@ def _standard_error(gains: Tensor) -> Tensor:
     blocks = [block.mean(0) for block in gains.tensor_split(min(BLOCKS, len(gains)))]
     error: Tensor = torch.stack(blocks).std(0) / len(blocks) ** 0.5
     return error
-
-
-def _slopes(
-    model: TransitionModel, modes: Modes, pairs: LaggedPairs, num_pairs: int
-) -> Tensor:
-    """Gradients of the mean's temperatures by the encoder's weights: (names, all)."""
-    weights = list(model.encoder.parameters())
-    chosen = evenly_spread(len(pairs), num_pairs)
-    total = torch.zeros(len(modes.names), sum(w.numel() for w in weights)).double()
-    with torch.enable_grad():
-        for indices in chosen.split(BATCH):
-            _, mean, _ = _mean_and_condition(model, pairs.batch(indices))
-            for row, temperature in zip(
-                total, modes.temperatures(mean).sum(0), strict=True
-            ):
-                # Weights of which the mean knows nothing have no gradient.
-                found = torch.autograd.grad(
-                    temperature,
-                    weights,
-                    retain_graph=True,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                row += torch.cat([gradient.flatten() for gradient in found])
-    return total / len(chosen)
-
-
-@torch.no_grad()
-def _add(model: TransitionModel, change: Tensor) -> None:
-    """Add to the encoder's weights."""
-    weights = list(model.encoder.parameters())
-    for weight, part in zip(
-        weights, change.split([w.numel() for w in weights]), strict=True
-    ):
-        weight.add_(part.view_as(weight).to(weight.dtype))

@@ -1,45 +1,69 @@
-"""Balance a model file on new frames, of the same molecules, without training."""
+"""Balance a model file on its own rollouts: no reference, no training."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from ase.data import atomic_numbers
 
-from openmm_diffmd.checks import at_least
-from openmm_diffmd.data.readers import read_trajectory
-from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.export.balance import balance_heat
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.modes import mode_temperatures
+from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.export.export import build_exported, provenance_of_now
-from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.heat import (
+    Modes,
+    formula_of,
+    heat_slopes,
+    known_heat,
+    take_heat,
+)
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
+from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
+from openmm_diffmd.sidecar import RolloutSidecar
+
+GRADIENT_STATES = 256
+"""Of each molecule, for the gradient of the heat; a second round takes what is left."""
+LAGS = 4
+"""In which what a lag adds to positions becomes kinetic energy: bends of hydrogen."""
 
 
 def balance_model(
     model: str | os.PathLike[str],
-    data: list[Path] | Path,
+    rollouts: list[Path] | Path,
     output: Path,
-    balance_pairs: int = 16384,
+    equilibration_ps: float = 5.0,
     overwrite: bool = False,
 ) -> Path:
-    """
-    Take from a model the heat that it adds at the temperature of some frames.
+    r"""
+    Take from a model the heat that its own rollouts show, in seconds.
 
-    One minute where a training takes an hour: for a model whose bonds are too hot or
-    cold, or for a bath of another temperature than the model was made for.
+    Equipartition says what the kinetic energies of elements and of stretches are in the
+    mean, whatever the force: :math:`kT`. Where a rollout has the share h more, each lag
+    adds :math:`\gamma \tau h`, which the bath of friction :math:`\gamma` takes back in
+    a lag of length :math:`\tau`. The smallest change of the weights that adds so much
+    less is made, to first order; heat of standard error e is left at e^2/h, all of it
+    where that is more. Large heat takes a second round: run the new file, balance it.
 
     Parameters
     ----------
     model : str or path-like
         Name of a bundled model, or the path of a file.
-    data : list of path-like, or one
-        Bursts of `reference`, at one temperature and without heated bonds, of the
-        molecules that are to be balanced.
+    rollouts : list of path-like, or one
+        Rollouts of it with velocities, at one temperature and any friction but 0; their
+        ``.json``, as `run` writes it. Of a model of many molecules better all of them:
+        what is not balanced changes as well.
     output : path-like
-        The file to write; its runs have the temperature of `data` unless they ask for
-        another.
-    balance_pairs : int
-        Pairs of each molecule, or all where they are fewer.
+        The file to write; its runs have the temperature of the rollouts unless they ask
+        for another.
+    equilibration_ps : float
+        Time left out at the start of each replica, ps.
     overwrite : bool
         Replace `output` if it exists.
 
@@ -53,13 +77,13 @@ def balance_model(
     FileExistsError
         If there is an `output` and `overwrite` is off.
     FileNotFoundError
-        If there is no such model or file.
+        If there is no such model or rollout.
     ValueError
-        If the model is not of the learned prior and the frictionless flow, the data
-        are no bursts of one temperature, or hold other elements than the model knows.
+        If the model is not of the learned prior and the frictionless flow, rollouts are
+        of another file, have no velocities, no heat bath or several temperatures, or
+        are too short to tell their temperatures' errors.
     """
     check_output_file(output, overwrite)
-    at_least(1, balance_pairs=balance_pairs)
     loaded = load_model(model)
     metadata = loaded.metadata
     if metadata.dynamics != "flow" or metadata.prior != "learned":
@@ -67,29 +91,54 @@ def balance_model(
             f"found a model of {metadata.dynamics} dynamics and a {metadata.prior} "
             "prior, expected flow and learned: others have no mean that keeps heat"
         )
-    paths = [Path(data)] if isinstance(data, str | Path) else [Path(p) for p in data]
-    trajectories = [read_trajectory(path) for path in paths]
-    temperature = _temperature_of(paths, trajectories)
+    paths = [Path(rollouts)] if isinstance(rollouts, str | Path) else rollouts
+    found = [_load(Path(path), loaded, equilibration_ps) for path in paths]
+    temperatures = sorted({sidecar.temperature_K for _, sidecar in found})
+    if len(temperatures) != 1:
+        raise ValueError(
+            f"found rollouts at {temperatures} K, expected one temperature"
+        )
     network = build_exported(loaded)
-    heat = balance_heat(
-        network,
-        trajectories,
-        [range(trajectory.n_frames) for trajectory in trajectories],
-        [atomic_numbers[symbol] for symbol in metadata.elements],
-        temperature,
-        balance_pairs,
-        metadata.sampler["name"],
-        metadata.sampler["num_steps"],
-        metadata.noise,
-    )
+    rows, slopes, excess = [], [], []
+    for ensemble, friction in _by_molecule(found):
+        numbers = np.array([atomic_numbers[symbol] for symbol in ensemble.symbols])
+        modes = Modes(
+            np.concatenate(ensemble.positions),
+            numbers,
+            ensemble.masses,
+            ensemble.bonds,
+            temperatures[0],
+        )
+        formula = formula_of(numbers)
+        heat, error = _heat(ensemble, modes.names, temperatures[0], formula)
+        # What the bath takes back in a lag.
+        excess.append(known_heat(heat, error) * 1e-3 * metadata.lag_time_fs * friction)
+        slopes.append(_slopes(network, metadata.elements, ensemble, modes))
+        rows.append(
+            {
+                "formula": formula,
+                "replicas": ensemble.n_replicas,
+                "length_ps": ensemble.length,
+                "friction_per_ps": friction,
+                "heat": {
+                    name: {"value": value, "error": of_it}
+                    for name, value, of_it in zip(
+                        modes.names, heat.tolist(), error.tolist(), strict=True
+                    )
+                },
+            }
+        )
+    take_heat(network, torch.cat(slopes), torch.cat(excess))
+    round_of_now = {"model_sha256": loaded.sha256, "rollouts": rows}
     metadata = replace(
         metadata,
-        temperature_K=temperature,
-        max_temperature_K=max(temperature, metadata.max_temperature_K),
-        acceptance={**metadata.acceptance, "heat": heat},
+        temperature_K=temperatures[0],
+        max_temperature_K=max(temperatures[0], metadata.max_temperature_K),
+        # What export measured was of other weights.
+        acceptance={**metadata.acceptance, "heat": []},
         config={
             **metadata.config,
-            "balanced_on": [dict(one.provenance) for one in trajectories],
+            "balanced_on": [*metadata.config.get("balanced_on", []), round_of_now],
         },
         **provenance_of_now(),
     )
@@ -97,26 +146,103 @@ def balance_model(
     return save_model(network, metadata, Path(output))
 
 
-def _temperature_of(paths: list[Path], trajectories: list[Trajectory]) -> float:
-    """Check that frames are what a lag is measured beside; their temperature, K."""
-    temperatures = set()
-    for path, trajectory in zip(paths, trajectories, strict=True):
-        provenance = trajectory.provenance
-        temperature = provenance.get("temperature_K")
-        if (
-            temperature is None
-            or provenance.get("friction_per_ps") != 0
-            or provenance.get("bond_energy_kT")
+def _load(
+    path: Path, model: DiffusionModel, equilibration_ps: float
+) -> tuple[Ensemble, RolloutSidecar]:
+    """Read a rollout and check that its heat is the model's."""
+    ensemble, sidecar = load_rollout(path)
+    if sidecar.model_sha256 != model.sha256:
+        raise ValueError(
+            f"found {path} made by another file ({sidecar.model_name!r}, sha256 "
+            f"{sidecar.model_sha256[:12]}), expected {model.path} ({model.sha256[:12]})"
+        )
+    if sidecar.friction_per_ps == 0:
+        raise ValueError(
+            f"found {path} without a heat bath, expected friction: it sets the "
+            "temperature that heat is told from"
+        )
+    if ensemble.velocities is None:
+        raise ValueError(
+            f"found {path} without velocities, expected them: run --velocities true"
+        )
+    skipped = round(equilibration_ps / ensemble.frame_interval)
+    lengths = [len(x) for x in ensemble.positions]
+    if max(lengths) <= skipped:
+        raise ValueError(
+            f"found {path} of {max(lengths) * ensemble.frame_interval:g} ps, expected "
+            f"more than equilibration_ps {equilibration_ps:g}"
+        )
+    return ensemble.window([skipped] * len(lengths), lengths), sidecar
+
+
+def _by_molecule(
+    rollouts: Sequence[tuple[Ensemble, RolloutSidecar]],
+) -> list[tuple[Ensemble, float]]:
+    """Join the rollouts of each molecule, with their friction, 1/ps."""
+    found: dict[Any, tuple[Ensemble, float]] = {}
+    for ensemble, sidecar in rollouts:
+        key = (*ensemble.symbols, ensemble.bonds.tobytes())
+        if key not in found:
+            found[key] = ensemble, sidecar.friction_per_ps
+            continue
+        own, friction = found[key]
+        if (own.frame_interval, friction) != (
+            ensemble.frame_interval,
+            sidecar.friction_per_ps,
         ):
             raise ValueError(
-                f"found {path} with temperature_K {temperature}, friction_per_ps "
-                f"{provenance.get('friction_per_ps')} and bond_energy_kT "
-                f"{provenance.get('bond_energy_kT')}, expected bursts.h5 of reference, "
-                "without friction and without heated bonds"
+                f"found rollouts of one molecule with frames each "
+                f"{1000 * own.frame_interval:g} and "
+                f"{1000 * ensemble.frame_interval:g} fs and frictions {friction:g} and "
+                f"{sidecar.friction_per_ps:g}/ps, expected one interval and friction"
             )
-        temperatures.add(float(temperature))
-    if len(temperatures) != 1:
-        raise ValueError(
-            f"found temperatures {sorted(temperatures)} K of the data, expected one"
+        joined = replace(
+            own,
+            positions=[*own.positions, *ensemble.positions],
+            velocities=[*(own.velocities or ()), *(ensemble.velocities or ())],
         )
-    return temperatures.pop()
+        found[key] = joined, friction
+    return list(found.values())
+
+
+def _heat(
+    ensemble: Ensemble, names: Sequence[str], temperature: float, formula: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Heat of kinds of bonds and elements beside equipartition, and its errors."""
+    measured = {
+        **mode_temperatures(ensemble, temperature),
+        **element_temperatures(ensemble, temperature),
+    }
+    found = [measured[name] for name in names]
+    heat = torch.tensor([one.value / one.expected - 1 for one in found]).double()
+    error = torch.tensor([one.error / one.expected for one in found]).double()
+    if not error.isfinite().all():
+        raise ValueError(
+            f"found {ensemble.length:g} ps of {formula}, expected more: too short for "
+            "errors of its temperatures; run longer or with more replicas"
+        )
+    return heat, error
+
+
+def _slopes(
+    model: TransitionModel, elements: Sequence[str], ensemble: Ensemble, modes: Modes
+) -> torch.Tensor:
+    """Gradients of the heat by the encoder's weights, over states of the rollout."""
+    chosen = evenly_spread(ensemble.n_frames, GRADIENT_STATES).numpy()
+    velocities = np.concatenate(ensemble.relative_velocities())[chosen]
+    positions = np.concatenate(ensemble.positions)[chosen].astype(np.float64)
+    weights = ensemble.masses / ensemble.masses.sum()
+    positions -= np.einsum("a,fad->fd", weights, positions)[:, None]
+    species = torch.tensor(
+        [list(elements).index(symbol) for symbol in ensemble.symbols]
+    )
+    masses = torch.from_numpy(ensemble.masses).float()
+    return heat_slopes(
+        model,
+        modes,
+        torch.from_numpy(positions).float(),
+        torch.from_numpy(velocities).float(),
+        species.expand(len(chosen), -1),
+        masses.expand(len(chosen), -1),
+        LAGS,
+    )

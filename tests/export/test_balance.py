@@ -8,7 +8,9 @@ import torch
 
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export import balance
-from openmm_diffmd.export.balance import Modes, balance_heat
+from openmm_diffmd.export import heat as heat_module
+from openmm_diffmd.export.balance import balance_heat
+from openmm_diffmd.export.heat import Modes, heat_slopes, known_heat, take_heat
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.units import BOLTZMANN
 
@@ -107,13 +109,9 @@ def balanced(model, trajectories, steps=0, num_pairs=N_PAIRS):
 
 def test_modes_have_the_temperature_of_their_frames():
     positions, velocities = equilibrium(20000, 5)
-    trajectory = Trajectory(
-        positions, velocities, np.arange(20000.0), np.zeros(20000, int), NUMBERS,
-        MASSES, BONDS,
-    )  # fmt: skip
-    modes = Modes(trajectory, TEMPERATURE)
+    modes = Modes(positions, NUMBERS, MASSES, BONDS, TEMPERATURE)
     assert modes.names == ("C-H", "C-O", "C", "H", "O")
-    state = torch.from_numpy(np.stack([positions, velocities], axis=2))
+    state = torch.from_numpy(np.stack([positions, centred(velocities)], axis=2))
     found = modes.temperatures(state).mean(0)
     # Of chi squares: four standard errors of the one with the fewest coordinates, 2.
     torch.testing.assert_close(
@@ -181,6 +179,40 @@ def test_the_mean_gives_back_what_draws_add(model):
     assert all(row["before"] < -1e-4 for row in mean["heat"].values())
 
 
+@pytest.mark.parametrize("num_lags", [1, 3])
+def test_a_small_change_of_weights_takes_the_heat_that_was_asked_for(model, num_lags):
+    with torch.no_grad():
+        # Weak kicks: the molecule stays what it is for some lags.
+        for kick in model.encoder.kick:
+            kick.weight *= 0.01
+    positions, velocities = (centred(x) for x in equilibrium(200, 4))
+    modes = Modes(positions, NUMBERS, MASSES, BONDS, TEMPERATURE)
+    states = (
+        torch.from_numpy(positions).float(),
+        torch.from_numpy(velocities).float(),
+        torch.tensor([1, 0, 0, 2]).expand(200, -1),
+        torch.from_numpy(MASSES).float().expand(200, -1),
+    )
+    heat = torch.tensor([3e-4, 0.0, -2e-4, 1e-4, 0.0]).double()
+
+    @torch.no_grad()
+    def temperatures():
+        moved = heat_module._moved_by_mean(model, *states, num_lags)
+        return modes.temperatures(moved).mean(0)
+
+    slopes = heat_slopes(model, modes, *states, num_lags)
+    before = temperatures()
+    take_heat(model, slopes, heat)
+    taken = (before - temperatures()) / num_lags
+    torch.testing.assert_close(taken, heat, rtol=0, atol=2e-5)
+
+
+def test_chance_is_left_of_heat():
+    heat = torch.tensor([4.0, -4.0, 1.0, 0.0, torch.nan])
+    error = torch.tensor([2.0, 2.0, 2.0, 1.0, 1.0])
+    assert known_heat(heat, error).tolist()[:4] == [3.0, -3.0, 0.0, 0.0]
+
+
 def test_files_of_one_molecule_are_taken_together_others_apart(model):
     first, second = flow_of(model, count=40), flow_of(model, seed=2, count=24)
     (joined,) = balanced(copy.deepcopy(model), [first, second])
@@ -199,9 +231,9 @@ def test_a_step_that_makes_it_worse_is_taken_back(model, monkeypatch):
     trajectory = flow_of(model)
     with torch.no_grad():
         model.encoder.kick[-1].weight *= 1.02
-    slopes = balance._slopes
+    slopes = balance.heat_slopes
     # The wrong way.
-    monkeypatch.setattr(balance, "_slopes", lambda *args: -slopes(*args))
+    monkeypatch.setattr(balance, "heat_slopes", lambda *args: -slopes(*args))
     before = copy.deepcopy(model.state_dict())
     (found,) = balanced(model, [trajectory])
     assert all(row["after"] == row["before"] for row in found["heat"].values())

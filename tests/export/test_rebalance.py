@@ -1,98 +1,158 @@
-"""A model file is balanced on bursts of the molecule, or says what it wants."""
+"""A model file is balanced on its own rollouts, or says what it wants."""
 
-import json
+import dataclasses
 
-import numpy as np
 import pytest
-from openmm import app
+import torch
 
 from openmm_diffmd import cli
+from openmm_diffmd.export.export import build_exported
 from openmm_diffmd.export.rebalance import balance_model
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.integrator.run import run
 from openmm_diffmd.model_files import read_weights
-from openmm_diffmd.reference.dynamics import ReferenceFrame
-from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import save_stub_model
-
-MADE = {"kind": "bursts", "temperature_K": 400.0, "friction_per_ps": 0.0}
 
 
 @pytest.fixture(scope="module")
-def bursts(tmp_path_factory):
-    """Write pairs of frames 10 fs apart about ethanol's example, of some provenance."""
-    topology, positions = load_model("ethanol").example()
-    masses = np.array([a.element.mass._value for a in topology.atoms()])
-    folder = tmp_path_factory.mktemp("data")
-
-    def write(topology: app.Topology = topology, **provenance):
-        path = folder / f"{len(list(folder.iterdir()))}.h5"
-        generator = np.random.default_rng(1)
-        with ReferenceWriter(path, topology, masses, MADE | provenance, 60) as writer:
-            for frame in range(60):
-                x = np.array(positions._value)
-                x += 0.003 * generator.standard_normal(x.shape)
-                v = generator.standard_normal(x.shape)
-                now = ReferenceFrame(0.01 * (frame % 2 + 1), x, v, x, 0.0)
-                writer.write(frame // 2, now)
-        return path
-
-    return write
+def hot(tmp_path_factory):
+    """Ethanol whose kicks are 2 % too strong."""
+    loaded = load_model("ethanol")
+    network = build_exported(loaded)
+    with torch.no_grad():
+        for kick in network.encoder.kick:
+            kick.weight *= 1.02
+    path = tmp_path_factory.mktemp("models") / "hot.pt"
+    return save_model(network, loaded.metadata, path)
 
 
-def test_a_bundled_model_is_balanced_at_the_temperature_of_bursts(
-    bursts, tmp_path, capsys
+@pytest.fixture(scope="module")
+def rollout_of(tmp_path_factory):
+    """Make a rollout of a model, of 20 replicas x 6 ps at 5/ps."""
+    folder = tmp_path_factory.mktemp("rollouts")
+
+    def make(model, name, **settings):
+        asked = {
+            "replicas": 20,
+            "length_ps": 6.0,
+            "friction_per_ps": 5.0,
+            "velocities": True,
+            "seed": 11,
+            "threads": 1,
+            "progress": False,
+            **settings,
+        }
+        return run(model=str(model), output=folder / name, **asked)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def of_hot(hot, rollout_of):
+    return rollout_of(hot, "hot")
+
+
+def heat_of(model, round_number=-1):
+    (found,) = model.metadata.config["balanced_on"][round_number]["rollouts"]
+    return {name: (one["value"], one["error"]) for name, one in found["heat"].items()}
+
+
+def test_the_heat_of_a_model_goes_by_its_own_rollouts(
+    hot, of_hot, rollout_of, tmp_path, capsys
 ):
-    output = tmp_path / "mine.pt"
-    words = ["--model", "ethanol", "--data", str(bursts()), "--output", str(output)]
-    assert cli.main(["balance", *words, "--balance_pairs", "20"]) == 0
+    words = ["--model", str(hot), "--rollouts", str(of_hot), "--equilibration_ps", "1"]
+    first = tmp_path / "first.pt"
+    assert cli.main(["balance", *words, "--output", str(first)]) == 0
     shown = capsys.readouterr().out
-    assert "Heat that a drawn lag adds" in shown
-    assert "C2H6O, 20 pairs:  C-C " in shown
-    before, after = load_model("ethanol").metadata, load_model(output).metadata
-    assert (after.temperature_K, after.max_temperature_K) == (400.0, 1500.0)
-    assert after.config["balanced_on"] == [json.loads(json.dumps(MADE))]
-    (heat,) = after.acceptance["heat"]
-    assert heat["heat"].keys() == {"C-C", "C-H", "C-O", "H-O", "C", "H", "O"}
-    assert after.acceptance["one_lag"] == before.acceptance["one_lag"]
-    assert after.guards == before.guards
-    # Not a flow: the frames have no memory. Still only the encoder changes.
-    _, weights = read_weights(output)
-    _, old = read_weights(load_model("ethanol").path)
-    assert weights.keys() == old.keys()
-    assert all(
-        name.startswith("encoder.") or weights[name].equal(old[name])
-        for name in weights
+    assert "Beyond the heat bath's temperature before balancing, %:" in shown
+    assert "C2H6O, 100 ps:  C-C " in shown
+    second = tmp_path / "second.pt"
+    balance_model(
+        first, rollout_of(first, "first", seed=12), second, equilibration_ps=1.0
     )
+    model = load_model(second)
+    before, after = heat_of(model, 0), heat_of(model, 1)
+    assert before.keys() == {"C-C", "C-H", "C-O", "H-O", "C", "H", "O"}
+    assert before["H"][0] > 5 * before["H"][1]
+    assert after["H"][0] < 0.5 * before["H"][0]
+    for name in before:
+        chance = (before[name][1] ** 2 + after[name][1] ** 2) ** 0.5
+        assert abs(after[name][0]) < 0.25 * abs(before[name][0]) + 3 * chance, name
 
 
-@pytest.mark.parametrize(
-    ("provenance", "message"),
-    [
-        ({"friction_per_ps": 1.0}, r"friction_per_ps 1\.0 .* expected bursts"),
-        ({"bond_energy_kT": 20.0}, r"bond_energy_kT 20\.0, expected bursts"),
-        ({"temperature_K": None}, r"temperature_K None, .* expected bursts"),
-    ],
-)
-def test_other_frames_are_refused(bursts, tmp_path, provenance, message):
-    with pytest.raises(ValueError, match=message):
-        balance_model("ethanol", bursts(**provenance), tmp_path / "mine.pt")
+def test_only_the_encoder_changes_and_by_little(hot, of_hot, tmp_path):
+    output = balance_model(hot, of_hot, tmp_path / "mine.pt")
+    _, weights = read_weights(output)
+    _, old = read_weights(hot)
+    assert weights.keys() == old.keys()
+    changed = {name for name in weights if not weights[name].equal(old[name])}
+    assert changed
+    assert all(name.startswith("encoder.") for name in changed)
+    norm = torch.cat([old[name].flatten() for name in changed]).norm()
+    change = torch.cat([(weights[n] - old[n]).flatten() for n in changed]).norm()
+    assert change < 1e-3 * norm
+    before, after = load_model(hot).metadata, load_model(output).metadata
+    assert after.guards == before.guards
+    assert after.acceptance["one_lag"] == before.acceptance["one_lag"]
+    assert after.acceptance["heat"] == []
+
+
+def test_two_rollouts_of_a_molecule_are_one(hot, of_hot, rollout_of, tmp_path):
+    other = rollout_of(hot, "short", replicas=4, seed=3)
+    output = balance_model(hot, [of_hot, other], tmp_path / "mine.pt")
+    (found,) = load_model(output).metadata.config["balanced_on"][0]["rollouts"]
+    assert (found["replicas"], found["friction_per_ps"]) == (24, 5.0)
+    assert found["length_ps"] == pytest.approx(24.0)
+
+
+def test_the_new_file_is_for_the_temperature_of_the_rollouts(hot, rollout_of, tmp_path):
+    made = rollout_of(hot, "warm", replicas=4, temperature_K=600.0)
+    output = balance_model(hot, made, tmp_path / "mine.pt", equilibration_ps=1.0)
+    assert load_model(output).metadata.temperature_K == 600.0
+
+
+def test_a_rollout_of_another_file_is_refused(of_hot, tmp_path):
+    with pytest.raises(ValueError, match=r"hot\.json made by another file \('ethanol'"):
+        balance_model("ethanol", of_hot, tmp_path / "mine.pt")
     assert not (tmp_path / "mine.pt").exists()
 
 
-def test_frames_of_two_temperatures_are_refused(bursts, tmp_path):
-    files = [bursts(), bursts(temperature_K=500.0)]
-    with pytest.raises(ValueError, match=r"temperatures \[400\.0, 500\.0\] K .* one"):
-        balance_model("ethanol", files, tmp_path / "mine.pt")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"friction_per_ps": 0.0}, "without a heat bath, expected friction"),
+        ({"velocities": False}, "without velocities, expected them"),
+        ({"length_ps": 0.5}, r"of 0\.5 ps, expected more than equilibration_ps 1"),
+        ({"length_ps": 1.1}, r"found 0\.2 ps of C2H6O, expected more: too short"),
+        ({"friction_per_ps": 2.0}, r"frictions 5 and 2/ps, expected one"),
+        ({"temperature_K": 450.0}, r"rollouts at \[450\.0, 500\.0\] K, expected one"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*friction")
+def test_rollouts_that_do_not_tell_heat_are_refused(
+    hot, of_hot, rollout_of, tmp_path, settings, message, request
+):
+    made = rollout_of(hot, request.node.name, **{"replicas": 2, **settings})
+    both = "expected one" in message
+    with pytest.raises(ValueError, match=message):
+        balance_model(hot, [of_hot, made] if both else made, tmp_path / "mine.pt", 1.0)
+    assert not (tmp_path / "mine.pt").exists()
 
 
-def test_a_file_is_replaced_only_where_asked_to(bursts, tmp_path):
+def test_a_file_is_replaced_only_where_asked_to(hot, of_hot, tmp_path):
     output = tmp_path / "mine.pt"
     output.touch()
     with pytest.raises(FileExistsError, match=r"found a file .*mine\.pt; choose"):
-        balance_model("ethanol", bursts(), output)
+        balance_model(hot, of_hot, output)
 
 
-def test_a_model_that_is_no_network_of_ours_is_refused(bursts, tmp_path):
+def test_a_model_that_is_no_network_of_ours_is_refused(of_hot, tmp_path):
     stub = save_stub_model(tmp_path / "stub.pt")
+    sidecar = RolloutSidecar.read(of_hot)
+    for file in of_hot.parent.glob("hot.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    own = dataclasses.replace(sidecar, model_sha256=load_model(stub).sha256)
+    own.write(tmp_path / "hot.json")
     with pytest.raises(ValueError, match=r"stub\.pt without the sizes of its network"):
-        balance_model(stub, bursts(), tmp_path / "mine.pt")
+        balance_model(stub, tmp_path / "hot.json", tmp_path / "mine.pt")
