@@ -24,9 +24,8 @@ def mode_temperatures(
     Temperature of the molecule's rotation, and of the stretch of each kind of bond.
 
     Both are T in equilibrium, whatever the potential: velocities do not depend on
-    positions, so that :math:`\mu \langle (\Delta v \cdot \hat b)^2 \rangle = kT` for
-    two atoms of reduced mass :math:`\mu` along the bond :math:`\hat b` between them,
-    and :math:`\langle L \cdot I^{-1} L \rangle = 3 kT` for the angular momentum.
+    positions, so that :math:`\langle L \cdot I^{-1} L \rangle = 3 kT` for the angular
+    momentum.
 
     Parameters
     ----------
@@ -46,20 +45,62 @@ def mode_temperatures(
     ValueError
         If the ensemble has no velocities.
     """
-    replicas = [
+    replicas = _replicas(ensemble)
+    turning = [
+        one
+        for x, v in replicas
+        if (one := _rotation(x, v, ensemble.masses)) is not None
+    ]
+    found = {}
+    if len(turning) == len(replicas):
+        found[ROTATION] = ElementTemperature(*mean_and_error(turning), temperature)
+    return {**found, **stretch_temperatures(ensemble, temperature)}
+
+
+def stretch_temperatures(
+    ensemble: Ensemble, temperature: float
+) -> dict[str, ElementTemperature]:
+    r"""
+    Temperature of the stretch of each kind of bond.
+
+    In equilibrium :math:`\mu \langle (\Delta v \cdot \hat b)^2 \rangle = kT` for two
+    atoms of reduced mass :math:`\mu` along the bond :math:`\hat b` between them.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Frames with velocities.
+    temperature : float
+        Temperature of the heat bath, K.
+
+    Returns
+    -------
+    dict
+        The elements of each kind of bond, such as ``C-H``, to temperature.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble has no velocities.
+    """
+    replicas, masses = _replicas(ensemble), ensemble.masses
+    return {
+        kind: ElementTemperature(
+            *mean_and_error([_stretch(x, v, masses, pairs) for x, v in replicas]),
+            temperature,
+        )
+        for kind, pairs in bonded_terms(ensemble.topology)["bonds"].items()
+    }
+
+
+def _replicas(
+    ensemble: Ensemble,
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Positions and velocities about the centre of mass, of each replica."""
+    return [
         (np.asarray(x, dtype=np.float64), v)
         for x, v in zip(ensemble.positions, ensemble.relative_velocities(), strict=True)
     ]
-    masses, found = ensemble.masses, {}
-    turning = [one for x, v in replicas if (one := _rotation(x, v, masses)) is not None]
-    if len(turning) == len(replicas):
-        found[ROTATION] = turning
-    for kind, pairs in bonded_terms(ensemble.topology)["bonds"].items():
-        found[kind] = [_stretch(x, v, masses, pairs) for x, v in replicas]
-    return {
-        kind: ElementTemperature(*mean_and_error(series), temperature)
-        for kind, series in found.items()
-    }
 
 
 def _stretch(

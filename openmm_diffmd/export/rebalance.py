@@ -12,7 +12,7 @@ from ase.data import atomic_numbers
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_rollout
-from openmm_diffmd.analysis.modes import mode_temperatures
+from openmm_diffmd.analysis.modes import stretch_temperatures
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.export.export import build_exported, provenance_of_now
@@ -210,7 +210,7 @@ def _heat(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Heat of kinds of bonds and elements beside equipartition, and its errors."""
     measured = {
-        **mode_temperatures(ensemble, temperature),
+        **stretch_temperatures(ensemble, temperature),
         **element_temperatures(ensemble, temperature),
     }
     found = [measured[name] for name in names]
