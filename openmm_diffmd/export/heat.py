@@ -142,7 +142,7 @@ def heat_slopes(
     velocities: Tensor,
     species: Tensor,
     masses: Tensor,
-    num_lags: int = 1,
+    lags: tuple[int, int] = (0, 1),
 ) -> Tensor:
     """
     Differentiate what the mean adds to temperatures by the weights of the encoder.
@@ -159,14 +159,16 @@ def heat_slopes(
         Index of each atom's element.
     masses : Tensor, shape (B, A), Da
         Masses.
-    num_lags : int
-        Lags that the mean moves on from each state.
+    lags : tuple of int
+        Lags of the mean from each state between which it is taken. What another weight
+        changes at once, as the phase of a vibration, is no heat: a lag or two show it,
+        and it is gone later.
 
     Returns
     -------
     Tensor, shape (n_names, n_weights), float64
-        For each of ``modes.names`` the gradient of its relative temperature after these
-        lags, mean over states, divided by their number: a lag's.
+        For each of ``modes.names`` the gradient of what a lag adds to its relative
+        temperature, mean over states and lags.
     """
     weights = list(model.encoder.parameters())
     total = torch.zeros(len(modes.names), sum(w.numel() for w in weights)).double()
@@ -178,10 +180,11 @@ def heat_slopes(
             masses.split(BATCH),
             strict=True,
         ):
-            state = _moved_by_mean(model, x, v, z, m, num_lags)
-            for row, temperature in zip(
-                total, modes.temperatures(state).sum(0), strict=True
-            ):
+            start = torch.stack([x, v], dim=2)
+            first = _moved_by_mean(model, start, z, m, lags[0])
+            last = _moved_by_mean(model, first, z, m, lags[1] - lags[0])
+            added = modes.temperatures(last) - modes.temperatures(first)
+            for row, temperature in zip(total, added.sum(0), strict=True):
                 # Weights of which the mean knows nothing have no gradient.
                 found = torch.autograd.grad(
                     temperature,
@@ -191,7 +194,7 @@ def heat_slopes(
                     materialize_grads=True,
                 )
                 row += torch.cat([gradient.flatten() for gradient in found])
-    return total / (len(positions) * num_lags)
+    return total / (len(positions) * (lags[1] - lags[0]))
 
 
 def known_heat(heat: Tensor, error: Tensor) -> Tensor:
@@ -213,8 +216,10 @@ def known_heat(heat: Tensor, error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def take_heat(model: TransitionModel, slopes: Tensor, heat: Tensor) -> None:
-    """
+def take_heat(
+    model: TransitionModel, slopes: Tensor, heat: Tensor, error: Tensor | None = None
+) -> None:
+    r"""
     Change the encoder's weights as little as takes heat away, to first order.
 
     Parameters
@@ -224,11 +229,27 @@ def take_heat(model: TransitionModel, slopes: Tensor, heat: Tensor) -> None:
     slopes : Tensor, shape (n, n_weights), float64
         Gradients, as `heat_slopes` gives them, of one or many molecules.
     heat : Tensor, shape (n,), float64
-        What a lag shall add less of each, relative to its temperature.
+        What a lag adds to each, relative to its temperature: to be taken away.
+    error : Tensor, shape (n,), float64, optional
+        Standard errors of `heat`; exact unless given.
+
+    Notes
+    -----
+    With errors e it is the most likely change where each weight is off by
+    :math:`\sigma` at random, :math:`-S^T (S S^T + e^2 / \sigma^2)^{-1} h`, with the
+    :math:`\sigma` that makes heat as large as it is beyond its errors: a Wiener filter.
+    Heat within its error stays, and what two kinds of heat have in common, which is
+    most of it, is not bought by the little that tells them apart.
     """
     normal = slopes @ slopes.T
-    normal += RIDGE * normal.diagonal().mean() * torch.eye(len(normal)).double()
-    change = -slopes.T @ torch.linalg.solve(normal, heat)
+    if error is None:
+        noise = RIDGE * normal.diagonal().mean() * torch.ones_like(heat)
+    else:
+        excess = (heat.square() - error.square()).sum()
+        if not excess > 0:
+            return
+        noise = error.square() * normal.diagonal().sum() / excess
+    change = -slopes.T @ torch.linalg.solve(normal + noise.diag(), heat)
     weights = list(model.encoder.parameters())
     for weight, part in zip(
         weights, change.split([w.numel() for w in weights]), strict=True
@@ -256,21 +277,19 @@ def formula_of(atomic_numbers: NDArray[np.integer]) -> str:
 
 def _moved_by_mean(
     model: TransitionModel,
-    positions: Tensor,
-    velocities: Tensor,
+    state: Tensor,
     species: Tensor,
     masses: Tensor,
     num_lags: int,
 ) -> Tensor:
     """Move states on by the mean, which knows no history: (B, A, 2, 3)."""
-    level = torch.zeros(len(positions))
-    state = torch.stack([positions, velocities], dim=2)
+    level = torch.zeros(len(state))
     still = torch.zeros_like(state)
     for _ in range(num_lags):
         condition = model.encode(
             state[:, :, 0],
             state[:, :, 1],
-            torch.zeros_like(positions),
+            still[:, :, 0],
             level.bool(),
             species,
             masses,

@@ -20,7 +20,6 @@ from openmm_diffmd.export.heat import (
     Modes,
     formula_of,
     heat_slopes,
-    known_heat,
     take_heat,
 )
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
@@ -28,11 +27,11 @@ from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
 
-GRADIENT_STATES = 1024
-"""Of each molecule, for the gradient of the heat: over 256 that of one bond, as the O-H
-of ethanol, was off by a factor of three."""
-LAGS = 4
-"""In which what a lag adds to positions becomes kinetic energy: bends of hydrogen."""
+GRADIENT_STATES = 256
+"""Of each molecule, for the gradient of the heat."""
+LAGS = (4, 12)
+"""Of the mean, between which heat is looked for: what a weight does at once is no heat.
+Between 0 and 4 that of uracil's N-H had the wrong sign."""
 
 
 def balance_model(
@@ -48,9 +47,9 @@ def balance_model(
     Equipartition says what the kinetic energies of elements and of stretches are in the
     mean, whatever the force: :math:`kT`. Where a rollout has the share h more, each lag
     adds :math:`\gamma \tau h`, which the bath of friction :math:`\gamma` takes back in
-    a lag of length :math:`\tau`. The smallest change of the weights that adds so much
-    less is made, to first order; heat of standard error e is left at e^2/h, all of it
-    where that is more. Large heat takes a second round: run the new file, balance it.
+    a lag of length :math:`\tau`. A change of the weights that adds so much less, as
+    small as the errors of the heat allow (`take_heat`), is made, to first order. Large
+    heat takes a second round: run the new file, balance it.
 
     Parameters
     ----------
@@ -100,7 +99,7 @@ def balance_model(
             f"found rollouts at {temperatures} K, expected one temperature"
         )
     network = build_exported(loaded)
-    rows, slopes, excess = [], [], []
+    rows, slopes, added, errors = [], [], [], []
     for ensemble, friction in _by_molecule(found):
         numbers = np.array([atomic_numbers[symbol] for symbol in ensemble.symbols])
         modes = Modes(
@@ -113,7 +112,9 @@ def balance_model(
         formula = formula_of(numbers)
         heat, error = _heat(ensemble, modes.names, temperatures[0], formula)
         # What the bath takes back in a lag.
-        excess.append(known_heat(heat, error) * 1e-3 * metadata.lag_time_fs * friction)
+        taken = 1e-3 * metadata.lag_time_fs * friction
+        added.append(taken * heat)
+        errors.append(taken * error)
         slopes.append(_slopes(network, metadata.elements, ensemble, modes))
         rows.append(
             {
@@ -129,7 +130,7 @@ def balance_model(
                 },
             }
         )
-    take_heat(network, torch.cat(slopes), torch.cat(excess))
+    take_heat(network, torch.cat(slopes), torch.cat(added), torch.cat(errors))
     round_of_now = {"model_sha256": loaded.sha256, "rollouts": rows}
     metadata = replace(
         metadata,

@@ -121,7 +121,10 @@ def test_a_rollout_of_another_file_is_refused(of_hot, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"friction_per_ps": 0.0}, "without a heat bath, expected friction"),
+        (
+            {"friction_per_ps": 0.0, "length_ps": 0.3},
+            "without a heat bath, expected friction",
+        ),
         ({"velocities": False}, "without velocities, expected them"),
         ({"length_ps": 0.5}, r"of 0\.5 ps, expected more than equilibration_ps 1"),
         ({"length_ps": 1.1}, r"found 0\.2 ps of C2H6O, expected more: too short"),
