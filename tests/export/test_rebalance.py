@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from openmm_diffmd import cli
+from openmm_diffmd.export import rebalance
 from openmm_diffmd.export.export import build_exported
 from openmm_diffmd.export.rebalance import balance_model
 from openmm_diffmd.export.torchscript import load_model, save_model
@@ -53,6 +54,12 @@ def of_hot(hot, rollout_of):
     return rollout_of(hot, "hot")
 
 
+@pytest.fixture
+def few_states(monkeypatch):
+    """Quick where only the form of a file is looked at."""
+    monkeypatch.setattr(rebalance, "GRADIENT_STATES", 8)
+
+
 def heat_of(model, round_number=-1):
     (found,) = model.metadata.config["balanced_on"][round_number]["rollouts"]
     return {name: (one["value"], one["error"]) for name, one in found["heat"].items()}
@@ -81,6 +88,7 @@ def test_the_heat_of_a_model_goes_by_its_own_rollouts(
         assert abs(after[name][0]) < 0.25 * abs(before[name][0]) + 3 * chance, name
 
 
+@pytest.mark.usefixtures("few_states")
 def test_only_the_encoder_changes_and_by_little(hot, of_hot, tmp_path):
     output = balance_model(hot, of_hot, tmp_path / "mine.pt")
     _, weights = read_weights(output)
@@ -98,6 +106,7 @@ def test_only_the_encoder_changes_and_by_little(hot, of_hot, tmp_path):
     assert after.acceptance["heat"] == []
 
 
+@pytest.mark.usefixtures("few_states")
 def test_two_rollouts_of_a_molecule_are_one(hot, of_hot, rollout_of, tmp_path):
     other = rollout_of(hot, "short", replicas=4, seed=3)
     output = balance_model(hot, [of_hot, other], tmp_path / "mine.pt")
@@ -106,6 +115,7 @@ def test_two_rollouts_of_a_molecule_are_one(hot, of_hot, rollout_of, tmp_path):
     assert found["length_ps"] == pytest.approx(24.0)
 
 
+@pytest.mark.usefixtures("few_states")
 def test_the_new_file_is_for_the_temperature_of_the_rollouts(hot, rollout_of, tmp_path):
     made = rollout_of(hot, "warm", replicas=4, temperature_K=600.0)
     output = balance_model(hot, made, tmp_path / "mine.pt", equilibration_ps=1.0)
