@@ -18,7 +18,7 @@ VERBS = {
     "force": ("openmm_diffmd.training.force", "train_force"),
     "train": ("openmm_diffmd.training.train", "train"),
     "export": ("openmm_diffmd.export.export", "export_model"),
-    "balance": ("openmm_diffmd.export.rebalance", "balance_model"),
+    "balance": ("openmm_diffmd.balancing.rollouts", "balance_model"),
     "run": ("openmm_diffmd.integrator.run", "run"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }

@@ -19,6 +19,7 @@ LAYERS = {
     "export": {"data", "diffusion", "models", "ops", "training"},
     "integrator": {"diffusion", "export", "reference"},
     "analysis": {"data"},
+    "balancing": {"analysis", "data", "export", "models"},
 }
 """Folders, and which others each may import."""
 FILES = sorted(PACKAGE.rglob("*.py"))

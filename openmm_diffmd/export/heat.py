@@ -171,13 +171,15 @@ def heat_slopes(
         temperature, mean over states and lags.
     """
     weights = list(model.encoder.parameters())
+    # All lags of a batch are in memory for the way back.
+    size = max(1, BATCH // lags[1])
     total = torch.zeros(len(modes.names), sum(w.numel() for w in weights)).double()
     with torch.enable_grad():
         for x, v, z, m in zip(
-            positions.split(BATCH),
-            velocities.split(BATCH),
-            species.split(BATCH),
-            masses.split(BATCH),
+            positions.split(size),
+            velocities.split(size),
+            species.split(size),
+            masses.split(size),
             strict=True,
         ):
             start = torch.stack([x, v], dim=2)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from openmm_diffmd import cli
-from openmm_diffmd.export import rebalance
+from openmm_diffmd.balancing import rollouts
+from openmm_diffmd.balancing.rollouts import balance_model
 from openmm_diffmd.export.export import build_exported
-from openmm_diffmd.export.rebalance import balance_model
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.model_files import read_weights
@@ -57,7 +57,7 @@ def of_hot(hot, rollout_of):
 @pytest.fixture
 def few_states(monkeypatch):
     """Quick where only the form of a file is looked at."""
-    monkeypatch.setattr(rebalance, "GRADIENT_STATES", 8)
+    monkeypatch.setattr(rollouts, "GRADIENT_STATES", 8)
 
 
 def heat_of(model, round_number=-1):

@@ -1,0 +1,1 @@
+"""What heat the rollouts of a model show, taken from its weights."""
