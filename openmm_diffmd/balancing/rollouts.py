@@ -31,7 +31,7 @@ GRADIENT_STATES = 256
 """Of each molecule, for the gradient of the heat."""
 LAGS = (4, 12)
 """Of the mean, between which heat is looked for: what a weight does at once is no heat.
-Over the first four that of hydrogen in uracil has the wrong sign."""
+Over the first that of hydrogen in uracil has the other sign than over nine."""
 
 
 def balance_model(

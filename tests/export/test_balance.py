@@ -217,6 +217,23 @@ def test_chance_is_left_of_heat():
     assert known_heat(heat, error).tolist()[:4] == [3.0, -3.0, 0.0, 0.0]
 
 
+def test_heat_is_taken_as_far_as_its_error_allows(model):
+    weights = sum(w.numel() for w in model.encoder.parameters())
+    slopes = torch.zeros(1, weights).double()
+    slopes[0, 0] = 2.0
+
+    def taken(heat, error):
+        first = next(model.encoder.parameters()).flatten()
+        before = first[0].item()
+        take_heat(model, slopes, *torch.tensor([[heat], [error]]).double())
+        return 2.0 * (before - first[0].item())
+
+    # Of one heat it is h - e^2/h, and nothing within the error.
+    assert taken(4e-2, 2e-2) == pytest.approx(3e-2, rel=1e-4)
+    assert taken(-4e-2, 2e-2) == pytest.approx(-3e-2, rel=1e-4)
+    assert taken(1e-2, 2e-2) == 0.0
+
+
 def test_files_of_one_molecule_are_taken_together_others_apart(model):
     first, second = flow_of(model, count=40), flow_of(model, seed=2, count=24)
     (joined,) = balanced(copy.deepcopy(model), [first, second])
