@@ -20,6 +20,7 @@ VERBS = {
     "export": ("openmm_diffmd.export.export", "export_model"),
     "balance": ("openmm_diffmd.balancing.rollouts", "balance_model"),
     "run": ("openmm_diffmd.integrator.run", "run"),
+    "revisit": ("openmm_diffmd.revisiting.bursts", "revisit"),
     "analyze": ("openmm_diffmd.analysis.analyze", "analyze"),
 }
 """Module and function of each verb; a module is imported when its verb is asked."""
@@ -34,6 +35,7 @@ verbs:
   export      write a trained model as one file
   balance     take from a model the heat that its rollouts show
   run         run a model in OpenMM and write a trajectory
+  revisit     run the reference force where trajectories went furthest out, for train
   analyze     compare trajectories with a reference
 
 openmm-diffmd VERB --help          the keys of a verb
@@ -85,7 +87,7 @@ def _one_line_warnings(verb: str) -> Iterator[None]:
 
 def _run_verb(verb: str, words: list[str]) -> int:
     module, name = VERBS[verb]
-    if verb == "reference":
+    if verb in ("reference", "revisit"):
         # tblite reads it when it is loaded. For a small molecule more threads cost more
         # than they give, most of all beside other work.
         os.environ.setdefault("OMP_NUM_THREADS", "1")

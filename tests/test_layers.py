@@ -20,6 +20,7 @@ LAYERS = {
     "integrator": {"diffusion", "export", "reference"},
     "analysis": {"data"},
     "balancing": {"analysis", "data", "export", "models"},
+    "revisiting": {"analysis", "reference"},
 }
 """Folders, and which others each may import."""
 FILES = sorted(PACKAGE.rglob("*.py"))

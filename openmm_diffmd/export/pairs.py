@@ -160,6 +160,7 @@ def _files_at(
         for path, file in files
         if file["provenance"].get("temperature_K") == temperature
         and not file["provenance"].get("bond_energy_kT")
+        and not file["provenance"].get("revisited")
     ]
     interval = description["config"]["data"]["frame_interval_fs"]
     found = []

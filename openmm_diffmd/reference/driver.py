@@ -4,22 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 from openmm import app, unit
 
 from openmm_diffmd.checks import at_least, count_intervals, to_int
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import check_output_folder, make_folder
-from openmm_diffmd.reference.dynamics import (
-    DynamicsError,
-    FloatArray,
-    ReferenceFrame,
-    VelocityBath,
-    baoab_integrator,
-)
+from openmm_diffmd.reference.contexts import check_first_force, reference_context
+from openmm_diffmd.reference.dynamics import FloatArray, ReferenceFrame, VelocityBath
 from openmm_diffmd.reference.hot_bonds import heat_bonds
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.reference.potentials import (
     create_reference_system,
     particle_masses,
@@ -142,7 +135,6 @@ def make_reference(
     frame_interval_fs = float(frame_interval_fs)
     burst_frame_interval_fs = float(burst_frame_interval_fs)
     bond_energy_kT = float(bond_energy_kT)
-    potential_options = _plain(potential_options)
     if seed < 1:
         raise ValueError(f"found seed {seed}, expected a positive whole number")
     at_least(
@@ -152,8 +144,10 @@ def make_reference(
         equilibration_ps=equilibration_ps,
     )
     _check_heating(bond_energy_kT, chained, num_bursts)
-    run = _recording("", length_ps, frame_interval_fs, step_size_fs)
-    burst = _recording("burst_", burst_length_ps, burst_frame_interval_fs, step_size_fs)
+    run = Recording.lasting(length_ps, frame_interval_fs, step_size_fs)
+    burst = Recording.lasting(
+        burst_length_ps, burst_frame_interval_fs, step_size_fs, "burst_"
+    )
     if chained:
         num_bursts = count_intervals(
             "length_ps", length_ps * 1000, burst_length_ps * 1000
@@ -192,12 +186,12 @@ def make_reference(
     }
     # First: a Context that is made later would set the noise of this one, which on the
     # Reference platform is the process's, back to its beginning.
-    free = _context(system, temperature_K, 0.0, step_size_fs, seed, platform)
-    context = _context(
+    free = reference_context(system, temperature_K, 0.0, step_size_fs, seed, platform)
+    context = reference_context(
         system, temperature_K, friction_per_ps, step_size_fs, seed, platform
     )
     context.setPositions(positions)
-    _check_first_force(context, potential, potential_options)
+    check_first_force(context, potential, potential_options)
     make_folder(output)
     context.setVelocitiesToTemperature(temperature_K * unit.kelvin, seed)
     equilibrate(context, equilibration_ps, step_size_fs, progress)
@@ -248,30 +242,6 @@ def make_reference(
     return paths
 
 
-def _context(
-    system: openmm.System,
-    temperature_K: float,
-    friction_per_ps: float,
-    step_size_fs: float,
-    seed: int,
-    platform: str,
-) -> openmm.Context:
-    integrator = baoab_integrator(
-        temperature_K, friction_per_ps, step_size_fs / 1000, seed
-    )
-    return openmm.Context(system, integrator, find_platform(platform))
-
-
-def _plain(options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Make numbers and arrays of NumPy such as JSON holds."""
-    if options is None:
-        return None
-    return {
-        name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-        for name, value in options.items()
-    }
-
-
 def _check_heating(bond_energy_kT: float, chained: bool, num_bursts: int) -> None:
     at_least(0, bond_energy_kT=bond_energy_kT)
     if bond_energy_kT and (chained or not num_bursts):
@@ -302,27 +272,3 @@ def _heated(
     bonds = np.array([(a.index, b.index) for a, b in topology.bonds()])
     generator = np.random.default_rng(seed)
     return [heat_bonds(start, bonds, masses, max_energy, generator) for start in starts]
-
-
-def _check_first_force(
-    context: openmm.Context, potential: str, options: dict[str, Any] | None
-) -> None:
-    """Find out before a file is made whether there is a force at all."""
-    try:
-        context.getState(forces=True)
-    except openmm.OpenMMException as error:
-        lines = str(error).strip().splitlines()
-        raise DynamicsError(
-            f"found no force at the first positions with potential {potential!r} and "
-            f"options {options or {}}: {lines[-1] if lines else 'the force failed'}; "
-            "use other options of the calculator, or a geometry nearer to a minimum"
-        ) from error
-
-
-def _recording(
-    prefix: str, length_ps: float, frame_interval_fs: float, step_size_fs: float
-) -> Recording:
-    return Recording(
-        count_intervals(f"{prefix}length_ps", length_ps * 1000, frame_interval_fs),
-        count_intervals(f"{prefix}frame_interval_fs", frame_interval_fs, step_size_fs),
-    )

@@ -50,7 +50,7 @@ def describe_run(
     return {
         "molecule": _name(molecule),
         "potential": _name(potential),
-        "potential_options": dict(options or {}),
+        "potential_options": _plain(options or {}),
         "sha256": {
             Path(name).name: file_sha256(name)
             for name in (molecule, potential)
@@ -69,3 +69,11 @@ def describe_run(
 
 def _name(name: str) -> str:
     return Path(name).name if Path(name).is_file() else name
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make numbers and arrays of NumPy such as JSON holds."""
+    return {
+        name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        for name, value in options.items()
+    }

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import openmm
 from tqdm import tqdm
 
+from openmm_diffmd.checks import count_intervals
 from openmm_diffmd.reference.dynamics import (
     DynamicsError,
     ReferenceFrame,
@@ -31,6 +33,43 @@ class Recording:
 
     num_frames: int
     steps_per_frame: int
+
+    @classmethod
+    def lasting(
+        cls,
+        length_ps: float,
+        frame_interval_fs: float,
+        step_size_fs: float,
+        prefix: str = "",
+    ) -> Self:
+        """
+        Count frames and steps.
+
+        Parameters
+        ----------
+        length_ps : float
+            Time recorded, ps.
+        frame_interval_fs, step_size_fs : float
+            Time between frames, and of a step, fs.
+        prefix : str
+            Of the names that an error gives to the first two.
+
+        Returns
+        -------
+        Recording
+            The numbers.
+
+        Raises
+        ------
+        ValueError
+            If the length is not a positive whole number of frames, or a frame of steps.
+        """
+        length = f"{prefix}length_ps", length_ps * 1000
+        interval = f"{prefix}frame_interval_fs", frame_interval_fs
+        return cls(
+            count_intervals(*length, frame_interval_fs),
+            count_intervals(*interval, step_size_fs),
+        )
 
 
 def equilibrate(
