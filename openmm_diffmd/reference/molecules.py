@@ -29,6 +29,8 @@ GEOMETRIES = Path(__file__).parent / "geometries"
 """Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
 SHORTEST = 0.05
 """Shorter distances, nm, are of no molecule: that of H2 is 0.074."""
+UNREAD = {"charge": 0, "multiplicity": 1}
+"""What the comment of an xyz file may say of the electrons, and its usual values."""
 LONGEST_BOND = 1.5
 """Times the sum of its covalent radii: longer ones are of no molecule at rest."""
 
@@ -86,7 +88,8 @@ def load_molecule(
     Warns
     -----
     UserWarning
-        If a pdb file does not bond two atoms that are as close as bonded ones.
+        If a pdb file does not bond two atoms that are as close as bonded ones, or the
+        comment of an xyz file names a charge or a multiplicity, which is not read.
 
     Raises
     ------
@@ -163,6 +166,20 @@ def _load_xyz(path: Path) -> Atoms:
             "before x, y, z"
         )
     _check_positions(path, ANGSTROM * frames[0].positions)
+    comment = frames[0].info
+    # A word without a value is read as True.
+    said = {
+        name: comment[name]
+        for name, usual in UNREAD.items()
+        if comment.get(name, True) is not True and comment[name] != usual
+    }
+    if said:
+        options = ", ".join(f"{name}: {value}" for name, value in said.items())
+        warnings.warn(
+            f"{path} has {options} in its comment, which is not read: give the "
+            f"potential's options, --potential_options '{{{options}}}'",
+            stacklevel=4,
+        )
     return frames[0]
 
 

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from ase.data import chemical_symbols
@@ -188,3 +190,23 @@ def test_pdb_without_atoms_is_refused(tmp_path, text, message):
         ValueError, match=rf"bad.pdb {message}.*expected ATOM or HETATM .*make it again"
     ):
         load_molecule(path)
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ("charge=1", "{charge: 1}"),
+        ("charge=-2 multiplicity=3", "{charge: -2, multiplicity: 3}"),
+        ("charge=0 multiplicity=1", None),
+        ("hydroxide, charge 1", None),
+    ],
+)
+def test_a_charge_in_a_comment_is_told_of(tmp_path, comment, said):
+    path = tmp_path / "oh.xyz"
+    path.write_text(f"2\n{comment}\nO 0 0 0\nH 0.97 0 0\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_molecule(path)
+    messages = [str(one.message) for one in caught]
+    assert len(messages) == (said is not None)
+    assert said is None or f"--potential_options '{said}'" in messages[0]
