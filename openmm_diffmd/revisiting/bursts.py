@@ -193,12 +193,13 @@ def _pairs(
     if not distances:
         raise ValueError("found no distance, expected one or more, or none given")
     for pair in distances:
-        if len(set(pair)) != 2 or not all(0 <= i < topology.n_atoms for i in pair):
+        known = all(0 <= atom < topology.n_atoms for atom in pair)
+        if not known or len(pair) != 2 or pair[0] == pair[1]:
             raise ValueError(
                 f"found distance {pair}, expected two atoms from 0 to "
                 f"{topology.n_atoms - 1}, counted in one molecule"
             )
-    return np.array(distances, dtype=np.int64).reshape(-1, 2)
+    return np.array(distances, dtype=np.int64)
 
 
 def _starts(ensemble: Ensemble, frames: NDArray[np.int64]) -> list[ReferenceFrame]:

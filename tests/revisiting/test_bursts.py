@@ -84,7 +84,8 @@ def changed(rollout, folder, **settings):
         ({"rollouts": []}, "found no rollout"),
         ({"distances": [[0, 0]]}, r"distance \[0, 0\], expected two atoms from 0 to 8"),
         ({"distances": [[0, 9]]}, r"distance \[0, 9\], expected two"),
-        ({"distances": [[0, 1, 2]]}, r"distance \[0, 1, 2\], expected two"),
+        ({"distances": [[0, 1, 1]]}, r"distance \[0, 1, 1\], expected two"),
+        ({"distances": []}, "found no distance, expected one or more"),
         ({"potential": "GFN3-xTB"}, "GFN3-xTB"),
     ],
 )
