@@ -85,6 +85,7 @@ WORDS = {
     "export": ["--data+", "absent.h5", "--name", "a"],
     "balance": ["--model", "absent.pt", "--rollouts+", "absent.json"],
     "run": [],
+    "revisit": ["--rollouts+", "absent.json"],
     "analyze": ["--rollouts+", "absent.json", "--reference", "absent.h5"],
 }
 """Inputs that are looked at later: a long work must not end at its output."""
