@@ -88,7 +88,8 @@ def revisit(
         If a rollout, or a potential that is a file, does not exist.
     ValueError
         If rollouts are of several molecules or temperatures, have no velocities or are
-        too short, a distance is not of two atoms of the molecule, or a burst is not a
+        too short, a distance is not of two atoms of the molecule, or a burst is no longer than a
+        lag or not a
         whole number of frames, or frames of steps.
     DynamicsError
         If the force fails; what was written is kept.
@@ -106,8 +107,15 @@ def revisit(
     )
     file = Path(output) / "bursts.h5"
     check_output_file(file, overwrite=False)
-    found = [Path(rollouts)] if isinstance(rollouts, str | Path) else rollouts
+    several = [rollouts] if isinstance(rollouts, str | Path) else rollouts
+    found = [Path(path) for path in several]
     ensemble, sidecars = _load(found, equilibration_ps)
+    lag = max(sidecar.lag_time_fs for sidecar in sidecars)
+    if burst_length_ps * 1000 <= lag:
+        raise ValueError(
+            f"found burst_length_ps {burst_length_ps:g}, expected more than a lag of "
+            f"the rollouts, {lag:g} fs: shorter bursts hold no pair to train on"
+        )
     topology = ensemble.topology.to_openmm()
     system = create_reference_system(topology, potential, potential_options)
     temperature = sidecars[0].temperature_K

@@ -82,13 +82,17 @@ def test_pairs_trained_on_are_those_of_the_training_part_at_the_temperature(
         pairs_trained_on(model, paths[:1], description, 500.0)
 
 
-def test_pairs_with_heated_bonds_are_left_out(model, tmp_path):
+@pytest.mark.parametrize(
+    "chosen", [{"bond_energy_kT": 20.0}, {"revisited": [{"seed": 1}]}]
+)
+def test_pairs_of_states_that_were_chosen_are_left_out(model, tmp_path, chosen):
     plain = {"temperature_K": 500.0, "bond_energy_kT": 0.0}
-    heated = {"temperature_K": 500.0, "bond_energy_kT": 20.0}
+    other = plain | chosen
     paths = [
-        write_frames(tmp_path / f"{p['bond_energy_kT']}.h5", p) for p in (plain, heated)
+        write_frames(tmp_path / f"{name}.h5", provenance)
+        for name, provenance in (("plain", plain), ("other", other))
     ]
-    description = described((paths[0], plain), (paths[1], heated))
+    description = described((paths[0], plain), (paths[1], other))
     assert len(pairs_trained_on(model, paths, description, 500.0)) == 15
     batch = pairs_left_out(model, paths, description, 500.0, 0.2)
     assert len(batch.species) == 6

@@ -81,6 +81,7 @@ def changed(rollout, folder, **settings):
         ({"equilibration_ps": 2.0}, "of 2 ps, expected more than equilibration_ps 2"),
         ({"equilibration_ps": -1.0}, "equilibration_ps -1, expected at least 0"),
         ({"burst_length_ps": 0.0305}, "burst_length_ps"),
+        ({"burst_length_ps": 0.01}, r"ps 0.01, expected more than a lag .*, 10 fs"),
         ({"rollouts": []}, "found no rollout"),
         ({"distances": [[0, 0]]}, r"distance \[0, 0\], expected two atoms from 0 to 8"),
         ({"distances": [[0, 9]]}, r"distance \[0, 9\], expected two"),

@@ -57,8 +57,16 @@ def test_frames_are_those_furthest_out_and_apart_in_time():
     # Of the replica that swings most, at its turning points.
     assert (chosen > 0.14 - 1e-9).sum() == 3
     assert (chosen < 0.08 + 1e-9).sum() == 3
-    longest = frames[chosen > 0.14 - 1e-9]
-    assert np.diff(longest).min() * ensemble.frame_interval >= SEPARATION_PS
+    # More than it has turning points: not their neighbours in time.
+    frames = outermost_frames(ensemble, np.array([[0, 1]]), 7)
+    longest = frames[lengths[frames] > 0.11]
+    assert len(longest) == 7
+    assert np.diff(longest).min() >= round(SEPARATION_PS / ensemble.frame_interval)
+
+
+def test_a_distance_that_never_changes_adds_few_frames():
+    ensemble = swinging([0.01, 0.03, 0.02])
+    frames = outermost_frames(ensemble, near_pairs(ensemble.topology), 3)
     # C-O never moves: any frames serve.
     assert len(frames) <= 3 * 2 * 3
 
