@@ -88,9 +88,8 @@ def revisit(
         If a rollout, or a potential that is a file, does not exist.
     ValueError
         If rollouts are of several molecules or temperatures, have no velocities or are
-        too short, a distance is not of two atoms of the molecule, or a burst is no longer than a
-        lag or not a
-        whole number of frames, or frames of steps.
+        too short, a distance is not of two atoms of the molecule, or a burst is no
+        longer than a lag, or not a whole number of frames, or frames of steps.
     DynamicsError
         If the force fails; what was written is kept.
 
