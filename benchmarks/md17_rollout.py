@@ -189,7 +189,7 @@ def md17_rollout(
         rows[0].figures,
         prepared.figures,
         (ours.resamples, ours.num_lags * ours.num_replicas),
-        ours.error,
+        ours.gave_up,
         same_friction=has_friction_of(provenance, ours),
     )
 

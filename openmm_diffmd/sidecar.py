@@ -122,6 +122,12 @@ class RolloutSidecar:
         return round(self.num_frames * self.frame_interval_fs / self.lag_time_fs)
 
     @property
+    def gave_up(self) -> str | None:
+        """Why the integrator gave up; None where it did not: the run may be stopped."""
+        ours = self.error is not None and self.error.startswith("OpenMMException")
+        return self.error if ours else None
+
+    @property
     def redrawn(self) -> float:
         """Redraws that the guards asked for, a lag of one replica."""
         return self.resamples / max(self.num_lags * self.num_replicas, 1)

@@ -68,6 +68,7 @@ def analyze(
     Warns
     -----
     UserWarning
+        If a rollout was stopped, or is still running: it is judged as far as it went.
         If the friction of a rollout is not the reference's, or the vibrations of the
         reference are hotter or colder than the heat bath.
 
@@ -106,6 +107,8 @@ def analyze(
         )
     for name, (_, sidecar) in zip(names, loaded, strict=True):
         _check_equilibration(name, sidecar, equilibration_ps)
+        if sidecar.error and not sidecar.gave_up:
+            _warn_of_stop(name, sidecar)
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
     for name, (_, sidecar) in zip(names, loaded, strict=True):
@@ -127,7 +130,7 @@ def analyze(
                 row.figures,
                 prepared.figures,
                 (sidecar.resamples, sidecar.num_lags * sidecar.num_replicas),
-                sidecar.error,
+                sidecar.gave_up,
                 same_friction=has_friction_of(provenance, sidecar),
             )
         )
@@ -177,7 +180,7 @@ def _check_equilibration(
 ) -> None:
     length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
     # A run that the guards ended is as long as it is.
-    if equilibration_ps >= length and not sidecar.error:
+    if equilibration_ps >= length and not sidecar.gave_up:
         raise ValueError(
             f"found equilibration_ps {equilibration_ps:g} for {name}, which is "
             f"{length:g} ps long, expected less than that: leave out less, or run "
@@ -213,6 +216,15 @@ def has_friction_of(provenance: Mapping[str, Any], sidecar: RolloutSidecar) -> b
     """
     friction = provenance.get("friction_per_ps")
     return friction is None or math.isclose(friction, sidecar.friction_per_ps)
+
+
+def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
+    length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
+    warnings.warn(
+        f"found {name} stopped after {length:g} ps ({sidecar.error}), expected a whole "
+        "run: it is judged as far as it went",
+        stacklevel=3,
+    )
 
 
 def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> None:

@@ -37,6 +37,8 @@ fold its lines all over it."""
 MAX_TURN_DEVIATION = 4.0
 """Standard errors that counts of a slow torsion may differ by: turns come in pairs."""
 MAX_REDRAWN = 1e-5
+MAX_REDRAWS_OF_A_LAG = 10
+"""Of one molecule; redraws come in bursts, so that many may be of few lags."""
 MAX_RATE_DEVIATION = 2.0
 MAX_RATE_ERROR = 0.2
 REDRAWS_CONFIDENCE = 0.975
@@ -88,7 +90,7 @@ def judge(
         rollout has none, or the reference where it is needed of it, and kinetic
         energies and spectra are where one is too short for them. Bonds that break in
         the reference too, spectra met that white noise nearly meets, and more redraws
-        than the limit, but not for sure (97.5 %), are undecided. A temperature known to
+        than the limit, but of lags that may be as few (97.5 %), are undecided. A temperature known to
         no better than its limit, or outside by less than three standard errors, is
         undecided: run longer. So is a rate that agrees only because its error is above
         20 %, one that is two to three errors off, or any beside less than ten blocks of
@@ -178,13 +180,14 @@ def _contact_goal(ours: Contact | None, absent: Absent) -> Goal:
 
 
 def _redraws_goal(redraws: int, lags: int) -> Goal:
-    share = redraws / max(lags, 1)
-    passed: bool | None = share <= MAX_REDRAWN
+    fewest = math.ceil(redraws / MAX_REDRAWS_OF_A_LAG)
+    passed: bool | None = redraws <= MAX_REDRAWN * lags
     if not passed:
         # The least rate of Poisson's distribution that so many let expect.
-        least = stats.chi2.ppf(1.0 - REDRAWS_CONFIDENCE, 2 * redraws) / 2.0
+        least = stats.chi2.ppf(1.0 - REDRAWS_CONFIDENCE, 2 * fewest) / 2.0
         passed = None if least <= MAX_REDRAWN * lags else False
-    return Goal(f"at most {MAX_REDRAWN:g} of lags redrawn", f"{share:.1e}", passed)
+    told = f"{redraws} redraws, of at least {fewest} of {lags} lags"
+    return Goal(f"at most {MAX_REDRAWN:g} of lags redrawn", told, passed)
 
 
 def _divergence_goal(

@@ -101,7 +101,10 @@ def _require(file: Path) -> None:
 
 
 def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatArray:
-    xyz: FloatArray = mdtraj.load_dcd(str(file), top=topology).xyz
+    # MDTraj takes names of ASCII only; this one it may always read.
+    with file.open("rb") as opened:
+        name = f"/dev/fd/{opened.fileno()}"
+        xyz: FloatArray = mdtraj.load_dcd(name, top=topology).xyz
     if len(xyz) < num_frames:
         raise ValueError(
             f"{file} has {len(xyz)} frames, expected {num_frames}: "

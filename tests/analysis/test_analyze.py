@@ -159,11 +159,37 @@ def test_a_run_that_is_all_equilibration_is_refused(
     ):
         analyze(path, reference, tmp_path / "out", equilibration_ps=1.0)
     # What the guards ended early is judged as that.
-    sidecar = dataclasses.replace(RolloutSidecar.read(path), error="gave up")
+    sidecar = dataclasses.replace(
+        RolloutSidecar.read(path), error="OpenMMException: no lag could be drawn"
+    )
     sidecar.write(path)
     result = analyze(path, reference, tmp_path / "out", equilibration_ps=1.0)
     goals = json.loads(result.read_text())["rollouts"]["run"]["goals"]
     assert goals[0]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "error", ["KeyboardInterrupt: ", "killed, or still running: 300 frames were asked"]
+)
+def test_a_run_that_was_stopped_has_not_broken(
+    error: str, gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "run.json", 10.0)
+    dataclasses.replace(RolloutSidecar.read(path), error=error).write(path)
+    with pytest.warns(UserWarning, match=r"found run stopped after 1 ps .*as far as"):
+        result = analyze(path, reference, tmp_path / "out")
+    goals = json.loads(result.read_text())["rollouts"]["run"]["goals"]
+    assert goals[0]["passed"] is True
+
+
+def test_a_folder_may_have_any_name(gaussian_ethanol: Maker, tmp_path: Path):
+    path = write_rollout(gaussian_ethanol(1, 5, seed=2), tmp_path / "run.json", 10.0)
+    folder = tmp_path / "José"
+    folder.mkdir()
+    for file in tmp_path.glob("run.*"):
+        file.rename(folder / file.name)
+    ensemble, _ = load_rollout(folder / path.name)
+    assert ensemble.n_frames == 5
 
 
 def test_window_of_one_frame_is_refused(
