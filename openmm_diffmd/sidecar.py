@@ -56,6 +56,9 @@ class RolloutSidecar:
         ``.pdb`` is of one replica; else both are of all.
     start_temperature_K : float or None
         Temperature of the first velocities, K; None in files from before it was kept.
+    from_geometry : bool
+        Whether positions were those of a molecule's file or name, of no temperature,
+        and the potential energy had to be filled first.
     hottest_bond : mapping or None
         The bond whose stretch had the most energy over 0.2 ps, as kinetic energies show
         it: ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
@@ -90,6 +93,7 @@ class RolloutSidecar:
     resamples: int
     dcd_per_replica: bool = False
     start_temperature_K: float | None = None
+    from_geometry: bool = False
     hottest_bond: Mapping[str, Any] | None = None
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -53,7 +53,8 @@ def analyze(
         Folder for ``report.txt``, ``report.json`` and ``report.png``.
     equilibration_ps : float
         Time at the start of each replica that the distributions leave out, ps; more
-        than 0 for a run that started at another temperature than its heat bath's.
+        than 0 for a run that started at another temperature than its heat bath's, or
+        from the geometry of a molecule.
     window_ps : float
         Window of the velocity spectra, ps.
     frame_interval_fs : float, optional
@@ -190,6 +191,12 @@ def _check_equilibration(
     if equilibration_ps > 0 or sidecar.friction_per_ps == 0:
         return
     start = sidecar.start_temperature_K
+    if sidecar.from_geometry:
+        raise ValueError(
+            f"found equilibration_ps 0 for {name}, which started from the geometry of "
+            "a molecule, cold in all but its velocities, expected time for the heat to "
+            "spread: some multiples of 1/friction, 2 ps at least"
+        )
     if start is not None and start != sidecar.temperature_K:
         raise ValueError(
             f"found equilibration_ps 0 for {name}, which started at {start:g} K in a "

@@ -90,18 +90,18 @@ def judge(
         rollout has none, or the reference where it is needed of it, and kinetic
         energies and spectra are where one is too short for them. Bonds that break in
         the reference too, spectra met that white noise nearly meets, and more redraws
-        than the limit, but of lags that may be as few (97.5 %), are undecided. A temperature known to
-        no better than its limit, or outside by less than three standard errors, is
-        undecided: run longer. So is a rate that agrees only because its error is above
-        20 %, one that is two to three errors off, or any beside less than ten blocks of
-        10 ps, whose errors are not known. So are errors of h(r), divergences and
-        spectra beyond the limit, but not beyond 2, 4 and 2 times what sampling is
-        estimated to explain; spectra that miss beside less than 100 ps; errors of h(r)
-        and divergences within the limit, but beyond that; and those within it beside a
-        reference of less than 100 ps, whose halves do not know their difference. Groups
-        of dihedrals with a torsion that turned, but less than 20 times in the
-        reference's time, are named and left out; where their counts of turns are more
-        than four standard errors apart the goal is missed.
+        than the limit, but of lags that may be as few (97.5 %), are undecided. A
+        temperature known to no better than its limit, or outside by less than three
+        standard errors, is undecided: run longer. So is a rate that agrees only because
+        its error is above 20 %, one that is two to three errors off, or any beside less
+        than ten blocks of 10 ps, whose errors are not known. So are errors of h(r),
+        divergences and spectra beyond the limit, but not beyond 2, 4 and 2 times what
+        sampling is estimated to explain; spectra that miss beside less than 100 ps;
+        errors of h(r) and divergences within the limit, but beyond that; and those
+        within it beside a reference of less than 100 ps, whose halves do not know their
+        difference. Groups of dihedrals with a torsion that turned, but less than 20
+        times in the reference's time, are named and left out; where their counts of
+        turns are more than four standard errors apart the goal is missed.
 
     Notes
     -----

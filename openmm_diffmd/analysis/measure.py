@@ -222,6 +222,7 @@ def measure(
         )
     temperature = reference.temperature
     stable = stability(ensemble, reference.mean_bond_lengths)
+    every = ensemble
     ensemble = ensemble.strided(stride)
     stable_frames = stable.stable_frames // stride
     skipped = round(equilibration / ensemble.frame_interval)
@@ -244,24 +245,28 @@ def measure(
     kinetic = _kinetic(
         part, temperature, reference.mean_bond_lengths, reference.bond_variances
     )
-    # The window left out replicas and the start.
-    kept = np.flatnonzero(stable_frames > skipped)
-    start = skipped * part.frame_interval
 
-    def of_the_run(found: Found | None) -> Found | None:
+    def of_the_run(found: Found | None, ends: NDArray[Any]) -> Found | None:
+        """Count the replicas, and the start, that the window left out."""
         if found is None:
             return None
-        replica = int(kept[found.replica])
-        return replace(found, replica=replica, time=found.time + start)
+        kept = np.flatnonzero(ends > skipped)
+        start = skipped * part.frame_interval
+        return replace(found, replica=int(kept[found.replica]), time=found.time + start)
 
-    kinetic["hottest_bond"] = of_the_run(kinetic.get("hottest_bond"))
+    kinetic["hottest_bond"] = of_the_run(kinetic.get("hottest_bond"), stable_frames)
+    # Atoms may meet between the frames that are compared.
+    every = every.window(
+        [skipped * stride] * every.n_replicas, list(stable.stable_frames)
+    )
+    contact = closest_contact(every, reference.contact_limits)
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
         name,
         replace(
             figures,
             analyzed_ps=part.length,
-            closest_contact=of_the_run(closest_contact(part, reference.contact_limits)),
+            closest_contact=of_the_run(contact, stable.stable_frames / stride),
             h_r_error=h_r_error(h, reference.h_r),
             h_r_halves=own,
             h_r_expected=_of_wholes(own, floor, longer),

@@ -158,6 +158,14 @@ def _load(
             f"found {path} made by another file ({sidecar.model_name!r}, sha256 "
             f"{sidecar.model_sha256[:12]}), expected {model.path} ({model.sha256[:12]})"
         )
+    drawn = sidecar.sampler, sidecar.num_sampling_steps
+    own = model.metadata.sampler["name"], model.metadata.sampler["num_steps"]
+    if drawn != own:
+        raise ValueError(
+            f"found {path} made with sampler {drawn[0]!r} and {drawn[1]} steps, "
+            f"expected {own[0]!r} and {own[1]}, those of {model.path}: other draws "
+            "heat otherwise"
+        )
     if sidecar.friction_per_ps == 0:
         raise ValueError(
             f"found {path} without a heat bath, expected friction: it sets the "

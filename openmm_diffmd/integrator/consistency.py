@@ -34,7 +34,9 @@ def check_consistency(integrator: Any) -> None:
         if not equal:
             raise ValueError(
                 f"found {what} {found} in the XML, expected {expected} as model "
-                f"{metadata.name!r} says; write the XML again from an integrator"
+                f"{metadata.name!r} says: it is damaged, or of an integrator that was "
+                "given other numbers than its model's, which copies do not take; "
+                "write it again from one that was not"
             )
 
     learned_bath = metadata.dynamics == "thermostatted"

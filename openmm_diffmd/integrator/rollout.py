@@ -41,6 +41,8 @@ class RolloutSettings:
         Collision rate, 1/ps; the model's unless given; 0 is no heat bath.
     start_temperature_K : float or None
         Temperature of the first velocities, K; `temperature_K` unless given.
+    from_geometry : bool
+        Whether positions are of no temperature, not frames of a heat bath.
     seed : int
         Seed of first velocities and noise; 0 picks one.
     sampler : str or None
@@ -62,6 +64,7 @@ class RolloutSettings:
     temperature_K: float | None = None
     friction_per_ps: float | None = None
     start_temperature_K: float | None = None
+    from_geometry: bool = False
     seed: int = 0
     sampler: str | None = None
     num_sampling_steps: int | None = None
@@ -183,6 +186,7 @@ def roll_out(
         model_sha256=model.sha256,
         temperature_K=temperature,
         start_temperature_K=start_temperature,
+        from_geometry=settings.from_geometry,
         friction_per_ps=integrator.getFriction().value_in_unit(unit.picosecond**-1),
         seed=seed,
         sampler=integrator.getSampler(),

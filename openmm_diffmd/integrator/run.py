@@ -144,6 +144,7 @@ def run(
             temperature_K=temperature_K,
             friction_per_ps=friction_per_ps,
             start_temperature_K=start_temperature_K,
+            from_geometry=molecule is not None,
             seed=seed,
             sampler=sampler,
             num_sampling_steps=num_sampling_steps,

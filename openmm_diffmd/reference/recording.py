@@ -139,7 +139,7 @@ def run_thermostatted(
         If the dynamics stops; the frames before are in the file.
     """
     starts: list[ReferenceFrame] = []
-    stride = recording.num_frames // num_starts if num_starts else 0
+    kept = {index * recording.num_frames // num_starts for index in range(num_starts)}
     with tqdm(
         total=recording.num_frames,
         desc="thermostatted",
@@ -148,7 +148,7 @@ def run_thermostatted(
     ) as bar:
         for index, frame in enumerate(_segment(context, recording, writer)):
             writer.write(0, frame)
-            if len(starts) < num_starts and index % stride == 0:
+            if index in kept:
                 starts.append(frame)
             bar.update()
     return starts
@@ -185,10 +185,41 @@ def run_bursts(
     for segment, start in enumerate(
         tqdm(starts, "bursts", unit="burst", disable=None if progress else True)
     ):
-        context.setPositions(start.positions)
-        context.setVelocities(start.velocities)
-        for frame in _segment(context, recording, writer):
-            writer.write(segment, frame)
+        run_burst(context, recording, writer, segment, start)
+
+
+def run_burst(
+    context: openmm.Context,
+    recording: Recording,
+    writer: ReferenceWriter,
+    segment: int,
+    start: ReferenceFrame,
+) -> None:
+    """
+    Record one burst.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Context of a frictionless integrator.
+    recording : Recording
+        How much to record.
+    writer : ReferenceWriter
+        Where to.
+    segment : int
+        Number of the burst there.
+    start : ReferenceFrame
+        Where from: positions and velocities.
+
+    Raises
+    ------
+    DynamicsError
+        If the dynamics stops; the frames before are in the file.
+    """
+    context.setPositions(start.positions)
+    context.setVelocities(start.velocities)
+    for frame in _segment(context, recording, writer):
+        writer.write(segment, frame)
 
 
 def run_chain(

@@ -1,5 +1,6 @@
 """Run the reference force from frames of rollouts: data to train on."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,17 @@ import mdtraj
 import numpy as np
 from ase.formula import Formula
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.outputs import check_output_file, file_sha256, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
-from openmm_diffmd.reference.dynamics import ReferenceFrame
+from openmm_diffmd.reference.dynamics import DynamicsError, ReferenceFrame
 from openmm_diffmd.reference.potentials import create_reference_system, particle_masses
 from openmm_diffmd.reference.provenance import describe_run
-from openmm_diffmd.reference.recording import Recording, run_bursts
+from openmm_diffmd.reference.recording import Recording, run_burst
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.revisiting.outermost import near_pairs, outermost_frames
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -91,7 +93,12 @@ def revisit(
         too short, a distance is not of two atoms of the molecule, or a burst is no
         longer than a lag, or not a whole number of frames, or frames of steps.
     DynamicsError
-        If the force fails; what was written is kept.
+        If the force fails at an ordinary frame, or from all that were chosen.
+
+    Warns
+    -----
+    UserWarning
+        If the force failed from some of the frames; what was written is kept.
 
     Notes
     -----
@@ -121,7 +128,7 @@ def revisit(
     context = reference_context(system, temperature, 0.0, step_size_fs, 1, platform)
     pairs = _pairs(ensemble.topology, distances)
     starts = _starts(ensemble, outermost_frames(ensemble, pairs, num_frames))
-    context.setPositions(starts[0].positions)
+    context.setPositions(ensemble.positions[0][0].astype(np.float64))
     check_first_force(context, potential, potential_options)
     masses = particle_masses(system)
     formula = Formula.from_list(ensemble.symbols).format("hill")
@@ -148,7 +155,21 @@ def revisit(
     make_folder(file.parent)
     frames = len(starts) * burst.num_frames
     with ReferenceWriter(file, topology, masses, described, frames) as writer:
-        run_bursts(context, burst, writer, starts, progress)
+        failures = []
+        shown = tqdm(starts, "bursts", unit="burst", disable=None if progress else True)
+        for segment, start in enumerate(shown):
+            try:
+                run_burst(context, burst, writer, segment, start)
+            except DynamicsError as error:
+                failures.append(error)
+    if len(failures) == len(starts):
+        raise failures[0]
+    if failures:
+        warnings.warn(
+            f"found {len(failures)} of {len(starts)} frames from which the force "
+            f"failed (the first: {failures[0]}), expected none: their bursts end there",
+            stacklevel=2,
+        )
     return file
 
 

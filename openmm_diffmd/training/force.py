@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from ase.data import chemical_symbols
@@ -116,7 +115,6 @@ def train_force(
     checkpoint = find_checkpoint(output, resume)
     data = list_files(data)
     set_threads(threads)
-    lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path) for path in data]
     splits = [contiguous_split(t.segments, 1, FRACTIONS) for t in trajectories]
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
@@ -135,12 +133,10 @@ def train_force(
     if resume:
         first_step, current["history"] = _go_on(checkpoint, current)
     frames = LabelledFrames(trajectories, [s.train for s in splits], elements)
-    module = ForceTraining(
-        EnergyModel(len(elements), **dataclasses.asdict(model)),
-        optimizer,
-        energy_weight,
-        current,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = EnergyModel(len(elements), **dataclasses.asdict(model))
+    module = ForceTraining(network, optimizer, energy_weight, current)
     calibrate(module.model, frames)
     if initialize_from is not None and not resume:
         current["history"] = initialize_force(

@@ -1,11 +1,11 @@
 """Train a transition model from reference files."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
@@ -125,7 +125,6 @@ def train(
     config = TrainConfig(model, pairs, optimizer)
     _check_options(config, resume or initialize_from is not None)
     set_threads(threads)
-    lightning.seed_everything(seed, verbose=False)
     trajectories = [_read(path, pairs) for path in data]
     splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
@@ -140,7 +139,9 @@ def train(
     scales = residual_scales(training_pairs, len(elements))
     symbols = [chemical_symbols[number] for number in elements]
     description = describe(config, seed, data, trajectories, splits, symbols)
-    module = TransitionTraining(config, symbols, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = TransitionTraining(config, symbols, seed)
     first_step = 0
     if resume:
         first_step = read_checkpoint(checkpoint)["global_step"]
@@ -149,6 +150,7 @@ def train(
         calibrate(module, training_pairs, scales)
         if initialize_from is not None:
             description["history"] = initialize(module, Path(initialize_from))
+    _check_left_out(description)
     validation = _validation_pairs(data, trajectories, splits, elements, lag_time)
     make_folder(output)
     # For export; model files do not say where files were.
@@ -188,6 +190,24 @@ def _check_options(config: TrainConfig, has_weights: bool) -> None:
             "found freeze_encoder without initialize_from, expected the folder of a "
             "training whose encoder to keep"
         )
+
+
+def _check_left_out(description: dict[str, Any]) -> None:
+    """Refuse a smaller share of a file than the weights have seen."""
+    seen: dict[str, int] = {}
+    for training in description.get("history", []):
+        for file in training.get("files", []):
+            known = seen.get(file["sha256"], 0)
+            seen[file["sha256"]] = max(known, file["train_frames"])
+    for file in description["data"]:
+        expected = seen.get(file["sha256"], 0)
+        if file["train_frames"] < expected:
+            raise ValueError(
+                f"found {file['train_frames']} frames of {file['file']} to train on, "
+                f"expected at least the {expected} that these weights were trained on: "
+                "frames left out would be none; give the fractions of before "
+                "(--pairs.fractions)"
+            )
 
 
 def _validation_pairs(
@@ -242,6 +262,14 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
             f"found {path} of friction {friction:g}/ps for dynamics "
             f"{pairs.dynamics!r}, expected the frictionless bursts.h5 for 'flow', a "
             "run with friction for 'thermostatted'"
+        )
+    if friction is None and kind is None and pairs.dynamics == "flow":
+        warnings.warn(
+            f"found {path}, which says neither its friction nor what made it, expected "
+            "frictionless dynamics with velocities at the times of the positions: "
+            "taken as that; a run with a heat bath needs --pairs.dynamics "
+            "thermostatted --pairs.time_reversal false",
+            stacklevel=2,
         )
     if friction is None and kind == "thermostatted" and pairs.dynamics == "flow":
         raise ValueError(

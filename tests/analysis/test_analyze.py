@@ -108,6 +108,9 @@ def test_a_hot_start_needs_time_to_equilibrate(
     ):
         analyze(path, reference, tmp_path / "out")
     assert analyze(path, reference, tmp_path / "out", equilibration_ps=0.2).is_file()
+    dataclasses.replace(sidecar, from_geometry=True).write(path)
+    with pytest.raises(ValueError, match="started from the geometry of a molecule"):
+        analyze(path, reference, tmp_path / "out")
 
 
 def test_another_friction_than_the_reference_is_told(

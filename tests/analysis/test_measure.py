@@ -567,6 +567,26 @@ def test_the_closest_contact_is_found_where_it_was(gaussian_ethanol: Maker):
     assert found.closest_contact.time == pytest.approx(3.01)
 
 
+def test_a_contact_between_the_frames_that_are_compared_is_seen(
+    gaussian_ethanol: Maker,
+):
+    reference = prepare_reference(gaussian_ethanol(4, 2000, seed=1), 500.0)
+    ensemble = gaussian_ethanol(1, 1000, seed=2)
+    often = dataclasses.replace(ensemble, frame_interval=0.005)
+    before = measure("as it was", often, reference).figures.closest_contact
+    assert before is not None
+    i, j = (int(name[1:]) - 1 for name in before.atoms.split("-"))
+    # Frames 0, 2, 4, ... lie at 5, 15, 25 fs: not at multiples of 10.
+    x = ensemble.positions[0].copy()
+    apart = x[400, j] - x[400, i]
+    x[400, j] -= 0.03 * apart / np.linalg.norm(apart)
+    closer = dataclasses.replace(often, positions=[x])
+    found = measure("closer", closer, reference).figures
+    assert found.n_broken == 0
+    assert found.closest_contact is not None
+    assert found.closest_contact.time == pytest.approx(2.005)
+
+
 def test_the_hottest_bond_is_found_where_it_was(gaussian_ethanol: Maker):
     """Of all replicas and all the time, though some are left out."""
     reference = prepare_reference(gaussian_ethanol(4, 2000, seed=1), 500.0)

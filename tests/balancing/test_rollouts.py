@@ -136,6 +136,7 @@ def test_a_rollout_of_another_file_is_refused(of_hot, tmp_path):
             "without a heat bath, expected friction",
         ),
         ({"velocities": False}, "without velocities, expected them"),
+        ({"num_sampling_steps": 0}, "'exponential' and 0 steps, expected .* and 2,"),
         ({"length_ps": 0.5}, r"of 0\.5 ps, expected more than equilibration_ps 1"),
         ({"length_ps": 1.1}, r"found 0\.2 ps of C2H6O, expected more: too short"),
         ({"friction_per_ps": 2.0}, r"frictions 5 and 2/ps, expected one"),

@@ -1,6 +1,7 @@
 """Bursts of a force from the frames of rollouts where they were furthest out."""
 
 import dataclasses
+import itertools
 import shutil
 
 import numpy as np
@@ -10,6 +11,8 @@ from openmm_diffmd import cli
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.integrator.run import run
+from openmm_diffmd.reference.dynamics import DynamicsError
+from openmm_diffmd.revisiting import bursts
 from openmm_diffmd.revisiting.bursts import revisit
 from openmm_diffmd.revisiting.outermost import near_pairs, outermost_frames
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -64,6 +67,32 @@ def test_the_same_rollout_gives_the_same_bursts(rollout, tmp_path):
     np.testing.assert_array_equal(one.positions, two.positions)
     with pytest.raises(FileExistsError, match=r"bursts\.h5"):
         revisit(rollout, tmp_path / "one")
+
+
+def test_a_frame_that_the_force_fails_from_costs_no_other(
+    rollout, tmp_path, monkeypatch
+):
+    whole = read_reference(
+        revisit(rollout, tmp_path / "whole", num_frames=1, progress=False)
+    )
+    calls, run_burst = itertools.count(), bursts.run_burst
+
+    def fail_once(*args):
+        (fail if next(calls) == 3 else run_burst)(*args)
+
+    monkeypatch.setattr(bursts, "run_burst", fail_once)
+    with pytest.warns(UserWarning, match=r"found 1 of \d+ frames .* SCF not converged"):
+        file = revisit(rollout, tmp_path / "most", num_frames=1, progress=False)
+    expected = whole.positions[whole.segments != 3]
+    # The force's iterations begin where the frame before ended.
+    np.testing.assert_allclose(read_reference(file).positions, expected, atol=1e-5)
+    monkeypatch.setattr(bursts, "run_burst", fail)
+    with pytest.raises(DynamicsError, match="SCF not converged"):
+        revisit(rollout, tmp_path / "none", num_frames=1, progress=False)
+
+
+def fail(*_args):
+    raise DynamicsError("SCF not converged")
 
 
 def changed(rollout, folder, **settings):

@@ -278,6 +278,40 @@ def test_resuming_on_other_files_remembers_the_first(bursts, write_bursts, tmp_p
     assert described["data"][0]["file"] == "more.h5"
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_frames_that_were_left_out_stay_so(bursts, tmp_path, resume):
+    """A smaller share would leave out what the weights were trained on."""
+    output = tmp_path / "run"
+    run(bursts, output, optimizer=dataclasses.replace(OPTIMIZER, num_steps=6))
+    fewer = dataclasses.replace(DATA, fractions=(0.4, 0.3, 0.3))
+    again = {"resume": True} if resume else {"initialize_from": output}
+    folder = output if resume else tmp_path / "other"
+    with pytest.raises(ValueError, match=r"found 58 frames .* at least the 86 that"):
+        run(bursts, folder, pairs=fewer, **again)
+    more = dataclasses.replace(DATA, fractions=(0.65, 0.2, 0.15))
+    run(bursts, folder, pairs=more, **again)
+
+
+def test_a_file_that_does_not_say_what_made_it_is_told_of(write_bursts, tmp_path):
+    path = write_bursts(tmp_path / "theirs.h5", friction_per_ps=None)
+    with pytest.warns(UserWarning, match=r"neither its friction nor .* taken as that"):
+        run(
+            path,
+            tmp_path / "run",
+            optimizer=dataclasses.replace(OPTIMIZER, num_steps=1),
+        )
+
+
+def test_training_does_not_seed_the_callers_random_numbers(bursts, tmp_path):
+    one_step = dataclasses.replace(OPTIMIZER, num_steps=1)
+    after = []
+    for seed in (7, 8):
+        torch.manual_seed(seed)
+        run(bursts, tmp_path / str(seed), optimizer=one_step)
+        after.append(torch.rand(3))
+    assert not after[0].equal(after[1])
+
+
 def test_resuming_with_a_damaged_description_is_refused(bursts, tmp_path):
     output = tmp_path / "run"
     run(bursts, output, optimizer=dataclasses.replace(OPTIMIZER, num_steps=6))
