@@ -79,7 +79,7 @@ def test_the_heat_of_a_model_goes_by_its_own_rollouts(
         first, rollout_of(first, "first", seed=12), second, equilibration_ps=1.0
     )
     model = load_model(second)
-    before, after = heat_of(model, 0), heat_of(model, 1)
+    before, after = heat_of(model, -2), heat_of(model, -1)
     assert before.keys() == {"C-C", "C-H", "C-O", "H-O", "C", "H", "O"}
     assert before["H"][0] > 5 * before["H"][1]
     assert after["H"][0] < 0.5 * before["H"][0]
@@ -110,14 +110,14 @@ def test_only_the_encoder_changes_and_by_little(hot, of_hot, tmp_path):
 def test_two_rollouts_of_a_molecule_are_one(hot, of_hot, rollout_of, tmp_path):
     other = rollout_of(hot, "short", replicas=4, seed=3)
     output = balance_model(hot, [of_hot, other], tmp_path / "mine.pt")
-    (found,) = load_model(output).metadata.config["balanced_on"][0]["rollouts"]
+    (found,) = load_model(output).metadata.config["balanced_on"][-1]["rollouts"]
     assert (found["replicas"], found["friction_per_ps"]) == (24, 5.0)
     assert found["length_ps"] == pytest.approx(24.0)
 
 
 @pytest.mark.usefixtures("few_states")
 def test_the_new_file_is_for_the_temperature_of_the_rollouts(hot, rollout_of, tmp_path):
-    made = rollout_of(hot, "warm", replicas=4, temperature_K=600.0)
+    made = rollout_of(hot, "warm", replicas=12, temperature_K=600.0)
     output = balance_model(hot, made, tmp_path / "mine.pt", equilibration_ps=1.0)
     assert load_model(output).metadata.temperature_K == 600.0
 
