@@ -104,7 +104,13 @@ def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatAr
     # MDTraj takes names of ASCII only; this one it may always read.
     with file.open("rb") as opened:
         name = f"/dev/fd/{opened.fileno()}"
-        xyz: FloatArray = mdtraj.load_dcd(name, top=topology).xyz
+        try:
+            xyz: FloatArray = mdtraj.load_dcd(name, top=topology).xyz
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"found {file} damaged or of other atoms than the .pdb beside it, "
+                f"expected a DCD of {topology.n_atoms} atoms: copy or make it again"
+            ) from error
     if len(xyz) < num_frames:
         raise ValueError(
             f"{file} has {len(xyz)} frames, expected {num_frames}: "

@@ -185,6 +185,20 @@ def test_a_run_that_was_stopped_has_not_broken(
     assert goals[0]["passed"] is True
 
 
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda whole: b"?" + whole[1:]])
+def test_damaged_frames_are_named(
+    damage: Callable[[bytes], bytes],
+    gaussian_ethanol: Maker,
+    reference: Path,
+    tmp_path: Path,
+):
+    path = write_rollout(gaussian_ethanol(1, 5, seed=2), tmp_path / "run.json", 10.0)
+    frames = path.with_suffix(".dcd")
+    frames.write_bytes(damage(frames.read_bytes()))
+    with pytest.raises(ValueError, match=r"found .*run\.dcd damaged or of other atoms"):
+        analyze(path, reference, tmp_path / "out")
+
+
 def test_a_folder_may_have_any_name(gaussian_ethanol: Maker, tmp_path: Path):
     path = write_rollout(gaussian_ethanol(1, 5, seed=2), tmp_path / "run.json", 10.0)
     folder = tmp_path / "José"
