@@ -134,10 +134,9 @@ std::vector<Tensor> DeviceSlots::enqueue_start(double scale) {
 void DeviceSlots::enqueue_result(DeviceState &state, double lag_time) {
     Tensor change = batch.get_tensors().output.toTensor();
     // The network keeps the centre of mass as far as float32 does, which would add up.
-    // Padding may hold anything; an atom that is not finite is not to spoil the others.
+    // Padding may hold anything.
     const Tensor weighted = change * (mass / total_mass).unsqueeze(3);
-    const Tensor of_centre = at::where(is_atom.unsqueeze(3), weighted, 0.0).sum(1, true);
-    change = change - at::where(at::isfinite(of_centre), of_centre, 0.0);
+    change = change - at::where(is_atom.unsqueeze(3), weighted, 0.0).sum(1, true);
     const Tensor displacement = change.select(2, 0), velocity_change = change.select(2, 1);
     x = x + centre_velocity * lag_time + displacement;
     v = (half + velocity_change) * state.damping + gather(state.spread) * noise[1];

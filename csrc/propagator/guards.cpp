@@ -65,6 +65,8 @@ std::string Refusal::describe() const {
 
 std::vector<Contact> find_contacts(const GuardedMolecule &molecule, const std::vector<int> &species,
                                    const std::vector<ContactLimit> &limits) {
+    if (molecule.bonds.empty())
+        return {};
     std::map<std::pair<int, int>, double> distances;
     for (const ContactLimit &limit : limits)
         distances[std::minmax(limit.species1, limit.species2)] = limit.min_distance;

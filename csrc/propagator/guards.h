@@ -81,7 +81,8 @@ struct GuardedMolecule {
  * @param molecule  its particles, in order, and bonds
  * @param species   (n_particles) of all particles
  * @param limits    at most one for two elements, in any order
- * @return all pairs without a bond that have a limit above 0
+ * @return all pairs without a bond that have a limit above 0; of a molecule without any bond none,
+ *         since its bonds are then unknown
  */
 std::vector<Contact> find_contacts(const GuardedMolecule &molecule, const std::vector<int> &species,
                                    const std::vector<ContactLimit> &limits);

@@ -47,10 +47,17 @@ Batch::~Batch() = default;
 
 namespace {
 
-// The message alone: torch appends a C++ backtrace of many lines.
+// The message alone: torch appends a C++ backtrace of many lines, its interpreter prepends one of
+// the network's.
 std::string reason_of(const std::exception &error) {
     const auto *torch_error = dynamic_cast<const c10::Error *>(&error);
-    return torch_error ? torch_error->what_without_backtrace() : error.what();
+    std::string reason = torch_error ? torch_error->what_without_backtrace() : error.what();
+    const std::string raised = "RuntimeError: ";
+    const size_t last = reason.rfind(raised);
+    if (last != std::string::npos)
+        reason.erase(0, last + raised.size());
+    reason.erase(reason.find_last_not_of("\n") + 1);
+    return reason;
 }
 
 } // namespace

@@ -152,6 +152,10 @@ void Propagator::draw_batch(std::span<const int> chosen, int attempt, const doub
         const int molecule = chosen[slot];
         if (!is_refused(slot, molecule))
             continue;
+        // One atom that is not finite spoils the mean over all; the start may tell of it.
+        if (tally.last_refusal.quantity == Quantity::finite)
+            find_fault(molecules[molecule], masses, positions, half_velocities.data(),
+                       tally.last_refusal);
         tally.last_refusal.lag = tally.num_lags;
         tally.last_refusal.molecule = molecule;
         if (attempt == options.max_resamples && rescue) {
@@ -162,7 +166,7 @@ void Propagator::draw_batch(std::span<const int> chosen, int attempt, const doub
         if (attempt == options.max_resamples)
             throw std::runtime_error(tally.last_refusal.describe() + ", after " +
                                      std::to_string(attempt + 1) + " draws; " +
-                                     (tally.num_lags == 0 ? CHECK_START : CHECK_RUN));
+                                     (has_history ? CHECK_RUN : CHECK_START));
         tally.num_resamples[molecule]++;
         refused.push_back(molecule);
     }

@@ -131,9 +131,8 @@ void Propagator::accept(const Workspace &work, int slot, int molecule, const flo
         for (int c = 0; c < 6; c++)
             of_centre[c] += masses[atoms[a]] * of_molecule[6 * a + c];
     }
-    // An atom that is not finite is not to spoil the others: it is the one to be named.
     for (double &value : of_centre)
-        value = std::isfinite(value) ? value / total_mass : 0.0;
+        value /= total_mass;
     for (size_t a = 0; a < atoms.size(); a++)
         for (int k = 0; k < 3; k++) {
             const size_t i = 3 * atoms[a] + k;

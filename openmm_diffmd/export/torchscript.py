@@ -151,17 +151,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     """
     path = find_model(name_or_path)
     content = path.read_bytes()
-    try:
-        found = read_extra(content, METADATA_FILE)
-        text = found if found is None else found.decode()
-    except DAMAGE as error:
-        raise _unreadable(path, error) from error
-    if text is None:
-        raise ValueError(
-            f"found {path} without {METADATA_FILE}, expected a file that "
-            "openmm_diffmd exported; export the model again"
-        )
-    metadata = ModelMetadata.from_json(text)
+    metadata = _find_metadata(path, content)
     if metadata.operators and not load_library():
         raise ValueError(
             f"found {path}, which calls {', '.join(metadata.operators)}, but no "
@@ -187,6 +177,44 @@ def load_model(name_or_path: str | os.PathLike[str]) -> DiffusionModel:
     module.eval()
     sha256 = hashlib.sha256(content).hexdigest()
     return DiffusionModel(path.resolve(), sha256, metadata, module)
+
+
+def load_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
+    """
+    Read what a model file says about itself, without its network.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    ModelMetadata
+        Its metadata.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no model file, or its metadata do not fit.
+    """
+    return _find_metadata(Path(path), Path(path).read_bytes())
+
+
+def _find_metadata(path: Path, content: bytes) -> ModelMetadata:
+    try:
+        found = read_extra(content, METADATA_FILE)
+        text = found if found is None else found.decode()
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+    if text is None:
+        raise ValueError(
+            f"found {path} without {METADATA_FILE}, expected a file that "
+            "openmm_diffmd exported; export the model again"
+        )
+    return ModelMetadata.from_json(text)
 
 
 def _load_again(path: str, sha256: str) -> DiffusionModel:
@@ -259,7 +287,22 @@ def save_model(
     path = Path(path)
     with written_whole(path) as part:
         scripted.save(str(part), _extra_files=extra)
+        _leave_out_sources(part, path.stem)
     return path
+
+
+def _leave_out_sources(path: Path, name: str) -> None:
+    """Take out of a model file where its network's lines stood on this machine."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {entry: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in contents.items():
+            if entry.filename.endswith(".debug_pkl"):
+                continue
+            # TorchScript named the folder of all as the part of a file that this was.
+            _, _, member = entry.filename.partition("/")
+            entry.filename = f"{name}/{member}"
+            archive.writestr(entry, content)
 
 
 def script(module: nn.Module) -> Any:

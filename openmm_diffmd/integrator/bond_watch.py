@@ -16,6 +16,8 @@ from openmm_diffmd.units import BOLTZMANN, to_float
 WARNING_ENERGY_KT = 18.0
 """Chance gives it to an oscillator once in exp(18) windows, 13 us; to a bond, which is
 softer where it is stretched, somewhat oftener."""
+TIME_TOLERANCE = 1e-3
+"""By how much of a lag times may be rounded."""
 SETTLING_PS = 2.0
 """What has to be seen of a kind of bond, over all that are alike, ps."""
 
@@ -207,15 +209,16 @@ class BondWatch:
         ]
         species, masses, molecules = zip(*particles, strict=True)
         self._integrator = integrator
+        self._lag_time = to_float(integrator.getStepSize(), unit.picosecond)
         self._bonds = np.array(bonds, np.int64).reshape(-1, 2)
         self._molecules = [molecules[first] for first, _ in bonds]
         self._energies = StretchEnergies(
             np.array([to_float(mass, unit.dalton) for mass in masses]),
             self._bonds,
             kinds_of_bonds(self._bonds, np.array(species), np.array(molecules)),
-            to_float(integrator.getStepSize(), unit.picosecond),
+            self._lag_time,
         )
-        self._step: int | None = None
+        self._time: float | None = None
         self._has_warned = False
         self._pending: list[tuple[float, Array, Array]] = []
         self._now: BondEnergy | None = None
@@ -260,16 +263,15 @@ class BondWatch:
         to_report = interval - step % interval
         return max(1, to_report - self._energies.size + 1)
 
-    def look(self, step: int, time: float, positions: Array, velocities: Array) -> None:
+    def look(self, time: float, positions: Array, velocities: Array) -> None:
         """
         Take a frame; warn, half a window later at most, of the first hot bond.
 
         Parameters
         ----------
-        step : int
-            Steps done; the window begins anew where the last look was not one before.
         time : float
-            ps.
+            ps; what follows the last frame by less than a lag, as steps of another
+            integrator may, is passed over, and after a gap the window begins anew.
         positions, velocities : ndarray, shape (n_atoms, 3), nm and nm/ps
             The frame; not copied.
 
@@ -278,10 +280,14 @@ class BondWatch:
         UserWarning
             If a bond has more than `WARNING_ENERGY_KT`, the first time.
         """
-        if self._step is not None and step != self._step + 1:
-            self._judge()
-            self._energies.forget()
-        self._step = step
+        if self._time is not None:
+            lags = (time - self._time) / self._lag_time
+            if 0.0 <= lags < 1.0 - TIME_TOLERANCE:
+                return
+            if not math.isclose(lags, 1.0, abs_tol=TIME_TOLERANCE):
+                self._judge()
+                self._energies.forget()
+        self._time = time
         self._pending.append((time, positions, velocities))
         if 2 * len(self._pending) >= self._energies.size:
             self._judge()

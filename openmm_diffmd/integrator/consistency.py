@@ -6,7 +6,7 @@ from typing import Any
 
 from openmm import app, unit
 
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.export.torchscript import load_metadata
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 
@@ -25,7 +25,7 @@ def check_consistency(integrator: Any) -> None:
         If lag time, dynamics, bath, hottest data, noise levels, elements, masses, bond
         ranges or contact limits are not the model's.
     """
-    metadata = load_model(integrator.getModelFile()).metadata
+    metadata = load_metadata(integrator.getModelFile())
 
     def expect(what: str, found: Any, expected: Any) -> None:
         equal = found == expected
@@ -73,11 +73,9 @@ def check_consistency(integrator: Any) -> None:
         i, j, low, high = integrator.getBondParameters(bond)
         allowed = tuple(float(x) for x in metadata.bond_range(symbols[i], symbols[j]))
         expect(f"range of bond {i}-{j}", (low, high), allowed)
-    # Without bonds no atoms are known to have none.
-    are_bonds_known = integrator.getNumBonds() > 0
     elements = metadata.elements
     expected = {
-        (i, j): are_bonds_known * metadata.contact_limit(elements[i], elements[j])
+        (i, j): metadata.contact_limit(elements[i], elements[j])
         for i, j in combinations_with_replacement(range(len(elements)), 2)
     }
     limits = {}

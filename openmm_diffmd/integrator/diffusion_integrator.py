@@ -18,7 +18,11 @@ from openmm import (
 )
 
 from openmm_diffmd.export.metadata import ModelMetadata
-from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.export.torchscript import (
+    DiffusionModel,
+    load_metadata,
+    load_model,
+)
 from openmm_diffmd.integrator import bindings
 from openmm_diffmd.integrator.guards import Refusal
 from openmm_diffmd.integrator.molecules import describe_molecules
@@ -86,7 +90,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     -----
     UserWarning
         If the heat bath is far from the temperature that the model is for, or weaker
-        than the one in which the model was seen to last.
+        than the one in which the model was seen to last, or the noise was not
+        calibrated for the sampler and its steps.
 
     Raises
     ------
@@ -132,8 +137,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         )
         self._metadata = metadata
         self.setMaxTemperature(metadata.max_temperature_K)
-        self.setSampler(settings.sampler)
-        self.setNumSamplingSteps(settings.num_sampling_steps)
+        super().setSampler(settings.sampler)
+        super().setNumSamplingSteps(settings.num_sampling_steps)
         noise = metadata.noise
         self.setNoiseLevels(noise["sigma_min"], noise["sigma_max"], noise["rho"])
         self.setMaxResamples(settings.max_resamples)
@@ -158,6 +163,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         self._warn_if_hot(settings.temperature)
         _warn_if_far(metadata, settings.temperature)
         _warn_if_low(metadata, settings.friction)
+        _warn_if_uncalibrated(
+            metadata, settings.sampler, settings.num_sampling_steps
+        )
 
     @classmethod
     def from_xml(cls, xml: str) -> Self:
@@ -245,10 +253,11 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         UserWarning
             If it is far from the temperature that the model is for.
         """
+        metadata = self._metadata
         temperature = to_float(temp, unit.kelvin)
         super().setTemperature(temperature)
         self._warn_if_hot(temperature)
-        _warn_if_far(self._metadata, temperature)
+        _warn_if_far(metadata, temperature)
 
     def setMaxTemperature(self, temp: Any) -> None:
         """
@@ -289,9 +298,56 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         UserWarning
             If it is lower than the one at which the model was seen to last.
         """
+        metadata = self._metadata
         friction = to_float(coeff, unit.picosecond**-1)
         super().setFriction(friction)
-        _warn_if_low(self._metadata, friction)
+        _warn_if_low(metadata, friction)
+
+    def setSampler(self, sampler: str) -> None:
+        """
+        Set the sampler, before the Context is made.
+
+        Parameters
+        ----------
+        sampler : str
+            ``exponential``, ``euler``, ``heun`` or ``predictor_corrector``.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If there is no such sampler.
+
+        Warns
+        -----
+        UserWarning
+            If the model's noise was not calibrated for it.
+        """
+        metadata = self._metadata
+        super().setSampler(sampler)
+        _warn_if_uncalibrated(metadata, sampler, self.getNumSamplingSteps())
+
+    def setNumSamplingSteps(self, steps: int) -> None:
+        """
+        Set the number of denoising steps K, before the Context is made.
+
+        Parameters
+        ----------
+        steps : int
+            Denoising steps; 0 takes the model's mean.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If it is negative.
+
+        Warns
+        -----
+        UserWarning
+            If the model's noise was not calibrated for it.
+        """
+        metadata = self._metadata
+        super().setNumSamplingSteps(steps)
+        _warn_if_uncalibrated(metadata, self.getSampler(), steps)
 
     def setRescueContext(self, context: Context | None) -> None:
         """
@@ -356,7 +412,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     @cached_property
     def _metadata(self) -> ModelMetadata:
         # Of one that was read or cast; the constructor sets it.
-        return load_model(self.getModelFile()).metadata
+        return load_metadata(self.getModelFile())
 
     # openmm.Integrator copies and pickles by XML too, but to its own class.
     def __copy__(self) -> Self:
@@ -390,3 +446,20 @@ def _warn_if_low(metadata: ModelMetadata, friction: float) -> None:
             "errors away; watch the temperatures of elements and bonds",
             stacklevel=3,
         )
+
+
+def _warn_if_uncalibrated(
+    metadata: ModelMetadata, sampler: str, num_steps: int
+) -> None:
+    its = metadata.sampler
+    # The exponential one draws the spread of a Gaussian in any number of steps.
+    exact = sampler == its["name"] == "exponential"
+    if num_steps == 0 or exact or (sampler, num_steps) == (its["name"], its["num_steps"]):
+        return
+    warnings.warn(
+        f"found sampler {sampler} of {num_steps} steps, expected {its['name']} of "
+        f"{its['num_steps']}, for which the noise of model {metadata.name!r} was "
+        "calibrated: with another its spread is wrong, by up to half or twice in few "
+        "steps, and with it the heat that it adds; export the model with --sampler",
+        stacklevel=3,
+    )

@@ -165,7 +165,7 @@ class DiffusionReporter(PeriodicReporter):
             unit.nanometer / unit.picosecond
         )
         now = state.getTime().value_in_unit(unit.picosecond)
-        watch.look(simulation.currentStep, now, positions, velocities)
+        watch.look(now, positions, velocities)
         if simulation.currentStep % self._interval:
             return
         if self._particles is None:

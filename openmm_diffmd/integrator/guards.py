@@ -132,7 +132,8 @@ def find_fault(
         molecules.species[first], molecules.species[second]
     ]
     bonded = {frozenset(bond) for bond in bonds.tolist()}
-    for pair in np.flatnonzero(apart < limits):
+    # Without bonds no atoms are known to have none.
+    for pair in np.flatnonzero((apart < limits) & (len(bonds) > 0)):
         i, j = int(first[pair]), int(second[pair])
         if frozenset((i, j)) not in bonded:
             return (

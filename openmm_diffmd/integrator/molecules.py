@@ -39,7 +39,8 @@ class MoleculeSet:
         Lengths each bond may have.
     contact_limits : ndarray, shape (n_elements, n_elements), nm
         What atoms of two of the model's elements keep that are not bonded; 0 if they
-        may come as close as they like. All 0 where the topology has no bonds.
+        may come as close as they like. Not of a molecule without any bond: its bonds
+        are then unknown.
     kinetic_energy_quantiles : ndarray, shape (n_molecules,)
         Largest kinetic energy of each molecule, in units of kT/2.
     """
@@ -151,15 +152,24 @@ def describe_molecules(
     unseen, known = _unseen_molecules(graph, indices, metadata)
     if unseen and molecules is None:
         _check_one_molecule(graph, topology.getNumChains())
-    if len(bonds) == 0 and len(atoms) > indices.max() + 1:
+    sizes = np.bincount(indices)
+    has_bonds = np.isin(np.arange(len(sizes)), indices[bonds])
+    unwatched = int(np.sum((sizes > 1) & ~has_bonds))
+    if unwatched:
         warnings.warn(
-            f"found {len(atoms)} atoms and no bond, expected the bonds that the guards "
-            "are to watch: they now see kinetic energies only; give a topology with "
-            "bonds, as openmm_diffmd.load_molecule makes of an xyz or pdb file",
+            f"found {unwatched} of {len(sizes)} molecules without a bond, expected "
+            "the bonds that the guards are to watch: there they now see kinetic "
+            "energies only; give a topology with bonds, as "
+            "openmm_diffmd.load_molecule makes of an xyz or pdb file",
             stacklevel=3,
         )
-        formulas = {_formulas([one]) for one in known}
-        unseen = [one for one in unseen if _formulas([one]) not in formulas]
+    formulas = {_formulas([one]) for one in known}
+    # Of those without a bond that was told.
+    unseen = [
+        one
+        for one in unseen
+        if one.number_of_edges() or _formulas([one]) not in formulas
+    ]
     if unseen and known:
         warnings.warn(
             f"found {_formulas(unseen)}, bonded as no molecule that model "
@@ -174,9 +184,6 @@ def describe_molecules(
             for b in metadata.elements
         ]
     )
-    if len(bonds) == 0:
-        contact_limits[:] = 0.0
-    sizes = np.bincount(indices)
     # One quantile for each size: replicas are many, sizes few.
     quantile = {
         size: stats.chi2.isf(KINETIC_ENERGY_TAIL, 3 * size) for size in np.unique(sizes)

@@ -252,9 +252,8 @@ class Propagator:
             mass = self._molecules.masses[index]
             changed = change[slot, : len(index)].astype(np.float64)
             # The network keeps the centre of mass as far as float32 does, which would
-            # add up. An atom that is not finite is not to spoil the others.
-            of_centre = np.einsum("a,apd->pd", mass / mass.sum(), changed)
-            changed -= np.where(np.isfinite(of_centre), of_centre, 0.0)
+            # add up.
+            changed -= np.einsum("a,apd->pd", mass / mass.sum(), changed)
             change_x, change_v = changed.transpose(1, 0, 2)
             drift = self._lag_time * centre_velocities[slot]
             new_v = self._bath(half_stepped[slot] + change_v, mass, draw[1])

@@ -141,7 +141,7 @@ class RolloutReporter(PeriodicReporter):
             unit.nanometer / unit.picosecond
         )
         now = state.getTime().value_in_unit(unit.picosecond)
-        self._watch.look(simulation.currentStep, now, positions, velocities)
+        self._watch.look(now, positions, velocities)
         if simulation.currentStep % self._interval:
             return
         self._trajectory.write(simulation, positions)

@@ -162,7 +162,6 @@ def test_a_bond_as_warm_as_others_is_not_told(model: DiffusionModel):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             watch.look(
-                step,
                 step * TAU,
                 state.getPositions(asNumpy=True)._value,
                 state.getVelocities(asNumpy=True)._value,
@@ -189,9 +188,13 @@ def test_the_window_begins_anew_where_a_lag_was_not_seen(model: DiffusionModel):
     for step in range(1, 101):
         assert watch.steps_to_look(step - 1, 1000) == 1
         assert watch.now is None
-        watch.look(step, step * TAU, x, v)
+        watch.look(step * TAU, x, v)
     assert watch.now is not None
-    watch.look(102, 102 * TAU, x, v)
+    for step in range(1, 20):
+        watch.look((100 + 0.05 * step) * TAU, x, v)
+    watch.look(101 * TAU, x, v)
+    assert watch.now is not None
+    watch.look(103 * TAU, x, v)
     assert watch.now is None
     assert watch.steps_to_look(122, 100) == 100 - 22 - 19
     assert watch.steps_to_look(181, 100) == 1

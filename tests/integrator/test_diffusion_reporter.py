@@ -164,7 +164,7 @@ def test_rescues_are_counted_and_name_the_refusal(tmp_path: Path):
     rows = read_table((tmp_path / "run.csv").read_text())
     assert [row["Rescued Lags"] for row in rows] == ["2", "4"]
     assert [row["Redrawn Lags"] for row in rows] == ["0", "0"]
-    assert rows[1]["Last Refusal"].startswith("lag 3, molecule 0: atom 1 has position")
+    assert rows[1]["Last Refusal"].startswith("lag 3, molecule 0: atom 0 has position")
 
 
 def test_rows_are_on_disk_at_each_report(harmonic: DiffusionModel, tmp_path: Path):

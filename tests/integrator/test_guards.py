@@ -54,17 +54,28 @@ def test_kinetic_energy_is_refused_beyond_its_bound():
     ("species", "limit"), [([0, 0, 0], 0.15), ([0, 0, 1], 0.2), ([0, 1, 0], 0.2)]
 )
 def test_atoms_without_a_bond_keep_their_distance(species, limit):
+    # Particles 1 and 3 are bonded, else no two are known to have no bond.
     free = dataclasses.replace(
         MOLECULES,
-        species=np.array(species),
-        bonds=np.zeros((0, 2), np.int64),
-        bond_ranges=np.zeros((0, 2)),
+        species=np.array([*species, 1]),
+        masses=np.array([1e9, 2.0, 3.0, 1.0]),
+        molecules=np.array([0, 1, 1, 1]),
+        bonds=np.array([[1, 3]]),
+        bond_ranges=np.array([[0.9, 1.1]]),
         contact_limits=np.array([[0.15, 0.2], [0.2, 0.0]]),
     )
-    assert find_fault(free, 1, *frame(limit * ABOVE, 1.0), MAX_KT) == ""
-    found = find_fault(free, 1, *frame(limit * BELOW, 1.0), MAX_KT)
+
+    def find(length, molecules=free):
+        far = [1.0, 1.0, 3.0], [0.0, 0.0, 0.0]
+        state = [np.vstack(pair) for pair in zip(frame(length, 1.0), far, strict=True)]
+        return find_fault(molecules, 1, *state, MAX_KT)
+
+    assert find(limit * ABOVE) == ""
+    found = find(limit * BELOW)
     assert f"atoms 1 and 2, which have no bond, are {limit:g} nm apart" in found
     assert f"expected at least {limit:g} nm" in found
+    none = {"bonds": np.zeros((0, 2), np.int64), "bond_ranges": np.zeros((0, 2))}
+    assert find(limit * BELOW, dataclasses.replace(free, **none)) == ""
 
 
 def test_bonded_atoms_have_no_limit_but_their_range():

@@ -65,9 +65,17 @@ def test_molecules_are_numbered_by_first_appearance(metadata, example):
 def test_atoms_that_no_guard_watches_are_told(metadata, example):
     topology, _ = example
     topology._bonds = []
-    with pytest.warns(UserWarning, match=r"found 3 atoms and no bond, expected the"):
-        found = describe_molecules(topology, metadata)
-    assert not found.contact_limits.any()
+    with pytest.warns(UserWarning, match=r"found 1 of 1 molecules without a bond, exp"):
+        describe_molecules(topology, metadata)
+
+
+def test_molecules_without_bonds_are_told_beside_one_that_has_them(metadata, example):
+    topology, positions = example
+    replicas = replicate(topology, create_system(topology), positions, 3)
+    replicas.topology._bonds = replicas.topology._bonds[:2]
+    with pytest.warns(UserWarning, match="found 2 of 3 molecules without a bond") as w:
+        describe_molecules(replicas.topology, metadata, replicas.molecules)
+    assert len(w) == 1
 
 
 def chain_of(symbols: str, bonds: list[tuple[int, int]]) -> app.Topology:
@@ -252,7 +260,7 @@ def test_atoms_without_an_element_are_refused(example):
 def test_another_formula_is_told_where_there_are_no_bonds(metadata):
     # Two molecules that would pass for one.
     with (
-        pytest.warns(UserWarning, match="found 6 atoms and no bond"),
+        pytest.warns(UserWarning, match="found 1 of 1 molecules without a bond"),
         pytest.warns(UserWarning, match="found C2H2O2, bonded as no molecule"),
     ):
         describe_molecules(chain_of("COHCOH", []), metadata)

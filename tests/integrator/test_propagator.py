@@ -114,7 +114,7 @@ def test_a_lag_draws_only_what_it_needs(flow, sampler, num_steps, num_rows):
     assert propagator.draw_noise(0).shape == (num_rows, 9, 3)
 
 
-@pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:found . of . molecules without a bond")
 @pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_molecules_do_not_depend_on_the_rest_of_the_batch(thermostatted):
     topology, _ = thermostatted.example()
@@ -131,7 +131,7 @@ def test_molecules_do_not_depend_on_the_rest_of_the_batch(thermostatted):
     np.testing.assert_allclose(together[0][:4] + 0.01, apart[0][:4], atol=1e-7)
 
 
-@pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:found . of . molecules without a bond")
 @pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_batches_change_nothing(thermostatted):
     molecules = [0] * 4 + [1] * 3 + [2] * 2

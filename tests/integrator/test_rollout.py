@@ -22,6 +22,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_stub_model(tmp_path_factory.mktemp("stub") / "harmonic.pt")
 
 
+@pytest.mark.filterwarnings("ignore:found sampler heun of 3 steps")
 def test_run_writes_what_the_dcd_cannot_say(stub: Path, tmp_path: Path):
     path = run(
         str(stub),
@@ -382,6 +383,21 @@ def test_a_weaker_bath_than_the_models_is_told():
     integrator.setFriction(2.0)
     with pytest.warns(UserWarning, match=r"friction 0/ps, expected at least 2/ps"):
         integrator.setFriction(0 / unit.picosecond)
+
+
+def test_a_sampler_that_the_noise_is_not_calibrated_for_is_told():
+    model = load_model("ethanol")
+    topology, _ = model.example()
+    told = r"found sampler heun of 2 steps, expected exponential of 2, for which"
+    with pytest.warns(UserWarning, match=told):
+        integrator = DiffusionIntegrator(model, topology, sampler="heun")
+    with pytest.warns(UserWarning, match="found sampler heun of 4 steps"):
+        integrator.setNumSamplingSteps(4)
+    integrator.setNumSamplingSteps(0)
+    integrator.setSampler("exponential")
+    integrator.setNumSamplingSteps(8)
+    with pytest.warns(UserWarning, match="found sampler euler of 8 steps"):
+        integrator.setSampler("euler")
 
 
 def test_numbers_of_numpy_are_taken(stub: Path, tmp_path: Path):

@@ -13,7 +13,7 @@ from openmm_diffmd.testing import FaultyModel, read_frame, save_stub_model
 from openmm_diffmd.units import BOLTZMANN
 
 REASONS = {
-    "nan": r"atom 1 has position \(-?nan, ",
+    "nan": r"atom 0 has position \(-?nan, ",
     "bond": r"the bond between atoms 0 and 1 is \S+ nm long, expected 0 to 5 nm",
     "heat": r"the kinetic energy of atoms 0 to 8 is \S+ kJ/mol, expected at most \S+",
 }
@@ -44,6 +44,26 @@ def test_giving_up_names_lag_molecule_atoms_and_values(simulate, broken):
     assert simulation.integrator.getNumResamples() == 3
 
 
+def test_a_start_that_no_draw_can_mend_is_named(simulate, tmp_path):
+    stub = FaultyModel("nan", below_level=2.0)
+    simulation = simulate(load_model(save_stub_model(tmp_path / "model.pt", stub)))
+    positions = read_frame(simulation.context)[0]
+    positions[1] += 100.0
+    simulation.context.setPositions(positions)
+    match = r"lag 0, .*the bond between atoms 0 and 1 is 17\d.*expected 0 to 5 nm, after"
+    with pytest.raises(openmm.OpenMMException, match=match):
+        simulation.step(1)
+    assert simulation.integrator.getLastRefusalDetails().atoms == (0, 1)
+
+
+def test_positions_set_within_a_run_are_said_to_be_a_start(simulate, flow):
+    simulation = simulate(flow)
+    simulation.step(3)
+    simulation.context.setPositions(read_frame(simulation.context)[0] * 1000.0)
+    with pytest.raises(openmm.OpenMMException, match=r"lag 3, .*; check the start"):
+        simulation.step(1)
+
+
 def test_the_last_refusal_can_be_read_as_numbers(simulate, broken):
     simulation = simulate(broken)
     integrator = simulation.integrator
@@ -56,7 +76,7 @@ def test_the_last_refusal_can_be_read_as_numbers(simulate, broken):
     assert (refusal.lag, refusal.molecule) == (0, 0)
     low, high = refusal.expected
     if broken.metadata.name == "nan":
-        assert (refusal.quantity, refusal.atoms) == ("finite", (1,))
+        assert (refusal.quantity, refusal.atoms) == ("finite", (0,))
         assert np.isnan(refusal.values).any()
         assert len(refusal.values) == 6
     elif broken.metadata.name == "bond":

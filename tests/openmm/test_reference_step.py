@@ -17,8 +17,11 @@ from openmm_diffmd.testing import read_frame
 POSITION_TOLERANCE = 1e-7
 VELOCITY_TOLERANCE = 1e-5
 
-# Two molecules, one of which the stubs do not know.
-pytestmark = pytest.mark.filterwarnings("ignore:found .* bonded as no molecule")
+# Two molecules, one of which the stubs do not know, and samplers they do not have.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:found .* bonded as no molecule"),
+    pytest.mark.filterwarnings("ignore:found sampler"),
+]
 
 SAMPLERS = [
     ("exponential", 0),

@@ -147,7 +147,7 @@ def test_a_changed_parameter_in_a_checkpoint_is_refused(flow):
         context.loadCheckpoint(checkpoint.replace(value, struct.pack("<d", 1.3)))
 
 
-@pytest.mark.filterwarnings("ignore:found 9 atoms and no bond")
+@pytest.mark.filterwarnings("ignore:found 2 of 2 molecules without a bond")
 @pytest.mark.filterwarnings("ignore:.*bonded as no molecule")
 def test_checkpoint_of_other_molecules_is_refused(simulate, flow):
     simulation = simulate(flow)

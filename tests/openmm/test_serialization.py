@@ -13,7 +13,11 @@ from openmm_diffmd.integrator import DiffusionIntegrator, create_system
 from openmm_diffmd.testing import HarmonicModel, read_frame, save_stub_model
 
 # Most are of one bond only, so that there is less to write.
-pytestmark = pytest.mark.filterwarnings("ignore:found .* bonded as no molecule")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:found .* bonded as no molecule"),
+    pytest.mark.filterwarnings("ignore:found 1 of 2 molecules without a bond"),
+    pytest.mark.filterwarnings("ignore:found sampler heun of 3 steps"),
+]
 
 GETTERS = [
     "getModelFile",
@@ -156,6 +160,19 @@ def test_missing_model_file_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(openmm.OpenMMException, match=r"no readable file .*model.pt"):
         DiffusionIntegrator.from_xml(xml)
+
+
+def test_what_cannot_be_judged_is_not_set(tmp_path):
+    path = save_stub_model(tmp_path / "model.pt")
+    model = load_model(path)
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(DiffusionIntegrator(model, model.example()[0]))
+    integrator = DiffusionIntegrator.cast(compound.getIntegrator(0))
+    before = integrator.getFriction()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.pt"):
+        integrator.setFriction(0.5 * before)
+    assert integrator.getFriction() == before
 
 
 def test_a_bundled_model_is_found_on_another_machine():

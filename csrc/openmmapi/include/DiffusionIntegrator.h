@@ -275,6 +275,7 @@ private:
     /** Refuse what has no effect on a Context that has been made. */
     void requireNoContext(const char *what) const;
     void checkSystem(const OpenMM::System &system) const;
+    /** Refuse one that does not fit; says so without the name of the class. */
     void checkRescueContext(OpenMM::Context &rescueContext) const;
     IntegrateDiffusionStepKernel &getKernel();
     const IntegrateDiffusionStepKernel &getKernel() const;

@@ -70,7 +70,7 @@ void runLag(Context &context, double lagTime, std::vector<double> &positions,
 } // namespace
 
 void DiffusionIntegrator::checkRescueContext(Context &rescueContext) const {
-    const std::string what = "DiffusionIntegrator: found a rescue Context ";
+    const std::string what = "found a rescue Context ";
     const System &system = rescueContext.getSystem();
     const Integrator &integrator = rescueContext.getIntegrator();
     if (&integrator == this)
@@ -132,7 +132,11 @@ void DiffusionIntegrator::setRescueContext(Context *context, std::shared_ptr<voi
     if (context == nullptr) {
         rescue = nullptr;
     } else {
-        checkRescueContext(*context);
+        try {
+            checkRescueContext(*context);
+        } catch (const OpenMMException &error) {
+            throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
+        }
         rescue = [this, context, owner = std::move(owner), lagTime = getStepSize()](
                      std::vector<double> &positions, std::vector<double> &velocities) {
             // Its step size or bath may have been set anew since.
