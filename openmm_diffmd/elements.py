@@ -13,6 +13,8 @@ from openmm_diffmd.units import ANGSTROM
 
 BOND_TOLERANCE = 1.15
 """Atoms closer than this times the sum of their covalent radii are bonded."""
+LONGEST_BOND = 1.5
+"""Times the sum of its covalent radii: longer ones are of no molecule at rest."""
 PROTON_ACCEPTORS = frozenset({"N", "O", "F", "S", "Cl"})
 """Elements that may come as close to the hydrogen of another one as their own."""
 APPROACH = 0.03

@@ -42,7 +42,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(
             f"found a {type(name_or_path).__name__} as the model, expected a bundled "
-            "name, the path of a model file or a DiffusionModel of load_model"
+            "name or the path of a model file (of one that is loaded, model.path)"
         )
     path = PRETRAINED / f"{str(name_or_path).lower()}.pt"
     if not path.is_file():

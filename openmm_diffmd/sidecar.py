@@ -59,6 +59,11 @@ class RolloutSidecar:
     from_geometry : bool
         Whether positions were those of a molecule's file or name, of no temperature,
         and the potential energy had to be filled first.
+    potential : str or None
+        The force that the model learned, as its references name it; None where they do
+        not, or name several, and in files from before it was kept.
+    potential_options : mapping
+        Its options, such as a charge.
     hottest_bond : mapping or None
         The bond whose stretch had the most energy over 0.2 ps, as kinetic energies show
         it: ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
@@ -94,6 +99,8 @@ class RolloutSidecar:
     dcd_per_replica: bool = False
     start_temperature_K: float | None = None
     from_geometry: bool = False
+    potential: str | None = None
+    potential_options: Mapping[str, Any] = field(default_factory=dict)
     hottest_bond: Mapping[str, Any] | None = None
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

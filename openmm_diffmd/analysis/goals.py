@@ -91,10 +91,11 @@ def judge(
         energies and spectra are where one is too short for them. Bonds that break in
         the reference too, spectra met that white noise nearly meets, and more redraws
         than the limit, but of lags that may be as few (97.5 %), are undecided. A
-        temperature known to no better than its limit, or outside by less than three
-        standard errors, is undecided: run longer. So is a rate that agrees only because
-        its error is above 20 %, one that is two to three errors off, or any beside less
-        than ten blocks of 10 ps, whose errors are not known. So are errors of h(r),
+        temperature known to no better than its limit, outside by less than three
+        standard errors, or outside in less than 100 ps, which do not know their own
+        error, is undecided: run longer. So is a rate that agrees only because its error
+        is above 20 %, one that is two to three errors off, or any beside less than ten
+        blocks of 10 ps, whose errors are not known. So are errors of h(r),
         divergences and spectra beyond the limit, but not beyond 2, 4 and 2 times what
         sampling is estimated to explain; spectra that miss beside less than 100 ps;
         errors of h(r) and divergences within the limit, but beyond that; and those
@@ -119,9 +120,9 @@ def judge(
         absent = partial(Goal, found="not measured: too short", passed=None)
     if reference.closest_contact is not None:
         goals.append(_contact_goal(found.closest_contact, absent))
-    goals += velocity_goals(found, reference, absent)
     # Frames that are thinned end up to an interval before the run.
     enough = 0.999 * MIN_BLOCKS * BLOCK_PS
+    goals += velocity_goals(found, reference, absent, found.analyzed_ps >= enough)
     goals.append(
         _floor_goal(
             "h(r) error",

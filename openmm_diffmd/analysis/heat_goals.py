@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from openmm_diffmd.analysis.bond_energies import HottestBond
 from openmm_diffmd.analysis.figures import Figures
@@ -20,7 +21,7 @@ MIN_KINETIC_ENERGY_P = 0.01
 
 
 def velocity_goals(
-    found: Figures, reference: Figures, absent: Absent
+    found: Figures, reference: Figures, absent: Absent, enough: bool
 ) -> Iterator[Goal]:
     """
     Judge what velocities tell: heat, and whether they belong to the steps.
@@ -31,6 +32,9 @@ def velocity_goals(
         Of the rollout, and of the reference.
     absent : callable
         Makes the goal of a name whose figure the rollout lacks.
+    enough : bool
+        Whether the rollout is long enough for temperatures to be a goal missed: a short
+        one that is cold by chance varies little too, and takes its error for small.
 
     Yields
     ------
@@ -41,14 +45,20 @@ def velocity_goals(
     # Heat is judged by equipartition: a reference without velocities does not matter.
     ours, theirs = found.temperatures or {}, reference.temperatures or {}
     for symbol in theirs or ours:
-        yield _temperature_goal(symbol, ours.get(symbol), theirs.get(symbol), absent)
+        goal = _temperature_goal(symbol, ours.get(symbol), theirs.get(symbol), absent)
+        yield goal if enough else _undecided_if_missed(goal)
     modes = found.modes or {}
     for mode in reference.modes or modes:
-        yield _mode_goal(mode, modes.get(mode), absent)
+        goal = _mode_goal(mode, modes.get(mode), absent)
+        yield goal if enough else _undecided_if_missed(goal)
     yield _step_goal(found.step_residual, reference.step_residual, absent)
     if reference.hottest_bond is not None or found.hottest_bond is not None:
         yield _hottest_bond_goal(found.hottest_bond, absent)
     yield _kinetic_energy_goal(found.kinetic_energy, absent)
+
+
+def _undecided_if_missed(goal: Goal) -> Goal:
+    return replace(goal, passed=goal.passed or None)
 
 
 def _temperature_goal(

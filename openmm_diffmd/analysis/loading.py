@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.bundled import PRETRAINED
-from openmm_diffmd.data.readers import read_trajectory
+from openmm_diffmd.data.readers import is_numbered, read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
@@ -96,7 +96,8 @@ def _require(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(
             f"found no {file}; a rollout is a .json, a .pdb and a .dcd of one name, or "
-            "one .dcd for each replica"
+            "one .dcd for each replica: openmm-diffmd run writes them, and a DCD of "
+            "another script has no times to be compared by"
         )
 
 
@@ -164,13 +165,24 @@ def load_reference(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, nor a bundled reference of this name.
     ValueError
         If frames are not evenly spaced in time, or those of MD17 not by the interval
-        that their forces tell, or are of frictionless bursts, or masses are not the
-        elements'.
+        that their forces tell, or are of frictionless bursts, or numbered by MDTraj,
+        or masses are not the elements'.
     """
+    if not Path(path).suffix and str(path).lower() not in BUNDLED:
+        raise FileNotFoundError(
+            f"found no reference {str(path)!r}, expected the path of a file or a "
+            f"bundled name ({', '.join(BUNDLED)}); openmm-diffmd reference makes one"
+        )
     data = read_trajectory(BUNDLED.get(str(path).lower(), path), frame_interval_fs)
+    if frame_interval_fs is None and is_numbered(data):
+        raise ValueError(
+            f"found times of 0, 1, 2, ... ps in {path}, which does not say what made "
+            "it, expected those of its frames: MDTraj numbers the frames of a DCD so; "
+            "give frame_interval_fs"
+        )
     if data.provenance.get("kind") == "bursts":
         raise ValueError(
             f"found the frictionless bursts {path} as the reference, expected the "
@@ -191,7 +203,8 @@ def load_reference(
     if len(intervals) == 0 or not np.allclose(intervals, intervals.mean(), rtol=0.01):
         raise ValueError(
             f"found frames of {path} unevenly spaced in time (or only one), expected "
-            "one interval"
+            "one interval: frames taken here and there from a run, as rMD17's, have a "
+            "structure alone, which benchmarks/real_md17.py compares"
         )
     ensemble = Ensemble(
         topology=topology,

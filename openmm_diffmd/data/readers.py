@@ -1,5 +1,6 @@
 """Readers: every supported file becomes a `Trajectory` in nm, ps, Da, kJ/mol."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
 
 __all__ = [
+    "is_numbered",
     "read_extxyz",
     "read_md17",
     "read_reference",
@@ -47,7 +49,8 @@ def read_trajectory(
         ``.extxyz``).
     frame_interval_fs : float, optional
         Time between frames where the file does not tell, fs; default 0.5 for MD17
-        and rMD17. Must be given for extxyz, must not for HDF5.
+        and rMD17. Must be given for extxyz, must not for HDF5, but where its frames
+        are numbered only.
 
     Returns
     -------
@@ -63,12 +66,17 @@ def read_trajectory(
     """
     suffix = Path(path).suffix.lower()
     if suffix in (".h5", ".hdf5"):
-        if frame_interval_fs is not None:
+        trajectory = read_reference(path)
+        if frame_interval_fs is None:
+            return trajectory
+        if not is_numbered(trajectory):
             raise ValueError(
                 f"found frame_interval_fs={frame_interval_fs:g} for {path}, expected "
                 "none: the file has its own times"
             )
-        return read_reference(path)
+        return replace(
+            trajectory, times=interval_ps(frame_interval_fs) * trajectory.times
+        )
     if suffix == ".npz":
         interval = 0.5 if frame_interval_fs is None else frame_interval_fs
         keys = npz_keys(path)
@@ -91,6 +99,24 @@ def read_trajectory(
     raise ValueError(
         f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz: convert it"
     )
+
+
+def is_numbered(trajectory: Trajectory) -> bool:
+    """
+    Tell whether times are numbers of frames only, as MDTraj makes them up.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        Of a file.
+
+    Returns
+    -------
+    bool
+        True if nothing says what made it and its times, in ps, are 0, 1, 2 and so on.
+    """
+    numbers = np.arange(trajectory.n_frames)
+    return not trajectory.provenance and np.array_equal(trajectory.times, numbers)
 
 
 def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:

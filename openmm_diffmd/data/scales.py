@@ -16,6 +16,8 @@ from openmm_diffmd.elements import APPROACH, contact_distances
 
 BREAK_DEVIATION = 0.05
 """A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
+FALLEN_APART = 3.0
+"""Times the sum of its covalent radii: no bond is so long in the mean."""
 
 
 class Scales(NamedTuple):
@@ -144,6 +146,11 @@ def bond_ranges(
         Symbols, sorted and joined by a dash, to lowest and highest length, nm. Neither
         is farther than `BREAK_DEVIATION` from the means of such bonds: frames in
         which a hydrogen went over to another atom do not widen the range.
+
+    Raises
+    ------
+    ValueError
+        If the mean of a bond is beyond `FALLEN_APART` times its covalent radii.
     """
     found: dict[str, tuple[float, float]] = {}
     means: dict[str, list[float]] = defaultdict(list)
@@ -161,6 +168,16 @@ def bond_ranges(
                 max(high, float(lengths.max())),
             )
             means[name].append(float(lengths.mean()))
+            usual = contact_distances(
+                trajectory.atomic_numbers, np.array([first]), np.array([second])
+            )[0]
+            if means[name][-1] > FALLEN_APART * usual:
+                raise ValueError(
+                    f"found a mean of {means[name][-1]:.3g} nm for the bond between "
+                    f"atoms {first} and {second} ({name}) of the training data, "
+                    f"expected about {usual:.3g} nm: the molecule fell apart; make the "
+                    "reference again with a force that holds it together"
+                )
     result = {}
     for name, seen in sorted(found.items()):
         # A length is not negative, however far bonds were seen to stretch.

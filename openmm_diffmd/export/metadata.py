@@ -240,6 +240,27 @@ class ModelMetadata:
         numbers = np.array([atomic_numbers[first], atomic_numbers[second]])
         return float(contact_distances(numbers, np.array([0]), np.array([1]))[0])
 
+    def learned_force(self) -> tuple[str | None, dict[str, Any]]:
+        """
+        Name the force that the model learned.
+
+        Returns
+        -------
+        potential : str or None
+            As its references name it; None where they do not, or name several.
+        options : dict
+            Those of `potential`, such as a charge.
+        """
+        forces = {
+            (provenance.get("potential"), json.dumps(provenance["potential_options"]))
+            for file in self.reference.get("data", [])
+            if "potential_options" in (provenance := file.get("provenance", {}))
+        }
+        if len(forces) != 1:
+            return None, {}
+        potential, options = forces.pop()
+        return potential, json.loads(options)
+
     def to_json(self) -> str:
         """
         Write as JSON.

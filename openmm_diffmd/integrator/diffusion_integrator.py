@@ -163,9 +163,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         self._warn_if_hot(settings.temperature)
         _warn_if_far(metadata, settings.temperature)
         _warn_if_low(metadata, settings.friction)
-        _warn_if_uncalibrated(
-            metadata, settings.sampler, settings.num_sampling_steps
-        )
+        _warn_if_uncalibrated(metadata, settings.sampler, settings.num_sampling_steps)
 
     @classmethod
     def from_xml(cls, xml: str) -> Self:
@@ -453,8 +451,8 @@ def _warn_if_uncalibrated(
 ) -> None:
     its = metadata.sampler
     # The exponential one draws the spread of a Gaussian in any number of steps.
-    exact = sampler == its["name"] == "exponential"
-    if num_steps == 0 or exact or (sampler, num_steps) == (its["name"], its["num_steps"]):
+    steps = num_steps if sampler == "exponential" else its["num_steps"]
+    if num_steps == 0 or (sampler, num_steps) == (its["name"], steps):
         return
     warnings.warn(
         f"found sampler {sampler} of {num_steps} steps, expected {its['name']} of "

@@ -206,8 +206,9 @@ def _check_one_molecule(graph: nx.Graph, n_chains: int) -> None:
     if n_pieces > 1:
         raise ValueError(
             f"found {n_pieces} pieces without bonds between them and without molecule "
-            "ids, expected an id for each atom: give molecules=replicas.molecules of "
-            "replicate, or the same id to all that are one molecule"
+            "ids, expected an id for each atom: add the bond that the topology lacks, "
+            "or give molecules=replicas.molecules of replicate, or the same id to all "
+            "that are one molecule"
         )
 
 

@@ -176,6 +176,7 @@ def roll_out(
     start = positions.reshape(-1, 3).astype(np.float64)
     simulation.context.setPositions(start * unit.nanometer)
     simulation.context.setVelocitiesToTemperature(start_temperature * unit.kelvin, seed)
+    potential, potential_options = metadata.learned_force()
     sidecar = RolloutSidecar(
         lag_time_fs=lag,
         frame_interval_fs=interval,
@@ -187,6 +188,8 @@ def roll_out(
         temperature_K=temperature,
         start_temperature_K=start_temperature,
         from_geometry=settings.from_geometry,
+        potential=potential,
+        potential_options=potential_options,
         friction_per_ps=integrator.getFriction().value_in_unit(unit.picosecond**-1),
         seed=seed,
         sampler=integrator.getSampler(),

@@ -1,6 +1,7 @@
 """The verb ``run``: a model in OpenMM, by name, to files by name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from openmm import unit
@@ -13,7 +14,7 @@ from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 DEFAULT_LENGTH_PS = 20.0
 SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
@@ -120,6 +121,9 @@ def run(
     replicas, seed = to_int("replicas", replicas), to_int("seed", seed)
     velocities, dcd_per_replica = bool(velocities), bool(dcd_per_replica)
     at_least(1, replicas=replicas)
+    temperature_K = _number(temperature_K, unit.kelvin)
+    start_temperature_K = _number(start_temperature_K, unit.kelvin)
+    friction_per_ps = _number(friction_per_ps, unit.picosecond**-1)
     at_least(0, start_temperature_K=start_temperature_K)
     above(0, frame_interval_fs=frame_interval_fs)
     if not 0 <= seed <= MAX_SEED:
@@ -154,6 +158,11 @@ def run(
             progress=progress,
         ),
     ).path
+
+
+def _number(value: Any, in_unit: Any) -> float | None:
+    """Take a Quantity too, as the integrator does."""
+    return None if value is None else to_float(value, in_unit)
 
 
 def _check_name(output: Path) -> None:

@@ -1,13 +1,19 @@
 """Make the reference: a thermostatted run, and frictionless bursts from its frames."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 from openmm import app, unit
 
 from openmm_diffmd.checks import at_least, count_intervals, to_int
-from openmm_diffmd.elements import check_element_masses
+from openmm_diffmd.elements import (
+    LONGEST_BOND,
+    check_element_masses,
+    contact_distances,
+)
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
 from openmm_diffmd.reference.dynamics import FloatArray, ReferenceFrame, VelocityBath
@@ -126,6 +132,11 @@ def make_reference(
         If `output` is a file, or cannot be made or written in.
     DynamicsError
         If the force fails or the molecule explodes; what was written is kept.
+
+    Warns
+    -----
+    UserWarning
+        If a bond is longer than one may be after the equilibration, or at the end.
     """
     # Numbers of NumPy and paths would be refused when the provenance is written.
     molecule, potential = str(molecule), str(potential)
@@ -195,6 +206,7 @@ def make_reference(
     make_folder(output)
     context.setVelocitiesToTemperature(temperature_K * unit.kelvin, seed)
     equilibrate(context, equilibration_ps, step_size_fs, progress)
+    is_broken = _warn_if_broken(context, topology, "after the equilibration")
     run_recorded = described | {
         "kind": "thermostatted",
         "frame_interval_fs": frame_interval_fs,
@@ -210,6 +222,8 @@ def make_reference(
     ) as run_writer:
         if not chained:
             starts = run_thermostatted(context, run, run_writer, num_bursts, progress)
+            if not is_broken:
+                _warn_if_broken(context, topology, "at the end of the run")
             # Bursts may take hours: the run is whole before them.
             run_writer.flush()
             if not starts:
@@ -239,7 +253,34 @@ def make_reference(
                 burst_writer,
                 progress,
             )
+            if not is_broken:
+                _warn_if_broken(free, topology, "at the end of the run")
     return paths
+
+
+def _warn_if_broken(context: openmm.Context, topology: app.Topology, when: str) -> bool:
+    """Tell of the bond that is longest beside its covalent radii, if it is broken."""
+    bonds = np.array([(a.index, b.index) for a, b in topology.bonds()], np.int64)
+    if not len(bonds):
+        return False
+    first, second = bonds.T
+    positions = context.getState(positions=True).getPositions(asNumpy=True)
+    x = positions.value_in_unit(unit.nanometer)
+    numbers = np.array([atom.element.atomic_number for atom in topology.atoms()])
+    usual = contact_distances(numbers, first, second)
+    lengths = np.linalg.norm(x[first] - x[second], axis=1)
+    longest = int(np.argmax(lengths / usual))
+    is_broken = bool(lengths[longest] > LONGEST_BOND * usual[longest])
+    if is_broken:
+        warnings.warn(
+            f"found the bond between atoms {first[longest]} and {second[longest]} of "
+            f"{lengths[longest]:.3g} nm {when}, expected about "
+            f"{usual[longest]:.3g} nm: the molecule falls apart by this force, or a "
+            "hydrogen went over to another atom; look at thermostatted.h5, and train "
+            "on it only if that is right",
+            stacklevel=3,
+        )
+    return is_broken
 
 
 def _check_heating(bond_energy_kT: float, chained: bool, num_bursts: int) -> None:

@@ -12,7 +12,12 @@ from openmm import app, unit
 
 from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
-from openmm_diffmd.elements import HEAVIEST, bonds_from_radii, contact_distances
+from openmm_diffmd.elements import (
+    HEAVIEST,
+    LONGEST_BOND,
+    bonds_from_radii,
+    contact_distances,
+)
 from openmm_diffmd.topologies import make_topology
 from openmm_diffmd.units import ANGSTROM
 
@@ -31,8 +36,6 @@ SHORTEST = 0.05
 """Shorter distances, nm, are of no molecule: that of H2 is 0.074."""
 UNREAD = {"charge": 0, "multiplicity": 1}
 """What the comment of an xyz file may say of the electrons, and its usual values."""
-LONGEST_BOND = 1.5
-"""Times the sum of its covalent radii: longer ones are of no molecule at rest."""
 
 
 def molecule_names() -> list[str]:

@@ -1,5 +1,6 @@
 """Run the reference force from frames of rollouts: data to train on."""
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,11 @@ from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.outputs import check_output_file, file_sha256, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
 from openmm_diffmd.reference.dynamics import DynamicsError, ReferenceFrame
-from openmm_diffmd.reference.potentials import create_reference_system, particle_masses
+from openmm_diffmd.reference.potentials import (
+    FILES,
+    create_reference_system,
+    particle_masses,
+)
 from openmm_diffmd.reference.provenance import describe_run
 from openmm_diffmd.reference.recording import Recording, run_burst
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -29,7 +34,7 @@ from openmm_diffmd.sidecar import RolloutSidecar
 def revisit(
     rollouts: list[Path] | Path,
     output: Path,
-    potential: str = "GFN2-xTB",
+    potential: str | None = None,
     num_frames: int = 8,
     distances: list[list[int]] | None = None,
     equilibration_ps: float = 1.0,
@@ -55,8 +60,9 @@ def revisit(
         Rollouts of one molecule with velocities; their ``.json``, as `run` writes it.
     output : path-like
         Folder for ``bursts.h5``; made if absent.
-    potential : str or path-like
-        The force that the model learned, as of `reference`.
+    potential : str or path-like, optional
+        The force that the model learned, as of `reference`; unless given what the
+        rollouts say of it, or GFN2-xTB where they are of before they said so.
     num_frames : int
         Frames at each end of each distance; a burst starts from each.
     distances : list of pairs of int, optional
@@ -75,7 +81,8 @@ def revisit(
     progress : bool
         Show a progress bar, if in a terminal.
     potential_options : dict, optional
-        Keyword arguments of the ASE calculator.
+        Keyword arguments of the ASE calculator; those of the rollouts where neither
+        they nor `potential` is given.
 
     Returns
     -------
@@ -89,7 +96,8 @@ def revisit(
     FileNotFoundError
         If a rollout, or a potential that is a file, does not exist.
     ValueError
-        If rollouts are of several molecules or temperatures, have no velocities or are
+        If rollouts are of several molecules, temperatures or forces, or of a force
+        that is a file and was not given, have no velocities or are
         too short, a distance is not of two atoms of the molecule, or a burst is no
         longer than a lag, or not a whole number of frames, or frames of steps.
     DynamicsError
@@ -105,7 +113,7 @@ def revisit(
     Data where the learner goes rather than where the teacher does: Ross, Gordon and
     Bagnell, AISTATS 2011 (DAgger).
     """
-    potential, num_frames = str(potential), to_int("num_frames", num_frames)
+    num_frames = to_int("num_frames", num_frames)
     at_least(1, num_frames=num_frames)
     at_least(0, equilibration_ps=equilibration_ps)
     burst = Recording.lasting(
@@ -122,6 +130,10 @@ def revisit(
             f"found burst_length_ps {burst_length_ps:g}, expected more than a lag of "
             f"the rollouts, {lag:g} fs: shorter bursts hold no pair to train on"
         )
+    if potential is None:
+        potential, learned = _learned_force(sidecars)
+        potential_options = learned if potential_options is None else potential_options
+    potential = str(potential)
     topology = ensemble.topology.to_openmm()
     system = create_reference_system(topology, potential, potential_options)
     temperature = sidecars[0].temperature_K
@@ -211,6 +223,29 @@ def _load(
         velocities += [v[skipped:] for v in ensemble.velocities]
     joined = replace(first, positions=positions, velocities=velocities)
     return joined, [sidecar for _, sidecar in loaded]
+
+
+def _learned_force(sidecars: Sequence[RolloutSidecar]) -> tuple[str, dict[str, Any]]:
+    """Name the force that the models of all rollouts learned, and its options."""
+    forces = {
+        (sidecar.potential, json.dumps(sidecar.potential_options, sort_keys=True))
+        for sidecar in sidecars
+        if sidecar.potential is not None
+    }
+    if len(forces) > 1:
+        raise ValueError(
+            f"found rollouts by models of several forces ({sorted(forces)}), expected "
+            "one: make a file for each, or give potential"
+        )
+    if not forces:
+        return "GFN2-xTB", {}
+    potential, options = forces.pop()
+    if potential is not None and potential.endswith(FILES):
+        raise ValueError(
+            f"found rollouts by a model that learned the force {potential}, expected "
+            "its path: give --potential"
+        )
+    return str(potential), dict(json.loads(options))
 
 
 def _pairs(

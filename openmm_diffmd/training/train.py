@@ -113,6 +113,11 @@ def train(
     ValueError
         If data and options do not fit each other or, on resuming, the training.
 
+    Warns
+    -----
+    UserWarning
+        If files of one molecule are of several forces, or charges.
+
     Notes
     -----
     A resumed training goes on with the weights, their average, the optimizer and
@@ -126,6 +131,7 @@ def train(
     _check_options(config, resume or initialize_from is not None)
     set_threads(threads)
     trajectories = [_read(path, pairs) for path in data]
+    _warn_of_several_forces(data, trajectories)
     splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000
@@ -277,6 +283,28 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
             "--pairs.dynamics thermostatted --pairs.time_reversal false"
         )
     return trajectory
+
+
+def _warn_of_several_forces(
+    data: Sequence[Path], trajectories: Sequence[Trajectory]
+) -> None:
+    """Tell of files of one molecule that no one model can follow."""
+    seen: dict[Any, tuple[Path, str]] = {}
+    for path, trajectory in zip(data, trajectories, strict=True):
+        provenance = trajectory.provenance
+        force = str(provenance.get("potential", provenance.get("data", "unknown")))
+        options = provenance.get("potential_options")
+        force += f" {json.dumps(options, sort_keys=True)}" if options else ""
+        molecule = trajectory.atomic_numbers.tobytes(), trajectory.bonds.tobytes()
+        other, known = seen.setdefault(molecule, (path, force))
+        if force != known:
+            warnings.warn(
+                f"found {path} of the force {force} and {other} of {known}, both of "
+                "one molecule, expected one force and charge: the model would learn "
+                "something between; train a model of each",
+                stacklevel=3,
+            )
+            return
 
 
 def split_trajectories(

@@ -9,6 +9,7 @@ import pytest
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.groups import find_protons, find_rotors
 from openmm_diffmd.analysis.loading import load_frames, load_reference
+from openmm_diffmd.topologies import make_topology
 
 
 def test_bonds_are_found_by_mean_distances(tmp_path: Path):
@@ -87,7 +88,7 @@ def test_original_md17_is_a_reference_with_velocities(shared_data: Path):
     assert ensemble.velocities is not None
     # A sample of the same run: no two frames follow each other.
     rmd17 = shared_data / "rmd17" / "rmd17_ethanol.npz"
-    with pytest.raises(ValueError, match="unevenly spaced in time"):
+    with pytest.raises(ValueError, match=r"unevenly spaced in time.*real_md17\.py"):
         load_reference(rmd17)
 
 
@@ -101,3 +102,23 @@ def test_a_reference_without_bonds_gets_them_by_distance(tmp_path: Path):
     frames.save_hdf5(str(tmp_path / "water.h5"))
     ensemble, _ = load_reference(tmp_path / "water.h5")
     assert ensemble.bonds.tolist() == [[0, 1], [0, 2]]
+
+
+def test_frames_that_mdtraj_numbered_need_an_interval(tmp_path: Path):
+    topology = make_topology("OH", [[0, 1]])
+    x = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0]])
+    mdtraj.Trajectory(np.stack([x, x, x]), topology).save_dcd(str(tmp_path / "a.dcd"))
+    converted = tmp_path / "a.h5"
+    mdtraj.load(str(tmp_path / "a.dcd"), top=topology).save_hdf5(str(converted))
+    with pytest.raises(ValueError, match=r"times of 0, 1, 2, .* frame_interval_fs"):
+        load_reference(converted)
+    ensemble, _ = load_reference(converted, frame_interval_fs=20.0)
+    assert ensemble.frame_interval == 0.02
+    with pytest.raises(ValueError, match="the file has its own times"):
+        load_reference("ethanol", frame_interval_fs=20.0)
+
+
+@pytest.mark.parametrize("name", ["ethnol", "benzene"])
+def test_references_that_are_not_bundled_are_named(name: str):
+    with pytest.raises(FileNotFoundError, match=rf"'{name}', .* name \(ethanol\)"):
+        load_reference(name)

@@ -12,6 +12,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goal import Goal
 from openmm_diffmd.analysis.goals import judge
+from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.modes import StepResidual
 from openmm_diffmd.analysis.plots import plot_rows
@@ -86,9 +87,9 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     gaussian_ethanol: Maker, reference: Reference
 ):
     # stochastic; 10 % of temperature is more than 10 standard errors here.
-    hot = gaussian_ethanol(4, 2000, seed=3, temperature=550.0, spread=0.008)
+    hot = gaussian_ethanol(5, 2000, seed=3, temperature=550.0, spread=0.008)
     found = measure("hot", hot, reference).figures
-    verdicts = judge(found, reference.figures, (80, 8000))
+    verdicts = judge(found, reference.figures, (100, 10000))
     passed = [goal.name for goal in verdicts if goal.passed]
     # Its atoms are too stiff to turn: rates of 0 agree.
     assert [name.split()[0] for name in passed] == [
@@ -98,6 +99,26 @@ def test_a_hotter_wider_molecule_misses_its_goals(
     # Its velocities are white noise, and so are the reference's.
     assert others.pop("velocity spectra overlap by 0.97") is None
     assert set(others.values()) == {False}
+
+
+def test_short_pieces_of_a_reference_miss_no_temperature():
+    # stochastic; by their own standard errors one in three would.
+    ensemble, _ = load_reference("ethanol")
+
+    def piece(start: int, stop: int) -> Ensemble:
+        return dataclasses.replace(
+            ensemble,
+            positions=[ensemble.positions[0][start:stop]],
+            velocities=[ensemble.velocities[0][start:stop]],  # type: ignore[index]
+        )
+
+    reference = prepare_reference(piece(10_000, 20_000), 500.0)
+    missed = []
+    for start in range(0, 10_000, 1000):
+        found = measure("piece", piece(start, start + 1000), reference).figures
+        verdicts = judge(found, reference.figures, (0, 1000))
+        missed += [g.name for g in verdicts if g.name[0] == "T" and g.passed is False]
+    assert missed == []
 
 
 def test_frames_after_a_break_count_in_no_distribution(
@@ -204,7 +225,7 @@ def test_floor_of_a_short_reference_meets_no_goal(row: Row, reference: Reference
 def test_heat_is_judged_beside_a_reference_without_velocities(
     gaussian_ethanol: Maker, reference: Reference
 ):
-    hot = gaussian_ethanol(4, 2000, seed=3, temperature=550.0)
+    hot = gaussian_ethanol(5, 2000, seed=3, temperature=550.0)
     bare = prepare_reference(
         dataclasses.replace(reference.ensemble, velocities=None), 500.0, window=0.64
     )
@@ -307,12 +328,15 @@ def test_torsions_that_turn_seldom_do_not_decide(row: Row, reference: Reference)
 def test_temperature_that_its_error_does_not_decide_is_undecided(
     row: Row, reference: Reference
 ):
-    def verdict(value: float, error: float) -> bool | None:
+    def verdict(value: float, error: float, length_ps: float = 100.0) -> bool | None:
         t = ElementTemperature(value, error, 500.0)
         own = dataclasses.replace(
             reference.figures, temperatures={"C": ElementTemperature(500.0, 0.0, 500.0)}
         )
-        goals = judge(dataclasses.replace(row.figures, temperatures={"C": t}), own)
+        found = dataclasses.replace(
+            row.figures, temperatures={"C": t}, analyzed_ps=length_ps
+        )
+        goals = judge(found, own)
         return next(goal.passed for goal in goals if goal.name.startswith("T(C)"))
 
     assert verdict(504.0, 1.0) is True
@@ -321,12 +345,15 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
     assert verdict(508.0, 1.1) is None
     assert verdict(501.0, 6.0) is None
     assert verdict(501.0, float("nan")) is None
+    assert verdict(504.0, 1.0, 99.0) is True
+    assert verdict(520.0, 1.0, 99.0) is None
 
 
 def test_spectra_divergences_and_kinetic_energies_have_goals(
     row: Row, reference: Reference
 ):
     def verdict(name: str, **figures: object) -> bool | None:
+        figures = {"analyzed_ps": 100.0, **figures}
         found = dataclasses.replace(row.figures, **figures)  # type: ignore[arg-type]
         goals = judge(found, reference.figures)
         return next(goal.passed for goal in goals if name in goal.name)

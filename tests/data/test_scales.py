@@ -124,6 +124,14 @@ def test_bond_ranges_end_where_a_bond_is_broken():
     assert found["C-H"] == pytest.approx((mean - 0.05, mean + 0.05))
 
 
+def test_bonds_of_a_molecule_that_fell_apart_are_refused():
+    # Three times the covalent radii of C and H are 0.321 nm.
+    bond_ranges([bonded([(0.31, 0.1)] * 2, [[0, 1]])], [range(2)])
+    apart = bonded([(0.33, 0.1)] * 2, [[0, 1]])
+    with pytest.raises(ValueError, match=r"0\.33 nm .* atoms 0 and 1 \(C-H\) .* fell"):
+        bond_ranges([apart], [range(2)])
+
+
 def test_bond_ranges_look_at_the_training_part_only():
     trajectory = bonded([(0.10, 0.1), (0.12, 0.1), (0.50, 0.1)], [[0, 1]])
     found = bond_ranges([trajectory], [range(2)], margin=0.0)

@@ -8,6 +8,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 from openmm import unit
 
 from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
@@ -166,6 +167,8 @@ MOLECULES = (
         ("ethanol_20fs", "ethanol", 20),
         ("salicylic_8fs", "salicylic", 8),
         ("alanine_dipeptide", "alanine_dipeptide", 10),
+        ("ethanol_pbe", "ethanol", 10),
+        ("uracil_pbe", "uracil", 10),
     ],
 )
 def test_bundled_models_run_each_molecule_that_they_know(
@@ -192,6 +195,26 @@ def test_bundled_models_run_each_molecule_that_they_know(
     # From the minimum with velocities of 500 K: each bond moves, none is stretched far.
     assert np.ptp(lengths, axis=0).min() > 0.001
     assert np.abs(lengths - lengths.mean(0)).max() < 0.03
+
+
+@pytest.mark.statistical
+def test_a_bundled_model_has_its_temperature(tmp_path: Path):
+    # stochastic; a network 0.3 % too strong is tens of per cent too warm.
+    path = run(
+        output=tmp_path / "a",
+        replicas=16,
+        length_ps=12.0,
+        velocities=True,
+        seed=1,
+        threads=1,
+        progress=False,
+    )
+    ensemble, _ = load_rollout(path)
+    late = ensemble.window([500] * 16, [1200] * 16)
+    for symbol, found in element_temperatures(late, 500.0).items():
+        assert abs(found.value - found.expected) < 4 * found.error, symbol
+        # 112 ps of a bath of 1/ps know an element's to some per cent.
+        assert found.error < 0.1 * found.expected
 
 
 def test_run_that_the_guards_end_keeps_its_frames(tmp_path: Path):

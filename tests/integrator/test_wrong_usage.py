@@ -93,7 +93,7 @@ USAGES = {
     ),
     "topology for a model": (
         lambda model: diffmd.DiffusionIntegrator(*model.example()),
-        "found a Topology as the model, expected a bundled name, the path of a model",
+        "found a Topology as the model, expected a bundled name or the path of a model",
     ),
     "friction in nm": (
         lambda model: integrator(model).setFriction(5 * NM),

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import mdtraj
 import numpy as np
+import openmm
 import pytest
 
 from openmm_diffmd.data.readers import read_reference
@@ -230,6 +231,23 @@ def test_failing_force_keeps_what_was_written(tmp_path, harmonic, monkeypatch):
         )
     assert read_reference(tmp_path / "thermostatted.h5").n_frames == 7
     assert mdtraj.load(tmp_path / "thermostatted.h5").n_frames == 7
+
+
+def test_a_force_that_lets_the_molecule_fall_apart_is_told(tmp_path, harmonic):
+    # None at all: free flight, some nm in a picosecond.
+    system = openmm.XmlSerializer.deserialize(Path(harmonic["potential"]).read_text())
+    while system.getNumForces():
+        system.removeForce(0)
+    (tmp_path / "free.xml").write_text(openmm.XmlSerializer.serialize(system))
+    short = SHORT | {"equilibration_ps": 0.5, "length_ps": 0.05, "num_bursts": 0}
+    told = r"bond between atoms \d and \d of .* nm after the equil.* falls apart by"
+    with pytest.warns(UserWarning, match=told):
+        make_reference(
+            harmonic["molecule"],
+            tmp_path,
+            potential=str(tmp_path / "free.xml"),
+            **short,
+        )
 
 
 def test_isotopes_are_refused_before_the_run(tmp_path):

@@ -18,6 +18,7 @@ from openmm_diffmd.revisiting.outermost import near_pairs, outermost_frames
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import save_stub_model
 
+FEW = {"num_frames": 1, "distances": [[0, 1], [2, 3]], "progress": False}
 RUN = {"replicas": 2, "length_ps": 2.0, "seed": 3, "threads": 1, "progress": False}
 
 
@@ -59,10 +60,7 @@ def test_bursts_follow_the_force_from_the_outermost_frames(rollout, tmp_path, ca
 
 
 def test_the_same_rollout_gives_the_same_bursts(rollout, tmp_path):
-    files = [
-        revisit(rollout, tmp_path / name, num_frames=1, progress=False)
-        for name in ("one", "two")
-    ]
+    files = [revisit(rollout, tmp_path / name, **FEW) for name in ("one", "two")]
     one, two = map(read_reference, files)
     np.testing.assert_array_equal(one.positions, two.positions)
     with pytest.raises(FileExistsError, match=r"bursts\.h5"):
@@ -72,9 +70,7 @@ def test_the_same_rollout_gives_the_same_bursts(rollout, tmp_path):
 def test_a_frame_that_the_force_fails_from_costs_no_other(
     rollout, tmp_path, monkeypatch
 ):
-    whole = read_reference(
-        revisit(rollout, tmp_path / "whole", num_frames=1, progress=False)
-    )
+    whole = read_reference(revisit(rollout, tmp_path / "whole", **FEW))
     calls, run_burst = itertools.count(), bursts.run_burst
 
     def fail_once(*args):
@@ -82,13 +78,13 @@ def test_a_frame_that_the_force_fails_from_costs_no_other(
 
     monkeypatch.setattr(bursts, "run_burst", fail_once)
     with pytest.warns(UserWarning, match=r"found 1 of \d+ frames .* SCF not converged"):
-        file = revisit(rollout, tmp_path / "most", num_frames=1, progress=False)
+        file = revisit(rollout, tmp_path / "most", **FEW)
     expected = whole.positions[whole.segments != 3]
     # The force's iterations begin where the frame before ended.
     np.testing.assert_allclose(read_reference(file).positions, expected, atol=1e-5)
     monkeypatch.setattr(bursts, "run_burst", fail)
     with pytest.raises(DynamicsError, match="SCF not converged"):
-        revisit(rollout, tmp_path / "none", num_frames=1, progress=False)
+        revisit(rollout, tmp_path / "none", **FEW)
 
 
 def fail(*_args):
@@ -123,6 +119,21 @@ def test_what_cannot_be_asked_is_refused_first(rollout, tmp_path, change, messag
     with pytest.raises(ValueError, match=message):
         revisit(**{"rollouts": rollout, "output": tmp_path / "out", **change})
     assert not (tmp_path / "out").exists()
+
+
+def test_the_force_is_the_one_that_the_model_learned(rollout, tmp_path):
+    assert RolloutSidecar.read(rollout).potential == "GFN2-xTB"
+    other = changed(rollout, tmp_path, potential="GFN1-xTB")
+    file = revisit(other, tmp_path / "gfn1", **FEW)
+    assert read_reference(file).provenance["potential"] == "GFN1-xTB"
+    with pytest.raises(ValueError, match=r"several forces .*GFN1.*give potential"):
+        revisit([rollout, other], tmp_path / "both", **FEW)
+    charged = changed(rollout, tmp_path, potential_options={"charge": 1})
+    with pytest.raises(ValueError, match="found 25 electrons"):
+        revisit(charged, tmp_path / "charged", **FEW)
+    trained = changed(rollout, tmp_path, potential="force.pt")
+    with pytest.raises(ValueError, match=r"learned the force force\.pt.*--potential"):
+        revisit(trained, tmp_path / "trained", **FEW)
 
 
 def test_rollouts_have_to_go_together(rollout, tmp_path):

@@ -302,6 +302,23 @@ def test_a_file_that_does_not_say_what_made_it_is_told_of(write_bursts, tmp_path
         )
 
 
+def test_files_of_one_molecule_and_two_forces_are_told(bursts, write_bursts, tmp_path):
+    def write(name, **said):
+        return write_bursts(tmp_path / f"{name}.h5", **said)
+
+    one = dataclasses.replace(OPTIMIZER, num_steps=1)
+    xtb = {"potential": "GFN2-xTB", "potential_options": {}}
+    neutral = write("neutral", **xtb)
+    cation = write("cation", potential="GFN2-xTB", potential_options={"charge": 1})
+    told = r"cation\.h5 of the force GFN2-xTB .*charge.* and .*neutral\.h5 of GFN2-xTB,"
+    with pytest.warns(UserWarning, match=told):
+        run([neutral, cation], tmp_path / "mixed", optimizer=one)
+    # Warnings are errors here.
+    other = write("other", symbols=("O", "H"), potential="GFN1-xTB")
+    again = write("again", seed=1, **xtb)
+    run([neutral, again, other], tmp_path / "run", optimizer=one)
+
+
 def test_training_does_not_seed_the_callers_random_numbers(bursts, tmp_path):
     one_step = dataclasses.replace(OPTIMIZER, num_steps=1)
     after = []
