@@ -222,8 +222,7 @@ def make_reference(
     ) as run_writer:
         if not chained:
             starts = run_thermostatted(context, run, run_writer, num_bursts, progress)
-            if not is_broken:
-                _warn_if_broken(context, topology, "at the end of the run")
+            _warn_if_broken(context, topology, "at the end of the run", is_broken)
             # Bursts may take hours: the run is whole before them.
             run_writer.flush()
             if not starts:
@@ -253,16 +252,17 @@ def make_reference(
                 burst_writer,
                 progress,
             )
-            if not is_broken:
-                _warn_if_broken(free, topology, "at the end of the run")
+            _warn_if_broken(free, topology, "at the end of the run", is_broken)
     return paths
 
 
-def _warn_if_broken(context: openmm.Context, topology: app.Topology, when: str) -> bool:
-    """Tell of the bond that is longest beside its covalent radii, if it is broken."""
+def _warn_if_broken(
+    context: openmm.Context, topology: app.Topology, when: str, is_told: bool = False
+) -> bool:
+    """Tell, once, of the bond that is longest beside its covalent radii, if broken."""
     bonds = np.array([(a.index, b.index) for a, b in topology.bonds()], np.int64)
-    if not len(bonds):
-        return False
+    if is_told or not len(bonds):
+        return is_told
     first, second = bonds.T
     positions = context.getState(positions=True).getPositions(asNumpy=True)
     x = positions.value_in_unit(unit.nanometer)
