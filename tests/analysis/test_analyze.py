@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.analyze import analyze, common_interval
+from openmm_diffmd.analysis.analyze import (
+    analyze,
+    check_temperature,
+    common_interval,
+)
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -142,9 +146,22 @@ def test_a_reference_hotter_than_the_bath_is_told(
         match=r"vibrations of the reference at \d+ \+- \d K, expected 389 K",
     ):
         analyze(path, reference, tmp_path / "out")
+    # stochastic; 4 % are not, 7 % are, of one that knows it to half a per cent.
+    reference = write_reference(gaussian_ethanol(1, 3000, seed=1), tmp_path / "b.h5")
+    dataclasses.replace(sidecar, temperature_K=480.0).write(path)
+    analyze(path, reference, tmp_path / "out")
+    dataclasses.replace(sidecar, temperature_K=467.0).write(path)
+    with pytest.warns(UserWarning, match="expected 467 K"):
+        analyze(path, reference, tmp_path / "out")
     # One that is too short to know is not.
     short = write_reference(gaussian_ethanol(1, 12, seed=1), tmp_path / "short.h5")
     analyze(path, short, tmp_path / "out")
+
+
+def test_a_kelvin_of_difference_is_none():
+    check_temperature({"temperature_K": 501.0}, 500.0)
+    with pytest.raises(ValueError, match=r"reference at 501.5 K, expected 500 K"):
+        check_temperature({"temperature_K": 501.5}, 500.0)
 
 
 def test_the_bundled_reference_has_a_name():

@@ -98,6 +98,10 @@ def test_a_model_is_replaced_only_where_asked_to(exported, tmp_path):
     assert exported(overwrite=True).name == "tiny"
 
 
+def test_a_lag_is_redrawn_up_to_ten_times(exported):
+    assert exported().guards["max_resamples"] == 10
+
+
 def test_metadata_count_the_pairs_of_the_refit(exported):
     # Six bursts of five pairs in the training part.
     assert exported().config["refit_pairs"] == 30

@@ -153,6 +153,33 @@ def test_a_hot_bond_is_told_once_before_the_report(model: DiffusionModel):
     assert float(row["Hottest Bond Energy (kT)"]) > WARNING_ENERGY_KT
 
 
+@pytest.mark.parametrize(("energy_kT", "is_told"), [(17.5, False), (18.5, True)])
+def test_bonds_of_more_than_18_kT_are_told(
+    model: DiffusionModel, energy_kT: float, is_told: bool
+):
+    watch = BondWatch(make_simulation(model, 0.0).integrator)
+    _, positions = model.example()
+    rest = np.tile(positions.value_in_unit(unit.nanometer), (2, 1))
+    # One C-H of the second molecule swings, ten lags a period.
+    omega = 2 * math.pi / (10 * TAU)
+    masses = np.array([12.01078, 1.007947])
+    reduced = masses.prod() / masses.sum()
+    amplitude = math.sqrt(2 * energy_kT * BOLTZMANN * 300.0 / reduced) / omega
+    along = rest[15] - rest[10]
+    along /= np.linalg.norm(along)
+    shares = np.array([-reduced / masses[0], reduced / masses[1]])[:, None] * along
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for step in range(1, 201):
+            x, v = rest.copy(), np.zeros((18, 3))
+            x[[10, 15]] += amplitude * math.cos(omega * step * TAU) * shares
+            v[[10, 15]] -= omega * amplitude * math.sin(omega * step * TAU) * shares
+            watch.look(step * TAU, x, v)
+        assert watch.hottest is not None
+    assert watch.hottest.energy_kT == pytest.approx(energy_kT, rel=0.01)
+    assert len(told) == is_told
+
+
 def test_a_bond_as_warm_as_others_is_not_told(model: DiffusionModel):
     simulation = make_simulation(model, 4.0)
     watch = BondWatch(simulation.integrator)

@@ -112,6 +112,32 @@ def test_same_seed_gives_the_same_trajectory_and_another_does_not(
     assert not np.allclose(a, c)
 
 
+@pytest.mark.filterwarnings("ignore:found friction 0/ps")
+def test_first_velocities_are_of_the_seed_and_of_their_temperature(
+    stub: Path, tmp_path: Path
+):
+    def first_frame(name: str, seed: int, temperature: float) -> np.ndarray:
+        path = run(
+            str(stub),
+            tmp_path / name,
+            length_ps=0.01,
+            start_temperature_K=temperature,
+            friction_per_ps=0.0,
+            num_sampling_steps=0,
+            seed=seed,
+            progress=False,
+        )
+        return load_rollout(path)[0].positions[0][0]
+
+    # Frictionless, and the mean of a linear flow: a displacement is linear in v.
+    at_rest = first_frame("rest", 1, 0.0)
+    cold, hot = (first_frame(f"{t}", 1, t) - at_rest for t in (100.0, 400.0))
+    np.testing.assert_allclose(hot, 2 * cold, atol=1e-6)
+    assert np.abs(cold).max() > 1e-3
+    other = first_frame("other", 2, 100.0) - at_rest
+    assert not np.allclose(other, cold, atol=1e-3)
+
+
 def test_seed_zero_is_replaced_by_one_that_is_written_down(stub: Path, tmp_path: Path):
     first = run(str(stub), tmp_path / "a", length_ps=0.1, progress=False)
     seed = RolloutSidecar.read(first).seed
@@ -389,6 +415,15 @@ def test_a_bath_of_300_K_is_not_told_of_a_model_of_500_K():
     assert integrator.getTemperature() == 300.0 * unit.kelvin
     with pytest.warns(UserWarning, match=r"temperature 1000 K, expected some 500 K"):
         integrator.setTemperature(1000.0)
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(300.0, 299.0), (625.0, 626.0)])
+def test_baths_from_300_to_625_K_are_near_enough_for_500(inside, outside):
+    model = load_model("ethanol")
+    # Warnings are errors here.
+    integrator = DiffusionIntegrator(model, model.example()[0], temperature=inside)
+    with pytest.warns(UserWarning, match=rf"temperature {outside:g} K, expected some"):
+        integrator.setTemperature(outside)
 
 
 def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():
