@@ -176,6 +176,7 @@ def _rollout(path: Path) -> str:
         f"{found.num_replicas} x {found.num_lags} lags of {found.lag_time_fs:g} fs by "
         f"{found.model_name!r} at {found.temperature_K:g} K, {found.friction_per_ps:g}"
         f"/ps, seed {found.seed}: {found.resamples} drawn again"
+        + (f", {found.rescues} run with the reference force" if found.rescues else "")
     )
 
 

@@ -51,6 +51,9 @@ class RolloutSidecar:
     resamples : int
         Redraws that the guards asked for, over all replicas; a lag redrawn three
         times counts three.
+    rescues : int
+        Lags that could not be drawn and were run with the reference force, over all
+        replicas.
     dcd_per_replica : bool
         Whether there is one DCD for each replica, ``NAME_0.dcd`` and so on, and the
         ``.pdb`` is of one replica; else both are of all.
@@ -96,6 +99,7 @@ class RolloutSidecar:
     sampler: str
     num_sampling_steps: int
     resamples: int
+    rescues: int = 0
     dcd_per_replica: bool = False
     start_temperature_K: float | None = None
     from_geometry: bool = False
@@ -124,6 +128,7 @@ class RolloutSidecar:
             0,
             num_frames=self.num_frames,
             resamples=self.resamples,
+            rescues=self.rescues,
             friction_per_ps=self.friction_per_ps,
         )
 

@@ -148,6 +148,12 @@ def analyze(
             *filter(None, [mode_table(prepared, rows)]),
             *filter(None, [event_table(prepared, rows)]),
             *(
+                f"{name}: {sidecar.rescues} lags that could not be drawn were run with "
+                "the reference force"
+                for name, (_, sidecar) in zip(names, loaded, strict=True)
+                if sidecar.rescues
+            ),
+            *(
                 f"{name}\n{goal_lines(goals)}"
                 for name, goals in zip(names, verdicts, strict=True)
             ),

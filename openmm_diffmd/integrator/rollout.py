@@ -1,5 +1,6 @@
 """Run replicas of a molecule in one Context and write their trajectory."""
 
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
@@ -22,6 +24,8 @@ from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
+RESCUE_STEP_FS = 0.5
+"""Longest step of a rescue, fs; a whole number of them make a lag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,9 @@ class RolloutSettings:
         Sampler; the model's unless given.
     num_sampling_steps : int or None
         Sampling steps per lag; the model's unless given; 0 takes the mean.
+    rescue : str or None
+        The force, as `potential` of `make_reference`, that runs lags which cannot be
+        drawn; None ends the run there.
     keep_velocities : bool
         Write velocities, to an MDTraj HDF5 file beside the DCD.
     dcd_per_replica : bool
@@ -68,6 +75,7 @@ class RolloutSettings:
     seed: int = 0
     sampler: str | None = None
     num_sampling_steps: int | None = None
+    rescue: str | None = None
     keep_velocities: bool = False
     dcd_per_replica: bool = False
     platform: str = "Reference"
@@ -129,7 +137,8 @@ def roll_out(
     ------
     ValueError
         If a length is no whole number of frames, or of lags; if shapes do not fit, or
-        the JSON file of this name is no rollout's.
+        the JSON file of this name is no rollout's; or the force of the rescue is not
+        the one that the model learned.
     OpenMMException
         If the integrator gives up. The frames made until then are kept, the sidecar
         counts them and says why.
@@ -163,6 +172,10 @@ def roll_out(
         num_sampling_steps=settings.num_sampling_steps,
     )
     integrator.setRandomNumberSeed(seed)
+    if settings.rescue is not None:
+        integrator.setRescueContext(
+            _rescue_context(model, topology, positions[0], settings.rescue, integrator)
+        )
     platform = find_platform(settings.platform)
     # Molecules drift far from the origin, where single precision would show.
     can_choose = "Precision" in platform.getPropertyNames()
@@ -214,6 +227,42 @@ def roll_out(
         simulation.reporters.append(reporter)
         simulation.step(num_frames * lags_per_frame)
     return RolloutResult(reporter.path, reporter.sidecar, reporter.seconds_per_lag)
+
+
+def _rescue_context(
+    model: DiffusionModel,
+    topology: app.Topology,
+    positions: FloatArray,
+    potential: str,
+    integrator: DiffusionIntegrator,
+) -> openmm.Context:
+    """Make the Context that runs, by the force learned, what cannot be drawn."""
+    # Imported here: other runs need no force.
+    from openmm_diffmd.reference.contexts import check_first_force, reference_context
+    from openmm_diffmd.reference.potentials import create_reference_system
+
+    metadata = model.metadata
+    learned, options = metadata.learned_force()
+    if learned is not None and Path(potential).name != learned:
+        raise ValueError(
+            f"found the force {potential} for the rescue, expected {learned}, which "
+            f"model {metadata.name!r} learned"
+        )
+    system = create_reference_system(topology, potential, options)
+    lag = metadata.lag_time_fs
+    is_flow = metadata.dynamics == "flow"
+    context = reference_context(
+        system,
+        integrator.getTemperature().value_in_unit(unit.kelvin),
+        # The integrator adds the bath itself, but where it was learned.
+        0.0 if is_flow else metadata.friction_per_ps,
+        lag / math.ceil(lag / RESCUE_STEP_FS),
+        1 + integrator.getRandomNumberSeed() % MAX_SEED,
+        "Reference",
+    )
+    context.setPositions(positions.astype(np.float64) * unit.nanometer)
+    check_first_force(context, potential, options)
+    return context
 
 
 def _remove_frames(output: Path) -> None:

@@ -45,8 +45,8 @@ class RolloutReporter(PeriodicReporter):
     positions : ndarray, shape (n_atoms, 3), nm
         Positions for the PDB file.
     sidecar : RolloutSidecar
-        What to write beside the DCD, with `num_frames`, `resamples` and `hottest_bond`
-        of each `FLUSH_INTERVAL`.
+        What to write beside the DCD, with `num_frames`, counts of redraws
+        and rescues and `hottest_bond` of each `FLUSH_INTERVAL`.
     integrator : DiffusionIntegrator
         Counts redraws and knows the bonds.
     lags_per_frame : int
@@ -180,6 +180,7 @@ class RolloutReporter(PeriodicReporter):
             self.sidecar,
             num_frames=self._num_frames,
             resamples=self._integrator.getNumResamples(),
+            rescues=self._integrator.getNumRescues(),
             hottest_bond=None if hottest is None else hottest.to_json(),
         )
         self.sidecar.write(self.path)

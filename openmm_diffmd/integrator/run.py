@@ -33,6 +33,7 @@ def run(
     seed: int = 0,
     sampler: SamplerName | None = None,
     num_sampling_steps: int | None = None,
+    rescue: str | None = None,
     velocities: bool = False,
     dcd_per_replica: bool = False,
     overwrite: bool = False,
@@ -76,6 +77,10 @@ def run(
         unless given.
     num_sampling_steps : int, optional
         Sampling steps per lag; the model's unless given; 0 takes the mean.
+    rescue : str, optional
+        The force that the model learned, as `potential` of `reference`, such as
+        ``GFN2-xTB``: a lag that the guards refuse each time it is drawn is run with it,
+        and counted, where the run would end otherwise.
     velocities : bool
         Write velocities too, to an MDTraj HDF5 file.
     dcd_per_replica : bool
@@ -152,6 +157,7 @@ def run(
             seed=seed,
             sampler=sampler,
             num_sampling_steps=num_sampling_steps,
+            rescue=None if rescue is None else str(rescue),
             keep_velocities=velocities,
             dcd_per_replica=dcd_per_replica,
             platform=platform,

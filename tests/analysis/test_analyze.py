@@ -158,6 +158,17 @@ def test_a_reference_hotter_than_the_bath_is_told(
     analyze(path, short, tmp_path / "out")
 
 
+def test_lags_of_the_reference_force_are_told(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "a.json", 10.0)
+    sidecar = RolloutSidecar.read(path)
+    dataclasses.replace(sidecar, resamples=30, rescues=3).write(path)
+    report = analyze(path, reference, tmp_path / "out").with_suffix(".txt").read_text()
+    assert "a: 3 lags that could not be drawn were run with the reference" in report
+    assert "30 redraws, of at least 3 of 100 lags" in report
+
+
 def test_a_kelvin_of_difference_is_none():
     check_temperature({"temperature_K": 501.0}, 500.0)
     with pytest.raises(ValueError, match=r"reference at 501.5 K, expected 500 K"):

@@ -7,6 +7,7 @@ import pytest
 from mdtraj.formats import HDF5TrajectoryFile
 from openmm import unit
 
+from openmm_diffmd import cli
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.export.torchscript import load_model
@@ -241,6 +242,32 @@ def test_a_bundled_model_has_its_temperature(tmp_path: Path):
         assert abs(found.value - found.expected) < 4 * found.error, symbol
         # 112 ps of a bath of 1/ps know an element's to some per cent.
         assert found.error < 0.1 * found.expected
+
+
+def test_a_run_goes_on_with_the_reference_force_where_the_guards_would_end_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    # Every draw is spoilt: all lags are GFN2-xTB's.
+    broken = save_stub_model(tmp_path / "m.pt", FaultyModel("nan", below_level=2.0))
+    words = ["run", "--model", str(broken), "--molecule", "ethanol", "--replicas", "2"]
+    words += ["--length_ps", "0.03", "--seed", "4", "--progress", "false"]
+    words += ["--velocities", "true", "--output", str(tmp_path / "a")]
+    assert cli.main([*words, "--rescue", "GFN2-xTB"]) == 0
+    assert "60 drawn again, 6 run with the reference force" in capsys.readouterr().out
+    ensemble, found = load_rollout(tmp_path / "a.json")
+    assert (found.resamples, found.rescues, found.error) == (60, 6, None)
+    # From the minimum, by a force that holds bonds.
+    i, j = ensemble.bonds.T
+    lengths = np.linalg.norm(
+        ensemble.positions[1][:, i] - ensemble.positions[1][:, j], axis=-1
+    )
+    assert 0.09 < lengths.min() < lengths.max() < 0.16
+
+
+def test_a_rescue_by_another_force_than_was_learned_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"force GFN1-xTB .* expected GFN2-xTB, which"):
+        run(output=tmp_path / "a", rescue="GFN1-xTB", length_ps=0.01, progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_run_that_the_guards_end_keeps_its_frames(tmp_path: Path):
