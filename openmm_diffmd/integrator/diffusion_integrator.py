@@ -457,7 +457,7 @@ def _warn_if_uncalibrated(
     warnings.warn(
         f"found sampler {sampler} of {num_steps} steps, expected {its['name']} of "
         f"{its['num_steps']}, for which the noise of model {metadata.name!r} was "
-        "calibrated: with another its spread is wrong, by up to half or twice in few "
-        "steps, and with it the heat that it adds; export the model with --sampler",
+        "calibrated: with another its spread is wrong, to half or twice in few steps, "
+        "and with it the heat that it adds; export the model with --sampler",
         stacklevel=3,
     )

@@ -103,8 +103,9 @@ def run(
     Warns
     -----
     UserWarning
-        If the heat bath is far from the temperature that the model is for, or its
-        friction below the model's own; once, if a bond has more than 18 kT.
+        If the heat bath is far from the temperature that the model is for, its friction
+        below the model's own, or the noise not calibrated for the sampler and its
+        steps; once, if a bond has more than 18 kT.
 
     Raises
     ------
@@ -112,13 +113,14 @@ def run(
         If there is a run called `output` and `overwrite` is off, or another file that
         would be replaced.
     FileNotFoundError
-        If there is no such model or molecule.
+        If there is no such model or molecule, or force of the rescue.
     OSError
         If `output` is a folder, or its own is a file, or cannot be made or written in.
     TypeError
         If what must be a whole number is not.
     ValueError
-        If a number is out of range or does not fit the model, `output` has one of
+        If a number is out of range or does not fit the model, `rescue` is not the force
+        that the model learned, `output` has one of
         the suffixes, or the JSON file to be replaced is no rollout's.
     OpenMMException
         If the integrator gives up; frames made until then are kept.

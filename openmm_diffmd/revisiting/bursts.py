@@ -240,12 +240,12 @@ def _learned_force(sidecars: Sequence[RolloutSidecar]) -> tuple[str, dict[str, A
     if not forces:
         return "GFN2-xTB", {}
     potential, options = forces.pop()
-    if potential is not None and potential.endswith(FILES):
+    if potential.endswith(FILES):
         raise ValueError(
             f"found rollouts by a model that learned the force {potential}, expected "
             "its path: give --potential"
         )
-    return str(potential), dict(json.loads(options))
+    return potential, json.loads(options)
 
 
 def _pairs(

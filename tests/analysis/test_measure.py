@@ -102,7 +102,7 @@ def test_a_hotter_wider_molecule_misses_its_goals(
 
 
 def test_short_pieces_of_a_reference_miss_no_temperature():
-    # stochastic; by their own standard errors one in three would.
+    # stochastic; by their own standard errors some would.
     ensemble, _ = load_reference("ethanol")
 
     def piece(start: int, stop: int) -> Ensemble:

@@ -302,7 +302,7 @@ def test_a_file_that_does_not_say_what_made_it_is_told_of(write_bursts, tmp_path
         )
 
 
-def test_files_of_one_molecule_and_two_forces_are_told(bursts, write_bursts, tmp_path):
+def test_files_of_one_molecule_and_two_forces_are_told(write_bursts, tmp_path):
     def write(name, **said):
         return write_bursts(tmp_path / f"{name}.h5", **said)
 
