@@ -59,7 +59,9 @@ from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 EQUILIBRATION_PS = 2.0
-LENGTH_PS = 25.0
+REPLICAS, LENGTH_PS, SEED = 16, 25.0, 1
+OF_THE_RUN = ("temperature_K", "replicas", "length_ps", "seed")
+"""Options that have no meaning for a rollout that was made."""
 
 
 @dataclass(frozen=True)
@@ -203,13 +205,13 @@ def main(words: Sequence[str] | None = None) -> None:
         type=float,
         help="K, of the run's bath and the reference; the model's own unless given",
     )
-    parser.add_argument("--replicas", type=int, default=16)
+    parser.add_argument("--replicas", type=int, help=f"{REPLICAS} unless given")
     parser.add_argument(
         "--length-ps",
         type=float,
         help=f"of a replica; {LENGTH_PS:g}, to the nearest frame, unless given",
     )
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help=f"{SEED} unless given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
@@ -222,6 +224,13 @@ def run(arguments: argparse.Namespace) -> None:
     at_least(1, replicas=arguments.replicas)
     above(0, length_ps=arguments.length_ps, temperature_K=arguments.temperature_K)
     at_least(0, seed=arguments.seed)
+    given = [name for name in OF_THE_RUN if getattr(arguments, name) is not None]
+    if arguments.rollout is not None and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(
+            f"found --rollout and {options}, expected one or the other: such options "
+            "are of the run that is made without --rollout"
+        )
     set_threads(arguments.threads)
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)
@@ -240,7 +249,7 @@ def run(arguments: argparse.Namespace) -> None:
         interval = common_interval(reference.frame_interval, lag)
         length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
         starts, _ = starting_frames(
-            at_interval(reference, interval), arguments.replicas
+            at_interval(reference, interval), arguments.replicas or REPLICAS
         )
         made = roll_out(
             model,
@@ -251,7 +260,7 @@ def run(arguments: argparse.Namespace) -> None:
                 length_ps=length_ps,
                 frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
                 temperature_K=temperature,
-                seed=arguments.seed,
+                seed=SEED if arguments.seed is None else arguments.seed,
             ),
         ).path
     rollout, sidecar = load_rollout(made)

@@ -56,8 +56,7 @@ def words(force: EnergyModel, tmp_path_factory: pytest.TempPathFactory) -> list[
     return [
         *("--force", str(folder / "force.pt"), "--reference", str(path)),
         *("--replicas", "1", "2", "--k", "0", "1", "--threads", "1"),
-        *("--seconds", "0.05", "--rollout-replicas", "2", "--rollout-k", "0", "4"),
-        *("--length-ps", "0.2"),
+        *("--seconds", "0.05", "--rollout-replicas", "2", "--length-ps", "0.2"),
     ]
 
 
@@ -92,8 +91,11 @@ def test_rows_and_comparisons_are_consistent(
         assert plain == pytest.approx(expected)
     assert list(found["cost"]) == ["1", "2"]
     rollouts = found["rollouts"]["rows"]
-    assert rollouts["diffmd, K = 4"]["n_broken"] == 0
-    assert 0 < rollouts["diffmd, K = 4"]["h_r_error"] < 1
+    # The model's own number of steps is the one that is judged.
+    assert list(rollouts) == ["diffmd, K = 0", "diffmd, K = 2", "ML force"]
+    assert rollouts["diffmd, K = 2"]["n_broken"] == 0
+    assert 0 < rollouts["diffmd, K = 2"]["h_r_error"] < 1
+    assert [name for name in found["goals"] if "h(r)" in name]
     for name, met in found["goals"].items():
         assert f"{'met' if met else 'MISSED':8}{name}" in printed
     # A part made anew leaves the other as it was.
@@ -101,6 +103,46 @@ def test_rows_and_comparisons_are_consistent(
     again = json.loads(output.read_text())
     assert again["cost"] == found["cost"]
     assert again["rollouts"]["rows"] == rollouts
+
+
+def test_a_reference_at_another_temperature_is_refused(
+    words: list[str], tmp_path: Path
+):
+    frames = read_reference(PRETRAINED / "ethanol_reference.h5")
+    topology, _ = load_model("ethanol").example()
+    path = tmp_path / "cold.h5"
+    with ReferenceWriter(
+        path, topology, frames.masses, {"temperature_K": 300.0}, 2
+    ) as writer:
+        for k in range(2):
+            x, v = frames.positions[k], frames.velocities[k]
+            writer.write(0, ReferenceFrame(0.01 * (k + 1), x, v, 0 * x, 0.0))
+    with pytest.raises(SystemExit, match="reference at 300 K, expected 500 K"):
+        benchmark.main([*words, "--reference", str(path)])
+
+
+@pytest.mark.parametrize(("together", "quickest"), [(9.0, 7.0), (5.0, 5.0)])
+def test_one_trajectory_of_the_force_has_as_many_threads_as_are_quickest(
+    together: float, quickest: float, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    class Process:
+        def __init__(self, words: list[str], env: dict[str, str], stdout: int):
+            asked.append((env["OMP_NUM_THREADS"], words[-2:]))
+            self.milliseconds = {"1": 7.0, "2": together}[env["OMP_NUM_THREADS"]]
+
+        def communicate(self) -> tuple[str, None]:
+            cost = benchmark.Cost("force", 1, 0.5, 1e-3 * self.milliseconds)
+            return json.dumps(dataclasses.asdict(cost)), None
+
+    monkeypatch.setattr(benchmark.subprocess, "Popen", Process)
+    (one,) = benchmark.reference_cost(Path("reference.h5"), 1, 2)
+    assert one.step_seconds == pytest.approx(1e-3 * quickest)
+    (many,) = benchmark.reference_cost(Path("reference.h5"), 64, 2)
+    assert many.step_seconds == pytest.approx(32 * 7e-3)
+    assert [threads for threads, _ in asked] == ["1", "2", "1", "1"]
+    assert {tuple(words) for _, words in asked} == {("--threads", "2")}
 
 
 def test_force_that_cannot_be_run_is_left_out_with_the_reason():

@@ -721,6 +721,14 @@ def test_real_md17_rounds_its_default_length(
         real_md17.main([*words, "--length-ps=25"])
 
 
+def test_real_md17_refuses_options_of_a_run_beside_one_that_was_made():
+    words = ["--data=real.npz", "--rollout=mine.json", "--temperature-K=643"]
+    with pytest.raises(
+        SystemExit, match=r"found --rollout and --temperature-K, --seed, expected one"
+    ):
+        real_md17.main([*words, "--seed=3"])
+
+
 def test_modules_import_without_a_side_effect():
     for name in ("reliability", "short_horizon", "real_md17", "held_out_bursts"):
         assert isinstance(importlib.import_module(name), ModuleType)

@@ -133,6 +133,7 @@ def analyze(
                 (sidecar.resamples, sidecar.num_lags * sidecar.num_replicas),
                 sidecar.gave_up,
                 same_friction=has_friction_of(provenance, sidecar),
+                rescues=sidecar.rescues,
             )
         )
     output = make_folder(output)
@@ -359,7 +360,7 @@ def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:
     Returns
     -------
     Ensemble
-        Every k-th frame.
+        Every k-th frame; replicas without one go, where any has one.
 
     Raises
     ------
@@ -372,4 +373,8 @@ def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:
             f"found frames each {ensemble.frame_interval} ps, expected a divisor of "
             f"{interval} ps, so that both can be compared at one interval"
         )
-    return ensemble if stride == 1 else ensemble.strided(stride)
+    if stride == 1:
+        return ensemble
+    thinned = ensemble.strided(stride)
+    lengths = [len(p) for p in thinned.positions]
+    return thinned.window([0] * len(lengths), lengths) if any(lengths) else thinned

@@ -21,7 +21,11 @@ MIN_KINETIC_ENERGY_P = 0.01
 
 
 def velocity_goals(
-    found: Figures, reference: Figures, absent: Absent, enough: bool
+    found: Figures,
+    reference: Figures,
+    absent: Absent,
+    enough: bool,
+    reference_is_long: bool,
 ) -> Iterator[Goal]:
     """
     Judge what velocities tell: heat, and whether they belong to the steps.
@@ -33,8 +37,11 @@ def velocity_goals(
     absent : callable
         Makes the goal of a name whose figure the rollout lacks.
     enough : bool
-        Whether the rollout is long enough for temperatures to be a goal missed: a short
-        one that is cold by chance varies little too, and takes its error for small.
+        Whether the rollout is long enough for temperatures and kinetic energies to be a
+        goal missed: a short one that is cold by chance varies little too, and takes its
+        error for small.
+    reference_is_long : bool
+        Whether the reference knows how far bonds swing, by which energies are told.
 
     Yields
     ------
@@ -46,15 +53,19 @@ def velocity_goals(
     ours, theirs = found.temperatures or {}, reference.temperatures or {}
     for symbol in theirs or ours:
         goal = _temperature_goal(symbol, ours.get(symbol), theirs.get(symbol), absent)
-        yield goal if enough else _undecided_if_missed(goal)
+        yield goal if enough or symbol not in ours else _undecided_if_missed(goal)
     modes = found.modes or {}
     for mode in reference.modes or modes:
         goal = _mode_goal(mode, modes.get(mode), absent)
-        yield goal if enough else _undecided_if_missed(goal)
+        yield goal if enough or mode not in modes else _undecided_if_missed(goal)
     yield _step_goal(found.step_residual, reference.step_residual, absent)
-    if reference.hottest_bond is not None or found.hottest_bond is not None:
-        yield _hottest_bond_goal(found.hottest_bond, absent)
-    yield _kinetic_energy_goal(found.kinetic_energy, absent)
+    hottest, energies = found.hottest_bond, found.kinetic_energy
+    if reference.hottest_bond is not None or hottest is not None:
+        goal = _hottest_bond_goal(hottest, absent)
+        known = reference_is_long or hottest is None
+        yield goal if known else _undecided_if_missed(goal)
+    goal = _kinetic_energy_goal(energies, absent)
+    yield goal if enough or energies is None else _undecided_if_missed(goal)
 
 
 def _undecided_if_missed(goal: Goal) -> Goal:
@@ -112,12 +123,11 @@ def _step_goal(
         return Goal(name, NO_REFERENCE_VELOCITIES, None)
     ratio = ours.value / target.value
     error = ratio * math.hypot(ours.error / ours.value, target.error / target.value)
-    return Goal(
-        name,
-        f"{100 * ours.value:.1f} +- {100 * ours.error:.1f} % beside "
-        f"{100 * target.value:.1f} +- {100 * target.error:.1f} %",
-        _is_within(ratio - 1, error, MAX_STEP_DEVIATION),
+    told = " beside ".join(
+        f"{100 * residual.value:.1f} +- {_error(residual.error)} %"
+        for residual in (ours, target)
     )
+    return Goal(name, told, _is_within(ratio - 1, error, MAX_STEP_DEVIATION))
 
 
 def _hottest_bond_goal(ours: HottestBond | None, absent: Absent) -> Goal:
@@ -143,9 +153,12 @@ def _is_within(deviation: float, error: float, limit: float) -> bool | None:
 
 
 def _percent(found: ElementTemperature) -> str:
-    error = found.error / found.expected
-    known = "-" if math.isnan(error) else f"{100 * error:.1f}"
-    return f"{100 * (found.value / found.expected - 1):+.1f} +- {known} %"
+    deviation = found.value / found.expected - 1
+    return f"{100 * deviation:+.1f} +- {_error(found.error / found.expected)} %"
+
+
+def _error(error: float) -> str:
+    return "-" if math.isnan(error) else f"{100 * error:.1f}"
 
 
 def _kinetic_energy_goal(ours: KineticEnergyTest | None, absent: Absent) -> Goal:

@@ -12,6 +12,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.analyze import (
     analyze,
+    at_interval,
     check_temperature,
     common_interval,
 )
@@ -167,6 +168,22 @@ def test_lags_of_the_reference_force_are_told(
     report = analyze(path, reference, tmp_path / "out").with_suffix(".txt").read_text()
     assert "a: 3 lags that could not be drawn were run with the reference" in report
     assert "30 redraws, of at least 3 of 100 lags" in report
+    assert "MISSED     no broken bond" in report
+
+
+def test_a_replica_shorter_than_the_interval_is_left_out(
+    gaussian_ethanol: Maker,
+):
+    ensemble = gaussian_ethanol(3, 20, seed=1)
+    lengths = [20, 2, 3]
+    cut = dataclasses.replace(
+        ensemble,
+        positions=[p[:n] for p, n in zip(ensemble.positions, lengths, strict=True)],
+        velocities=None,
+    )
+    thinned = at_interval(cut, 3 * cut.frame_interval)
+    assert [len(p) for p in thinned.positions] == [6, 1]
+    assert (thinned.positions[1][0] == cut.positions[2][2]).all()
 
 
 def test_a_kelvin_of_difference_is_none():

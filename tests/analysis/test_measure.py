@@ -7,9 +7,10 @@ import mdtraj
 import numpy as np
 import pytest
 
+from openmm_diffmd.analysis.bond_energies import HottestBond
 from openmm_diffmd.analysis.contacts import Contact
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.figures import Row
+from openmm_diffmd.analysis.figures import Figures, Row
 from openmm_diffmd.analysis.goal import Goal
 from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference
@@ -261,6 +262,57 @@ def test_few_redraws_and_breaks_that_the_reference_has_are_undecided(
     assert judge(row.figures, also)[0].passed is True
     ended = judge(broken, also, ended_early="no lag could be drawn")[0]
     assert ended.passed is False
+    # A reference that breaks once in 100 ps excuses no run that breaks each ps.
+    often = dataclasses.replace(row.figures, n_replicas=32, n_broken=32, watched_ps=1.0)
+    assert judge(often, also)[0].passed is False
+    seldom = dataclasses.replace(also, n_broken=3, n_replicas=3)
+    once = dataclasses.replace(row.figures, n_replicas=64, n_broken=1, watched_ps=300.0)
+    assert judge(once, seldom)[0].passed is None
+
+
+def test_a_run_that_the_force_had_to_rescue_is_a_goal_missed(
+    row: Row, reference: Reference
+):
+    goal = judge(row.figures, reference.figures, rescues=2)[0]
+    assert goal.passed is False
+    assert goal.found.endswith("2 lags were run with the reference force")
+
+
+def test_a_short_run_or_reference_misses_no_goal_that_it_cannot_tell(
+    row: Row, reference: Reference
+):
+    hot = dataclasses.replace(
+        row.figures,
+        analyzed_ps=100.0,
+        hottest_bond=HottestBond(25.0, 20.0, "C1-H1", 0, 3.0),
+        kinetic_energy=KineticEnergyTest(100, 0.0, 0.0, 1e-3),
+        divergences={
+            **(row.figures.divergences or {}),
+            "dihedrals": {"H-C-C-H": 1.0, "C-C-O-H": 1.0},
+        },
+    )
+    length = {"long": 100.0, "short": 50.0}
+
+    def verdict(part: str, run: str, beside: str) -> bool | None:
+        found = dataclasses.replace(hot, analyzed_ps=length[run])
+        own = dataclasses.replace(reference.figures, analyzed_ps=length[beside])
+        return next(g.passed for g in judge(found, own) if part in g.name)
+
+    assert verdict("kinetic", "long", "short") is False
+    assert verdict("kinetic", "short", "long") is None
+    for part in ("no bond with more", "dihedrals"):
+        assert verdict(part, "short", "long") is False
+        assert verdict(part, "long", "short") is None
+
+
+def test_a_run_that_ended_before_anything_was_measured_misses_its_goals(
+    row: Row, reference: Reference
+):
+    bare = Figures(1, 1.0, 0.0, 0, None, 1.0)
+    goals = judge(bare, reference.figures, ended_early="no lag could be drawn")
+    heat = [g for g in goals if "equipartition" in g.name or "kinetic" in g.name]
+    assert len(heat) == 3 + 5 + 1
+    assert {(g.passed, g.found) for g in heat} == {(False, "not measured")}
 
 
 def test_the_worst_group_is_named(row: Row, reference: Reference):
