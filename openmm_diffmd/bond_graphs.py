@@ -48,3 +48,20 @@ def is_same_molecule(first: nx.Graph, second: nx.Graph) -> bool:
             first, second, node_match=lambda a, b: a["element"] == b["element"]
         )
     )
+
+
+def pieces(graph: nx.Graph) -> list[list[int]]:
+    """
+    List the atoms of each piece that no bond joins to the others.
+
+    Parameters
+    ----------
+    graph : networkx.Graph
+        Of bonds.
+
+    Returns
+    -------
+    list of list of int
+        Atoms in order; one list where all hang together.
+    """
+    return [sorted(piece) for piece in nx.connected_components(graph)]

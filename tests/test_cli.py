@@ -149,7 +149,7 @@ def test_unknown_key_of_a_config_is_refused(tmp_path, capsys):
     ("changes", "message"),
     [
         ({"molecule": "watr"}, "found no molecule 'watr'"),
-        ({"seed": 0}, "found seed 0, expected a positive whole number"),
+        ({"seed": 0}, "found seed 0, expected a whole number from 1"),
         ({"potential": "GFN2"}, "found potential 'GFN2'"),
         ({"potential": "absent.xml", "potential_options": None}, "absent.xml"),
     ],

@@ -100,15 +100,15 @@ def judge(
         few (97.5 %), are undecided. A temperature known to no better than its limit,
         outside by less than three standard errors, or outside in less than 100 ps,
         which do not know their own error, is undecided: run longer. So are kinetic
-        energies that miss in less than 100 ps, and so is a rate that agrees only because its error
-        is above 20 %, one that is two to three errors off, or any beside less than ten
-        blocks of 10 ps, whose errors are not known. So are errors of h(r),
-        divergences and spectra beyond the limit, but not beyond 2, 4 and 2 times what
-        sampling is estimated to explain; spectra that miss beside less than 100 ps;
-        errors of h(r) and divergences within the limit, but beyond that; and those
-        within it beside a reference of less than 100 ps, whose halves do not know their
-        difference; beside one so short a hot bond and dihedrals that miss are undecided
-        too. Groups of dihedrals with a torsion that turned, but less than 20
+        energies that miss in less than 100 ps, and so is a rate that agrees only
+        because its error is above 20 %, one that is two to three errors off, or any
+        beside less than ten blocks of 10 ps, whose errors are not known. So are errors
+        of h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 2
+        times what sampling is estimated to explain; spectra that miss beside less than
+        100 ps; errors of h(r) and divergences within the limit, but beyond that; and
+        those within it beside a reference of less than 100 ps, whose halves do not know
+        their difference; beside one so short a hot bond and dihedrals that miss are
+        undecided too. Groups of dihedrals with a torsion that turned, but less than 20
         times in the reference's time, are named and left out; where their counts of
         turns are more than four standard errors apart the goal is missed.
 

@@ -1,6 +1,7 @@
 """Ensembles from files: rollouts with their sidecar, references, bare frames."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,30 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
         velocities=None if velocities is None else split(velocities),
     )
     return ensemble, sidecar
+
+
+def check_different(paths: Sequence[Path], ensembles: Sequence[Ensemble]) -> None:
+    """
+    Refuse to learn from one rollout as if it were two.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Where they are from.
+    ensembles : sequence of Ensemble
+        Their frames, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If two have the same frames.
+    """
+    for one, two in itertools.combinations(range(len(paths)), 2):
+        if np.array_equal(ensembles[one].positions[0], ensembles[two].positions[0]):
+            raise ValueError(
+                f"found the same frames in {paths[one]} and {paths[two]}, expected "
+                "each rollout once: give --seed to run for another"
+            )
 
 
 def _require(file: Path) -> None:

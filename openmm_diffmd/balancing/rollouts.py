@@ -11,13 +11,15 @@ import torch
 from ase.data import atomic_numbers
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.loading import check_different, load_rollout
 from openmm_diffmd.analysis.modes import stretch_temperatures
 from openmm_diffmd.analysis.temperature import element_temperatures
+from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.export.export import build_exported, provenance_of_now
 from openmm_diffmd.export.heat import (
     Modes,
+    excess_of,
     formula_of,
     heat_slopes,
     take_heat,
@@ -80,9 +82,11 @@ def balance_model(
         If there is no such model or rollout.
     ValueError
         If the model is not of the learned prior and the frictionless flow, rollouts are
-        of another file, have no velocities, no heat bath or several temperatures, or
-        are too short to tell their temperatures' errors.
+        of another file, have no velocities, no heat bath or several temperatures, are
+        too short to tell their temperatures' errors, or show no heat beyond these, or
+        one is given twice.
     """
+    at_least(0, equilibration_ps=equilibration_ps)
     check_output_file(output, overwrite)
     loaded = load_model(model)
     metadata = loaded.metadata
@@ -91,15 +95,20 @@ def balance_model(
             f"found a model of {metadata.dynamics} dynamics and a {metadata.prior} "
             "prior, expected flow and learned: others have no mean that keeps heat"
         )
-    paths = [Path(rollouts)] if isinstance(rollouts, str | Path) else rollouts
-    found = [_load(Path(path), loaded, equilibration_ps) for path in paths]
+    several = [rollouts] if isinstance(rollouts, str | Path) else rollouts
+    paths = [Path(path) for path in several]
+    found = [_load(path, loaded, equilibration_ps) for path in paths]
+    if not found:
+        raise ValueError("found no rollout, expected at least one")
     temperatures = sorted({sidecar.temperature_K for _, sidecar in found})
     if len(temperatures) != 1:
         raise ValueError(
             f"found rollouts at {temperatures} K, expected one temperature"
         )
+    check_different(paths, [ensemble for ensemble, _ in found])
     network = build_exported(loaded)
-    rows, slopes, added, errors = [], [], [], []
+    rows, added, errors = [], [], []
+    molecules: list[tuple[Ensemble, Modes]] = []
     for ensemble, friction in _by_molecule(found):
         numbers = np.array([atomic_numbers[symbol] for symbol in ensemble.symbols])
         modes = Modes(
@@ -115,7 +124,7 @@ def balance_model(
         taken = 1e-3 * metadata.lag_time_fs * friction
         added.append(taken * heat)
         errors.append(taken * error)
-        slopes.append(_slopes(network, metadata.elements, ensemble, modes))
+        molecules.append((ensemble, modes))
         rows.append(
             {
                 "formula": formula,
@@ -130,7 +139,14 @@ def balance_model(
                 },
             }
         )
-    take_heat(network, torch.cat(slopes), torch.cat(added), torch.cat(errors))
+    heats, of_heats = torch.cat(added), torch.cat(errors)
+    if not excess_of(heats, of_heats) > 0:
+        raise ValueError(
+            "found no heat beyond its errors, expected some to take away: the model is "
+            "balanced as far as these rollouts tell; longer ones tell more"
+        )
+    slopes = [_slopes(network, metadata.elements, *each) for each in molecules]
+    take_heat(network, torch.cat(slopes), heats, of_heats)
     round_of_now = {"model_sha256": loaded.sha256, "rollouts": rows}
     metadata = replace(
         metadata,

@@ -254,6 +254,13 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
         # Without its signature an array is given as bytes.
         if np.asarray(values).dtype.kind not in "iuf":
             raise _damaged(path, f"{key} is no array of numbers")
+        # Here, where frames are still numbered as in the file.
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(
+                f"{path}: found a value that is not finite in {key}[{bad[0][0]}], "
+                "expected numbers; remove or repair that frame"
+            )
     return arrays
 
 

@@ -1,5 +1,6 @@
 """Readers: every supported file becomes a `Trajectory` in nm, ps, Da, kJ/mol."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
 
 __all__ = [
+    "frame_intervals",
     "is_numbered",
     "read_extxyz",
     "read_md17",
@@ -33,6 +35,7 @@ __all__ = [
     "read_xyz_frames",
 ]
 
+HDF5 = (".h5", ".hdf5")
 XYZ_FORM = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
 
 
@@ -65,7 +68,7 @@ def read_trajectory(
         If the file is of no supported kind, or its reader refuses it.
     """
     suffix = Path(path).suffix.lower()
-    if suffix in (".h5", ".hdf5"):
+    if suffix in HDF5:
         trajectory = read_reference(path)
         if frame_interval_fs is None:
             return trajectory
@@ -99,6 +102,41 @@ def read_trajectory(
     raise ValueError(
         f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz: convert it"
     )
+
+
+def frame_intervals(
+    paths: Sequence[Path], frame_interval_fs: float | None
+) -> list[float | None]:
+    """
+    Say which of several files a time between frames is for: those without times.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files.
+    frame_interval_fs : float or None
+        Time between frames where files do not tell, fs.
+
+    Returns
+    -------
+    list of float or None
+        For `read_trajectory`, of each file. Where all have times it is for all, which
+        are refused with it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    ValueError
+        If one is damaged.
+    """
+    if frame_interval_fs is None:
+        return [None] * len(paths)
+    timed = [
+        Path(path).suffix.lower() in HDF5 and not is_numbered(read_reference(path))
+        for path in paths
+    ]
+    return [None if t and not all(timed) else frame_interval_fs for t in timed]
 
 
 def is_numbered(trajectory: Trajectory) -> bool:

@@ -54,8 +54,8 @@ def contiguous_split(
     segments : ndarray of int, shape (n_frames,)
         The unbroken piece of dynamics a frame belongs to.
     gap : int
-        Frames left out between parts. Where there are several segments at least
-        one whole segment is left out.
+        Frames left out between parts; where there are several segments, at least as
+        many as the longest has.
     fractions : tuple of float
         Shares of the frames, gaps included; none negative, the first above 0, at most
         1 together.

@@ -160,6 +160,8 @@ def export_model(
             f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
         )
     at_least(0, refit_pairs=refit_pairs, balance_pairs=balance_pairs)
+    at_least(0, num_sampling_steps=num_sampling_steps)
+    at_least(noise["sigma_min"], sigma_max=sigma_max)
     # Made before the work that it describes: it refuses what is out of range.
     metadata = ModelMetadata(
         name=name,

@@ -247,7 +247,7 @@ def take_heat(
     if error is None:
         noise = RIDGE * normal.diagonal().mean() * torch.ones_like(heat)
     else:
-        excess = (heat.square() - error.square()).sum()
+        excess = excess_of(heat, error)
         if not excess > 0:
             return
         noise = error.square() * normal.diagonal().sum() / excess
@@ -257,6 +257,23 @@ def take_heat(
         weights, change.split([w.numel() for w in weights]), strict=True
     ):
         weight.add_(part.view_as(weight).to(weight.dtype))
+
+
+def excess_of(heat: Tensor, error: Tensor) -> Tensor:
+    """
+    Say how much more heat there is than its errors explain.
+
+    Parameters
+    ----------
+    heat, error : Tensor, shape (n,)
+        What a lag adds to each, and its standard error.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Sum of the squares of the heat, less that of its errors.
+    """
+    return (heat.square() - error.square()).sum()
 
 
 def formula_of(atomic_numbers: NDArray[np.integer]) -> str:

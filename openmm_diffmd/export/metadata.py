@@ -252,13 +252,18 @@ class ModelMetadata:
             Those of `potential`, such as a charge.
         """
         forces = {
-            (provenance.get("potential"), json.dumps(provenance["potential_options"]))
+            (
+                potential := provenance.get("potential"),
+                json.dumps(provenance["potential_options"]),
+                # Trained forces have one name.
+                provenance.get("sha256", {}).get(potential),
+            )
             for file in self.reference.get("data", [])
             if "potential_options" in (provenance := file.get("provenance", {}))
         }
         if len(forces) != 1:
             return None, {}
-        potential, options = forces.pop()
+        potential, options, _ = forces.pop()
         return potential, json.loads(options)
 
     def to_json(self) -> str:

@@ -13,10 +13,11 @@ from openmm_diffmd.data.pairs import (
     evenly_spread,
     lag_in_frames,
 )
-from openmm_diffmd.data.readers import read_trajectory
+from openmm_diffmd.data.readers import frame_intervals, read_trajectory
 from openmm_diffmd.data.splits import gap_between_parts
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models import TransitionModel
+from openmm_diffmd.outputs import file_sha256
 
 MAX_PAIRS = 4096
 
@@ -154,24 +155,24 @@ def _files_at(
             f"found {len(data)} data files, expected the {len(names)} of the training, "
             f"in its order: {', '.join(names)}"
         )
-    files = list(zip(data, description["data"], strict=True))
+    interval = description["config"]["data"]["frame_interval_fs"]
+    intervals = frame_intervals(data, interval)
+    files = list(zip(data, intervals, description["data"], strict=True))
     at_temperature = [
-        (path, file)
-        for path, file in files
+        (path, interval, file)
+        for path, interval, file in files
         if file["provenance"].get("temperature_K") == temperature
         and not file["provenance"].get("bond_energy_kT")
         and not file["provenance"].get("revisited")
     ]
-    interval = description["config"]["data"]["frame_interval_fs"]
     found = []
-    for path, file in at_temperature or files:
-        trajectory = read_trajectory(path, interval)
-        if dict(trajectory.provenance) != file["provenance"]:
+    for path, interval, file in at_temperature or files:
+        if file_sha256(path) != file["sha256"]:
             raise ValueError(
-                f"found {path} of another run than the training's {file['file']}, "
-                f"expected its files in their order: {', '.join(names)}"
+                f"found {path} that is not the training's {file['file']} (another "
+                f"SHA-256), expected its files in their order: {', '.join(names)}"
             )
-        found.append((trajectory, int(file["train_frames"])))
+        found.append((read_trajectory(path, interval), int(file["train_frames"])))
     return found
 
 

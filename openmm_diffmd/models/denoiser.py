@@ -84,7 +84,8 @@ class Denoiser(nn.Module):
         geometry : Geometry
             Edge features of the condition.
         log_scale : Tensor, shape (B, A)
-            Logarithm of the residual's scale, from the acceleration.
+            Logarithm of the residual's scale: the learned spread times that of the
+            acceleration.
 
         Returns
         -------

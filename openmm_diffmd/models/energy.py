@@ -1,6 +1,7 @@
 """A conservative energy of the same Transformer: what learned dynamics compete with."""
 
 import json
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -230,6 +231,13 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         raise FileNotFoundError(
             f"found no {path}, expected a file of openmm-diffmd force"
         )
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                raise ValueError(
+                    f"found {path}, which is a model file, expected a force: a file of "
+                    "openmm-diffmd force"
+                )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         description = json.loads(saved["description"])

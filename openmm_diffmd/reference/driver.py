@@ -146,8 +146,8 @@ def make_reference(
     frame_interval_fs = float(frame_interval_fs)
     burst_frame_interval_fs = float(burst_frame_interval_fs)
     bond_energy_kT = float(bond_energy_kT)
-    if seed < 1:
-        raise ValueError(f"found seed {seed}, expected a positive whole number")
+    if not 1 <= seed < 2**31:
+        raise ValueError(f"found seed {seed}, expected a whole number from 1 to 2^31-1")
     at_least(
         0,
         temperature_K=temperature_K,

@@ -1,8 +1,12 @@
 """Reference dynamics in OpenMM: one splitting for the thermostatted run and bursts."""
 
 import math
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
+from types import FrameType
 
 import numpy as np
 import openmm
@@ -182,32 +186,57 @@ def run_segment(
     ------
     DynamicsError
         If the force fails (a self-consistent field that does not converge, say) or
-        positions stop being finite.
+        positions, velocities, forces or the energy stop being finite.
+    KeyboardInterrupt
+        If it is interrupted, also where a force in Python is: OpenMM calls that a
+        force that failed.
     """
     step_size = integrator.getStepSize().value_in_unit(unit.picosecond)
     for index in range(num_frames):
+        time = index * steps_per_frame * step_size
         try:
-            integrator.step(steps_per_frame)
+            with _interrupts() as interrupts:
+                integrator.step(steps_per_frame)
         except openmm.OpenMMException as error:
-            raise _stopped(index, index * steps_per_frame * step_size, error) from error
+            if interrupts:
+                raise KeyboardInterrupt from error
+            raise _stopped(index, time, error) from error
         state = context.getState(positions=True, velocities=True)
-        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        if not np.isfinite(positions).all():
-            raise _stopped(
-                index, index * steps_per_frame * step_size, "positions not finite"
-            )
+        speed = unit.nanometer / unit.picosecond
         forces = integrator.getPerDofVariableByName("last_force")
-        yield ReferenceFrame(
+        frame = ReferenceFrame(
             time=(index + 1) * steps_per_frame * step_size,
-            positions=np.array(positions),
-            velocities=np.array(
-                state.getVelocities(asNumpy=True).value_in_unit(
-                    unit.nanometer / unit.picosecond
-                )
+            positions=np.array(
+                state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
             ),
+            velocities=np.array(state.getVelocities(asNumpy=True).value_in_unit(speed)),
             forces=np.array([tuple(force) for force in forces]),
             potential_energy=integrator.getGlobalVariableByName("last_energy"),
         )
+        for name in ("positions", "velocities", "forces", "potential_energy"):
+            if not np.isfinite(getattr(frame, name)).all():
+                raise _stopped(index, time, f"{name.replace('_', ' ')} not finite")
+        yield frame
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """List the Ctrl-C of a while, which Python handles as it did."""
+    found: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or current_thread() is not main_thread():
+        yield found
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        found.append(number)
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _stopped(frame: int, time: float, reason: object) -> DynamicsError:

@@ -3,15 +3,15 @@
 import warnings
 from pathlib import Path
 
-import networkx as nx
 import numpy as np
 from ase import Atoms
 from ase.build import molecule as g2_molecule
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_diffmd.bond_graphs import bond_graph
+from openmm_diffmd.bond_graphs import bond_graph, pieces
 from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
+from openmm_diffmd.data.single_molecule import check_positions
 from openmm_diffmd.elements import (
     HEAVIEST,
     LONGEST_BOND,
@@ -32,8 +32,6 @@ G2_NAMES = {
 
 GEOMETRIES = Path(__file__).parent / "geometries"
 """Minima of GFN2-xTB for the other molecules of MD17, by the names of its files."""
-SHORTEST = 0.05
-"""Shorter distances, nm, are of no molecule: that of H2 is 0.074."""
 UNREAD = {"charge": 0, "multiplicity": 1}
 """What the comment of an xyz file may say of the electrons, and its usual values."""
 
@@ -104,10 +102,10 @@ def load_molecule(
         length, or a position is not finite.
     """
     topology, positions = _load(str(molecule))
-    if pieces := _pieces(topology):
+    if len(found := _pieces(topology)) > 1:
         raise ValueError(
-            f"found {molecule} in {len(pieces)} pieces, the smallest of atoms "
-            f"{min(pieces, key=len)}, expected one molecule, bonds by covalent radii "
+            f"found {molecule} in {len(found)} pieces, the smallest of atoms "
+            f"{min(found, key=len)}, expected one molecule, bonds by covalent radii "
             "included: split the file, give a pdb with CONECT records of its bonds, or "
             "convert positions that are not in Angstrom"
         )
@@ -115,11 +113,9 @@ def load_molecule(
 
 
 def _pieces(topology: app.Topology) -> list[list[int]]:
-    """Atoms of each piece that no bond joins to the others; empty if there is one."""
     symbols = [atom.element.symbol for atom in topology.atoms()]
     bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
-    pieces = list(nx.connected_components(bond_graph(symbols, bonds)))
-    return [sorted(piece) for piece in pieces] if len(pieces) > 1 else []
+    return pieces(bond_graph(symbols, bonds))
 
 
 def _load(name: str) -> tuple[app.Topology, unit.Quantity]:
@@ -168,7 +164,7 @@ def _load_xyz(path: Path) -> Atoms:
             f"{nameless.tolist()}; expected one for each: put its symbol, H to Rg, "
             "before x, y, z"
         )
-    _check_positions(path, ANGSTROM * frames[0].positions)
+    check_positions(path, ANGSTROM * frames[0].positions)
     comment = frames[0].info
     # A word without a value is read as True.
     said = {
@@ -184,25 +180,6 @@ def _load_xyz(path: Path) -> Atoms:
             stacklevel=4,
         )
     return frames[0]
-
-
-def _check_positions(path: Path, positions: NDArray[np.float64]) -> None:
-    """Refuse positions (nm) that are not finite, or of atoms inside of each other."""
-    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{path} has atoms {bad.tolist()} at positions that are not finite, "
-            "expected numbers"
-        )
-    distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    np.fill_diagonal(distances, np.inf)
-    if distances.min() < SHORTEST:
-        i, j = np.unravel_index(distances.argmin(), distances.shape)
-        raise ValueError(
-            f"{path} has atoms {i} and {j} {distances.min() / ANGSTROM:.3g} Angstrom "
-            f"apart, expected at least {SHORTEST / ANGSTROM:g}: are the positions in "
-            "Angstrom?"
-        )
 
 
 def _check_names(path: Path) -> None:
@@ -252,7 +229,7 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
             "again"
         )
     positions = pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-    _check_positions(path, positions)
+    check_positions(path, positions)
     atoms = list(topology.atoms())
     nameless = [atom.index for atom in atoms if atom.element is None]
     if nameless:
@@ -265,7 +242,7 @@ def _load_pdb(path: Path) -> tuple[app.Topology, unit.Quantity]:
     known = {frozenset((a.index, b.index)) for a, b in topology.bonds()}
     near = bonds_from_radii(numbers, positions[None]).tolist()
     lacking = [pair for pair in near if frozenset(pair) not in known]
-    if _pieces(topology):
+    if len(_pieces(topology)) > 1:
         # Names of atoms that OpenMM does not know leave bonds out.
         for i, j in lacking:
             topology.addBond(atoms[i], atoms[j])

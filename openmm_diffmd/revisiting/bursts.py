@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.loading import check_different, load_rollout
 from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.outputs import check_output_file, file_sha256, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
@@ -98,8 +98,9 @@ def revisit(
     ValueError
         If rollouts are of several molecules, temperatures or forces, or of a force
         that is a file and was not given, have no velocities or are
-        too short, a distance is not of two atoms of the molecule, or a burst is no
-        longer than a lag, or not a whole number of frames, or frames of steps.
+        too short or one is given twice, a distance is not of two atoms of the molecule,
+        or a burst is no longer than a lag, or not a whole number of frames, or frames
+        of steps.
     DynamicsError
         If the force fails at an ordinary frame, or from all that were chosen.
 
@@ -221,6 +222,7 @@ def _load(
             )
         positions += [x[skipped:] for x in ensemble.positions]
         velocities += [v[skipped:] for v in ensemble.velocities]
+    check_different(paths, [ensemble for ensemble, _ in loaded])
     joined = replace(first, positions=positions, velocities=velocities)
     return joined, [sidecar for _, sidecar in loaded]
 

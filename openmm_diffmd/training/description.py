@@ -187,7 +187,11 @@ def check_same_training(before: dict[str, Any], now: dict[str, Any]) -> None:
             for part, keys in (
                 ("model", before["config"]["model"]),
                 ("data", ("lag_time_fs", "dynamics")),
-                ("optimizer", ("algorithm", "freeze_encoder")),
+                # The last two are the checkpoint's, whatever is asked for.
+                (
+                    "optimizer",
+                    ("algorithm", "freeze_encoder", "learning_rate", "weight_decay"),
+                ),
             )
             for key in keys
             # An option that the training did not know yet is left to it; one that a

@@ -14,7 +14,7 @@ from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.data.readers import read_trajectory
-from openmm_diffmd.data.splits import contiguous_split
+from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
 from openmm_diffmd.outputs import file_sha256, make_folder
@@ -116,7 +116,7 @@ def train_force(
     data = list_files(data)
     set_threads(threads)
     trajectories = [_read(path) for path in data]
-    splits = [contiguous_split(t.segments, 1, FRACTIONS) for t in trajectories]
+    splits = [_split(*found) for found in zip(data, trajectories, strict=True)]
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     symbols = [chemical_symbols[number] for number in elements]
     options = {
@@ -190,6 +190,16 @@ def train_force(
         ],
     }
     return save_force(module.model, description, output / FORCE_FILE)
+
+
+def _split(path: Path, trajectory: Trajectory) -> Split:
+    try:
+        return contiguous_split(trajectory.segments, 1, FRACTIONS)
+    except ValueError as error:
+        raise ValueError(
+            f"found {path} of {trajectory.n_frames} frames, expected more: training, "
+            f"validation and test take {FRACTIONS} of them"
+        ) from error
 
 
 def _read(path: Path) -> Trajectory:

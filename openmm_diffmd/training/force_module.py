@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.models.energy import EnergyModel
 from openmm_diffmd.training.config import OptimizerConfig
-from openmm_diffmd.training.trainer import make_optimizer
+from openmm_diffmd.training.trainer import check_finite, make_optimizer
 from openmm_diffmd.units import ANGSTROM, EV
 
 MEV_PER_ANGSTROM = 1000 / (EV / ANGSTROM)
@@ -112,6 +112,7 @@ class ForceTraining(lightning.LightningModule):
         force = (error.square().sum(-1) + 1e-8).sqrt()[batch.species >= 0].mean()
         energy = ((energies - batch.energies) / (0.1 * scale)).abs().mean()
         self.log("train/force", force)
+        check_finite(force, self.global_step)
         return force + self.energy_weight * energy
 
     def validation_step(

@@ -53,8 +53,13 @@ def initialize(module: TransitionTraining, source: Path) -> list[dict[str, Any]]
         If there is no such folder, file or bundled model.
     ValueError
         If its network is another, it knows none of the elements, or the file holds no
-        weights.
+        weights or is a checkpoint, whose folder is to be given.
     """
+    if source.suffix == Path(LAST_CHECKPOINT).suffix and source.is_file():
+        raise ValueError(
+            f"found {source} to start from, expected the folder of that training: give "
+            f"{source.parent}"
+        )
     if (source / LAST_CHECKPOINT).is_file():
         description = read_description(source)
         weights = read_checkpoint(source / LAST_CHECKPOINT)["state_dict"]

@@ -18,7 +18,7 @@ from openmm_diffmd.diffusion.residuals import (
 )
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import TrainConfig
-from openmm_diffmd.training.trainer import make_optimizer
+from openmm_diffmd.training.trainer import check_finite, make_optimizer
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 WHITENING_MOMENTUM = 0.01
@@ -102,6 +102,8 @@ class TransitionTraining(lightning.LightningModule):
             if self.config.data.unrolled_lags > 1:
                 loss = self._unrolled_loss(loss, batch, condition)
                 self.log("train/unrolled_error", loss)
+            # Before the whitening, which takes no nan.
+            check_finite(loss, self.global_step)
         detached = {name: value.detach() for name, value in condition.items()}
         residual = self.model.whiten(batch.following, detached)
         unspread = residual * detached["spread"][:, :, None, None]
@@ -119,6 +121,7 @@ class TransitionTraining(lightning.LightningModule):
             self.generator,
         )
         self.log("train/denoising", denoising)
+        check_finite(denoising, self.global_step)
         return loss + spread + denoising
 
     def validation_step(

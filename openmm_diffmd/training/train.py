@@ -17,7 +17,7 @@ from openmm_diffmd.data.pairs import (
     evenly_spread,
     lag_in_frames,
 )
-from openmm_diffmd.data.readers import read_trajectory
+from openmm_diffmd.data.readers import frame_intervals, read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
@@ -130,7 +130,11 @@ def train(
     config = TrainConfig(model, pairs, optimizer)
     _check_options(config, resume or initialize_from is not None)
     set_threads(threads)
-    trajectories = [_read(path, pairs) for path in data]
+    intervals = frame_intervals(data, pairs.frame_interval_fs)
+    trajectories = [
+        _read(path, interval, pairs.dynamics)
+        for path, interval in zip(data, intervals, strict=True)
+    ]
     _warn_of_several_forces(data, trajectories)
     splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
@@ -161,7 +165,6 @@ def train(
     make_folder(output)
     # For export; model files do not say where files were.
     description["paths"] = [str(Path(path).absolute()) for path in data]
-    write_description(description, output)
     batches = RandomBatches(
         training_pairs, optimizer.batch_size, pairs.time_reversal, seed + first_step
     )
@@ -174,6 +177,7 @@ def train(
         resume,
         accelerator,
         progress,
+        lambda: write_description(description, output),
     )
 
 
@@ -251,8 +255,8 @@ def _history(
     return history
 
 
-def _read(path: Path, pairs: DataConfig) -> Trajectory:
-    trajectory = read_trajectory(path, pairs.frame_interval_fs)
+def _read(path: Path, frame_interval_fs: float | None, dynamics: str) -> Trajectory:
+    trajectory = read_trajectory(path, frame_interval_fs)
     if trajectory.velocities is None:
         reason = trajectory.provenance.get("velocities", "the file has none")
         raise ValueError(
@@ -263,13 +267,13 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
     check_element_masses(path, trajectory.atomic_numbers, trajectory.masses)
     kind = trajectory.provenance.get("kind")
     friction = trajectory.provenance.get("friction_per_ps")
-    if friction is not None and (friction > 0) != (pairs.dynamics == "thermostatted"):
+    if friction is not None and (friction > 0) != (dynamics == "thermostatted"):
         raise ValueError(
             f"found {path} of friction {friction:g}/ps for dynamics "
-            f"{pairs.dynamics!r}, expected the frictionless bursts.h5 for 'flow', a "
+            f"{dynamics!r}, expected the frictionless bursts.h5 for 'flow', a "
             "run with friction for 'thermostatted'"
         )
-    if friction is None and kind is None and pairs.dynamics == "flow":
+    if friction is None and kind is None and dynamics == "flow":
         warnings.warn(
             f"found {path}, which says neither its friction nor what made it, expected "
             "frictionless dynamics with velocities at the times of the positions: "
@@ -277,7 +281,7 @@ def _read(path: Path, pairs: DataConfig) -> Trajectory:
             "thermostatted --pairs.time_reversal false",
             stacklevel=2,
         )
-    if friction is None and kind == "thermostatted" and pairs.dynamics == "flow":
+    if friction is None and kind == "thermostatted" and dynamics == "flow":
         raise ValueError(
             f"found {path} of a thermostatted run for dynamics 'flow', expected "
             "--pairs.dynamics thermostatted --pairs.time_reversal false"
@@ -295,6 +299,9 @@ def _warn_of_several_forces(
         force = str(provenance.get("potential", provenance.get("data", "unknown")))
         options = provenance.get("potential_options")
         force += f" {json.dumps(options, sort_keys=True)}" if options else ""
+        # A trained force is called force.pt whatever it was trained on.
+        if sha256 := provenance.get("sha256", {}).get(provenance.get("potential")):
+            force += f" (sha256 {sha256[:12]})"
         molecule = trajectory.atomic_numbers.tobytes(), trajectory.bonds.tobytes()
         other, known = seen.setdefault(molecule, (path, force))
         if force != known:
@@ -330,12 +337,16 @@ def split_trajectories(
     Raises
     ------
     ValueError
-        If the fractions do not fit, or leave a part of a file empty.
+        If the fractions do not fit, or leave a part of a file empty, or a lag is no
+        whole number of its frames.
     """
     lag_time = config.data.lag_time_fs / 1000
     splits = []
     for path, trajectory in zip(data, trajectories, strict=True):
-        lag = lag_in_frames(trajectory, lag_time)
+        try:
+            lag = lag_in_frames(trajectory, lag_time)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         try:
             split = contiguous_split(trajectory.segments, lag, config.data.fractions)
         except ValueError as error:

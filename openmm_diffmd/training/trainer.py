@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,34 @@ class FinalCheckpoint(lightning.Callback):
             trainer.save_checkpoint(self._path)
 
 
+class Describing(lightning.Callback):
+    """
+    Writes what a training says of itself with its checkpoints, and not before.
+
+    A training that is to go on with other options, and ends before its next checkpoint,
+    leaves those that its weights were made with.
+
+    Parameters
+    ----------
+    write : callable
+        Writes it.
+    """
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write = write
+
+    def on_save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Write beside the checkpoint.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            What Lightning gives.
+        """
+        self._write()
+
+
 def fit(
     module: lightning.LightningModule,
     batches: Any,
@@ -156,6 +184,7 @@ def fit(
     resume: bool = False,
     accelerator: str = "cpu",
     progress: bool = True,
+    describe: Callable[[], None] | None = None,
 ) -> Path:
     """
     Train a module, with a running average of its weights, logs and checkpoints.
@@ -176,6 +205,8 @@ def fit(
         Lightning's name of the device, of which one is used.
     progress : bool
         Show a progress bar, if in a terminal.
+    describe : callable, optional
+        Called with each checkpoint, to write what the training is.
 
     Returns
     -------
@@ -194,15 +225,15 @@ def fit(
         # The device was chosen, and batches are cut from what is in memory.
         warnings.filterwarnings("ignore", "GPU available but not used")
         warnings.filterwarnings("ignore", ".* does not have many workers")
-        # Ours: training.json is written first, so that a kill leaves it behind.
+        # Logs of a training that ended before its first checkpoint.
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
         # A training may go on with another interval between its checkpoints.
         warnings.filterwarnings("ignore", ".*when using `ckpt_path`, callbacks used to")
         # Lightning's own use of PyTorch.
         warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
         try:
-            trainer = _make_trainer(output, options, accelerator, progress)
-        except MisconfigurationException as error:
+            trainer = _make_trainer(output, options, accelerator, progress, describe)
+        except (MisconfigurationException, ModuleNotFoundError) as error:
             raise ValueError(
                 f"found accelerator {accelerator!r}, which gives: {error}; expected "
                 "one that this machine has, such as 'cpu'"
@@ -217,9 +248,11 @@ def fit(
             )
         except SystemExit as error:
             # How Lightning leaves after Ctrl-C and SIGTERM, this as if all was well.
+            then = f"go on from {checkpoint} with resume"
+            if not checkpoint.exists():
+                then = "before the first checkpoint: begin anew"
             raise KeyboardInterrupt(
-                f"at step {trainer.global_step} of {options.num_steps}, go on from "
-                f"{checkpoint} with resume"
+                f"at step {trainer.global_step} of {options.num_steps}, {then}"
             ) from error
     return checkpoint
 
@@ -239,7 +272,11 @@ def _only_warnings_of_lightning() -> Iterator[None]:
 
 
 def _make_trainer(
-    output: Path, options: OptimizerConfig, accelerator: str, progress: bool
+    output: Path,
+    options: OptimizerConfig,
+    accelerator: str,
+    progress: bool,
+    describe: Callable[[], None] | None,
 ) -> lightning.Trainer:
     # In a log a bar is a line without end.
     shows_progress = progress and sys.stdout.isatty()
@@ -268,11 +305,36 @@ def _make_trainer(
                 save_last=True,
                 enable_version_counter=False,
             ),
+            *([Describing(describe)] if describe else []),
             *([TQDMProgressBar(refresh_rate=20)] if shows_progress else []),
         ],
         enable_progress_bar=shows_progress,
         enable_model_summary=False,
     )
+
+
+def check_finite(loss: torch.Tensor, step: int) -> None:
+    """
+    End a training that diverged: its weights are numbers no more.
+
+    Parameters
+    ----------
+    loss : Tensor, shape ()
+        Loss of a batch.
+    step : int
+        Steps made.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite.
+    """
+    if not loss.isfinite():
+        raise ValueError(
+            f"found a loss of {loss.item()} after step {step}, expected a number: the "
+            "training diverged; begin anew with a smaller --optimizer.learning_rate, "
+            "and see that the data are right"
+        )
 
 
 def make_optimizer(

@@ -154,6 +154,34 @@ def test_rollouts_that_do_not_tell_heat_are_refused(
     assert not (tmp_path / "mine.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("times", "equilibration_ps", "message"),
+    [
+        (0, 1.0, "found no rollout, expected at least one"),
+        (2, 1.0, r"same frames in .*hot\.json and .*hot\.json, expected each"),
+        (1, -3.0, "equilibration_ps -3, expected at least 0"),
+    ],
+)
+def test_no_rollout_one_given_twice_or_a_start_before_it_is_refused(
+    hot, of_hot, tmp_path, times, equilibration_ps, message
+):
+    with pytest.raises(ValueError, match=message):
+        balance_model(hot, times * [of_hot], tmp_path / "mine.pt", equilibration_ps)
+
+
+def test_heat_within_its_errors_is_left_and_told(hot, of_hot, tmp_path, monkeypatch):
+    measured = rollouts._heat
+
+    def uncertain(*asked):
+        heat, error = measured(*asked)
+        return heat, 0.0 * error + heat.abs().max()
+
+    monkeypatch.setattr(rollouts, "_heat", uncertain)
+    with pytest.raises(ValueError, match="found no heat beyond its errors, expected"):
+        balance_model(hot, of_hot, tmp_path / "mine.pt", 1.0)
+    assert not (tmp_path / "mine.pt").exists()
+
+
 def test_a_file_is_replaced_only_where_asked_to(hot, of_hot, tmp_path):
     output = tmp_path / "mine.pt"
     output.touch()

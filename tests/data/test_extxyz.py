@@ -6,7 +6,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from openmm_diffmd.data.readers import read_extxyz, read_trajectory
+from openmm_diffmd.bundled import PRETRAINED
+from openmm_diffmd.data.readers import frame_intervals, read_extxyz, read_trajectory
 
 
 def frame(shift=0.0, velocity=None):
@@ -51,6 +52,30 @@ def test_extxyz_without_momenta_has_no_velocities(tmp_path):
 def test_extxyz_needs_an_interval(tmp_path):
     with pytest.raises(ValueError, match="has no times, expected frame_interval_fs"):
         read_trajectory(write(tmp_path, [frame()]))
+
+
+def test_an_interval_is_for_files_without_times(tmp_path):
+    bare = write(tmp_path, [frame(), frame()])
+    timed = PRETRAINED / "ethanol_reference.h5"
+    assert frame_intervals([timed, bare], None) == [None, None]
+    assert frame_intervals([timed, bare], 2.0) == [None, 2.0]
+    # Refused when it is read.
+    assert frame_intervals([timed], 2.0) == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        (10.0, r"atoms 0 and \d .* apart, expected at least 0.5: are the pos"),
+        (0.5291772, r"in 3 pieces, the smallest of atoms \[0\], .* not in Angstrom"),
+    ],
+    ids=["nm", "Bohr"],
+)
+def test_positions_in_other_units_are_refused(tmp_path, unit, message):
+    one = frame()
+    one.positions /= unit
+    with pytest.raises(ValueError, match=message):
+        read_extxyz(write(tmp_path, [one, one]), 1.0)
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0])

@@ -129,7 +129,8 @@ def pull_apart(values):
         (change("E", np.zeros(4)), r"potential_energies \(3,\), expected \(4,\)"),
         (change("E", np.zeros((5, 2))), r"E \(5, 2\), expected \(n_frames,\)"),
         (change("F", np.zeros((5, 2, 3))), r"forces \(4, 2, 3\), expected \(4, 3, 3\)"),
-        (change("R", set_nan), r"not finite in positions\[1\]; remove or repair"),
+        (change("R", set_nan), r"not finite in R\[2\], expected .*; remove or repair"),
+        (change("F", set_nan), r"not finite in F\[2\], expected"),
         (change("R", pull_apart), r"atoms 0 and 2 .* frame 2; expected frames of one"),
         (change("R", lambda r: r[:1]), "1 frame, expected two or more"),
     ],
@@ -145,7 +146,7 @@ def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
     [
         (change("old_indices", np.array([1, 1, 2])), "an old index twice"),
         (change("old_indices", np.array([1, 2])), "2 old_indices, expected 3"),
-        (change("coords", set_nan), r"not finite in positions\[1\]"),
+        (change("coords", set_nan), r"not finite in coords\[2\]"),
         (change("forces", np.ones((2, 2, 3))), "forces of 2 frames, expected 3"),
     ],
 )

@@ -171,7 +171,8 @@ def test_progress_bars_are_shown_in_a_terminal(tmp_path, harmonic, capsys, monke
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 0}, "seed 0, expected a positive"),
+        ({"seed": 0}, "seed 0, expected a whole number from 1 to"),
+        ({"seed": 2**31}, "seed 2147483648, expected a whole number from 1 to"),
         ({"temperature_K": -1.0}, "temperature_K -1, expected at least 0"),
         ({"friction_per_ps": -1.0}, "friction_per_ps -1, expected at least 0"),
         ({"equilibration_ps": -1.0}, "equilibration_ps -1, expected at least 0"),

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import openmm
 import pytest
@@ -123,6 +126,52 @@ def test_seed_decides_the_run():
 
     np.testing.assert_array_equal(final(1), final(1))
     assert not np.array_equal(final(1), final(2))
+
+
+def python_context(integrator, compute):
+    system = openmm.System()
+    system.addParticle(MASS)
+    system.addForce(openmm.PythonForce(compute))
+    context = openmm.Context(
+        system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setPositions([[0.02, 0.01, -0.03]])
+    return context
+
+
+@pytest.mark.parametrize("last", [9, 10])
+def test_a_frame_with_a_force_that_is_no_number_is_not_kept(last):
+    calls = []
+
+    def compute(state):
+        calls.append(None)
+        return 0.0, np.full((1, 3), np.nan if len(calls) > last else 1.0)
+
+    integrator = baoab_integrator(300.0, 0.0, 0.001, seed=1)
+    context = python_context(integrator, compute)
+    frames = []
+    with pytest.raises(DynamicsError, match=r"after frame \d+, .* not finite; use"):
+        frames.extend(run_segment(context, integrator, 100, 2))
+    assert 3 <= len(frames) <= 5
+    for frame in frames:
+        for values in (frame.positions, frame.velocities, frame.forces):
+            assert np.isfinite(values).all()
+
+
+def test_an_interrupt_within_a_force_in_python_is_one():
+    def compute(state):
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0.0, np.zeros((1, 3))
+
+    integrator = baoab_integrator(300.0, 0.0, 0.001, seed=1)
+    context = python_context(integrator, compute)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_segment(context, integrator, 2, 3))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_explosion_is_told():

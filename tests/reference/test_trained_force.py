@@ -4,6 +4,7 @@ import pytest
 import torch
 from openmm import unit
 
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.models.energy import EnergyModel, load_force, save_force
 from openmm_diffmd.reference.driver import make_reference
@@ -111,6 +112,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         create_reference_system(topology, path)
     with pytest.raises(ValueError, match=r"found options .* for .*force\.pt, expected"):
         create_reference_system(topology, path, {"charge": 1})
+    model = PRETRAINED / "ethanol.pt"
+    with pytest.raises(ValueError, match=r"ethanol\.pt, which is a model file, expec"):
+        create_reference_system(topology, model)
     (tmp_path / "other.pt").write_bytes(b"no force")
     with pytest.raises(ValueError, match=r"other\.pt, which is no trained force that"):
         create_reference_system(topology, tmp_path / "other.pt")

@@ -126,8 +126,14 @@ def test_the_force_is_the_one_that_the_model_learned(rollout, tmp_path):
     other = changed(rollout, tmp_path, potential="GFN1-xTB")
     file = revisit(other, tmp_path / "gfn1", **FEW)
     assert read_reference(file).provenance["potential"] == "GFN1-xTB"
+    second = run(
+        model="ethanol",
+        output=tmp_path / "second",
+        velocities=True,
+        **RUN | {"seed": 4},
+    )
     with pytest.raises(ValueError, match=r"several forces .*GFN1.*give potential"):
-        revisit([rollout, other], tmp_path / "both", **FEW)
+        revisit([second, other], tmp_path / "both", **FEW)
     charged = changed(rollout, tmp_path, potential_options={"charge": 1})
     with pytest.raises(ValueError, match="found 25 electrons"):
         revisit(charged, tmp_path / "charged", **FEW)
@@ -146,6 +152,9 @@ def test_rollouts_have_to_go_together(rollout, tmp_path):
     )
     with pytest.raises(ValueError, match=r"another molecule in .*other\.json"):
         revisit([rollout, other], tmp_path / "out")
+    twice = changed(rollout, tmp_path)
+    with pytest.raises(ValueError, match=r"same frames in .*ethanol\.json and .*chang"):
+        revisit([rollout, twice], tmp_path / "out")
     hotter.with_suffix(".h5").unlink()
     with pytest.raises(ValueError, match="without velocities"):
         revisit(hotter, tmp_path / "out")

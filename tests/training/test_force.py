@@ -166,7 +166,7 @@ def test_force_starts_from_another(trained, write_bursts, tmp_path):
     torch.testing.assert_close(new[name][[0, 2, 3]], old[name])
     torch.testing.assert_close(new[name][1], old[name][:2].mean(0))
     # Whoever goes on keeps what was before; so does whoever starts from this one.
-    longer = dataclasses.replace(OPTIMIZER, num_steps=2)
+    longer = dataclasses.replace(OPTIMIZER, num_steps=2, learning_rate=0.0)
     train_force(data, path.parent, MODEL, longer, resume=True, progress=False)
     _, description = load_force(path)
     steps = [described["steps"]]
@@ -214,6 +214,12 @@ def test_extxyz_needs_no_times(tmp_path, suffix):
     optimizer = dataclasses.replace(OPTIMIZER, num_steps=2)
     path = train_force(data, tmp_path / "run", MODEL, optimizer, progress=False)
     assert load_force(path)[1]["data"][0]["n_frames"] == 60
+
+
+def test_a_file_too_short_for_its_parts_is_named(write_bursts, tmp_path):
+    few = write_bursts(tmp_path / "few.h5", n_bursts=1, n_frames=4)
+    with pytest.raises(ValueError, match=r"found .*few\.h5 of 4 frames, expected more"):
+        train_force([few], tmp_path / "run", MODEL, OPTIMIZER, progress=False)
 
 
 def test_file_without_forces_is_named(many, tmp_path):

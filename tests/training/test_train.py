@@ -264,7 +264,33 @@ def test_resuming_with_another_optimizer_is_refused_and_changes_nothing(
         ValueError, match=r"found optimizer.algorithm 'adamw', .* resume has 'muon'"
     ):
         run(bursts, trained, optimizer=other, resume=True)
+    slower = dataclasses.replace(OPTIMIZER, learning_rate=1e-5)
+    with pytest.raises(ValueError, match=r"optimizer\.learning_rate 1e-05, but the"):
+        run(bursts, trained, optimizer=slower, resume=True)
     assert (trained / "training.json").read_text() == described
+
+
+def test_a_resume_that_ends_before_a_checkpoint_leaves_the_options_of_before(
+    bursts, tmp_path, monkeypatch
+):
+    output = tmp_path / "run"
+    run(bursts, output, optimizer=dataclasses.replace(OPTIMIZER, num_steps=6))
+    described = (output / "training.json").read_text()
+
+    def stop(self, *_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(TransitionTraining, "training_step", stop)
+    other = dataclasses.replace(DATA, perturbed=0.9)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(bursts, output, pairs=other, resume=True)
+    assert (output / "training.json").read_text() == described
+
+
+def test_a_training_that_diverges_says_so(bursts, tmp_path):
+    wild = dataclasses.replace(OPTIMIZER, learning_rate=1e12, gradient_clip=1e12)
+    with pytest.raises(ValueError, match=r"loss of (nan|inf) after step .*diverged"):
+        run(bursts, tmp_path / "wild", optimizer=wild)
 
 
 def test_resuming_on_other_files_remembers_the_first(bursts, write_bursts, tmp_path):
@@ -313,6 +339,11 @@ def test_files_of_one_molecule_and_two_forces_are_told(write_bursts, tmp_path):
     told = r"cation\.h5 of the force GFN2-xTB .*charge.* and .*neutral\.h5 of GFN2-xTB,"
     with pytest.warns(UserWarning, match=told):
         run([neutral, cation], tmp_path / "mixed", optimizer=one)
+    # A trained force is called force.pt whatever it was trained on.
+    force = {"potential": "force.pt", "potential_options": {}}
+    both = [write(name, **force, sha256={"force.pt": 64 * name}) for name in ("a", "b")]
+    with pytest.warns(UserWarning, match=r"force\.pt \(sha256 bbbb.* force\.pt \(sha2"):
+        run(both, tmp_path / "trained", optimizer=one)
     # Warnings are errors here.
     other = write("other", symbols=("O", "H"), potential="GFN1-xTB")
     again = write("again", seed=1, **xtb)
@@ -629,6 +660,11 @@ def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
         ValueError, match=r"another network in .*: {'channels': 6}, .*{'channels': 8}, "
     ):
         run(bursts, tmp_path / "run", model=other, initialize_from=trained)
+
+
+def test_starting_from_a_checkpoint_names_its_folder(trained, bursts, tmp_path):
+    with pytest.raises(ValueError, match=rf"expected the folder .*give {trained}"):
+        run(bursts, tmp_path / "run", initialize_from=trained / "last.ckpt")
 
 
 def test_starting_from_nothing_is_refused(bursts, tmp_path):
