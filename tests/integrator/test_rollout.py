@@ -461,7 +461,7 @@ def test_a_bath_far_above_the_models_is_told_though_data_were_hotter():
 
 
 def test_a_weaker_bath_than_the_models_is_told():
-    model = load_model("aspirin")
+    model = load_model("ethanol_5fs")
     with pytest.warns(UserWarning, match=r"friction 1/ps, expected at least 2/ps"):
         integrator = DiffusionIntegrator(model, model.example()[0], friction=1.0)
     # Warnings are errors here.
