@@ -231,13 +231,11 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         raise FileNotFoundError(
             f"found no {path}, expected a file of openmm-diffmd force"
         )
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise ValueError(
-                    f"found {path}, which is a model file, expected a force: a file of "
-                    "openmm-diffmd force"
-                )
+    if _is_script(path):
+        raise ValueError(
+            f"found {path}, which is a model file, expected a force: a file of "
+            "openmm-diffmd force"
+        )
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         description = json.loads(saved["description"])
@@ -257,3 +255,12 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
             "expected a file of openmm-diffmd force"
         ) from error
     return model.eval(), description
+
+
+def _is_script(path: str | Path) -> bool:
+    """Whether a file is TorchScript, of which torch speaks at length."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
