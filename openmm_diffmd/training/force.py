@@ -104,7 +104,7 @@ def train_force(
         If `output` is a file, or cannot be made or written in.
     ValueError
         If data do not fit or, on resuming, the training, or the other training does
-        not fit this one.
+        not fit this one, or the training diverges.
 
     Warns
     -----

@@ -111,7 +111,8 @@ def train(
     OSError
         If `output` is a file, or cannot be made or written in.
     ValueError
-        If data and options do not fit each other or, on resuming, the training.
+        If data and options do not fit each other or, on resuming, the training; or if
+        the training diverges.
 
     Warns
     -----

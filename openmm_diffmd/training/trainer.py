@@ -216,7 +216,7 @@ def fit(
     Raises
     ------
     ValueError
-        If there is no such device.
+        If there is no such device, or the training diverges.
     KeyboardInterrupt
         If the process is interrupted or told to terminate.
     """
