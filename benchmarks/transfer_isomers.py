@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -18,13 +19,15 @@ from openmm_diffmd.reference.driver import make_reference
 from openmm_diffmd.units import ANGSTROM
 
 RUN, BURSTS = "thermostatted.h5", "bursts.h5"
+HOT_BONDS, HOT_BONDS_SEED = "hot_bonds", 1000
 BURST_PS = 0.1
+HOT_BONDS_SPACING_PS = 0.05
 
 
 @dataclass(frozen=True)
 class ReferenceBudget:
     """
-    References of the isomers, all forces in chained bursts of 0.1 ps.
+    References of the isomers: chained bursts of 0.1 ps, and bursts with hot bonds.
 
     Attributes
     ----------
@@ -38,6 +41,10 @@ class ReferenceBudget:
         Time before the first frame, ps; isomers begin at rest in a minimum.
     train_ps, unseen_ps : float
         Length of each reference, ps.
+    hot_bursts : int
+        Bursts of 0.1 ps in which some bonds are hot, training data only; 0 for none.
+    bond_energy_kT : float
+        Upper limit of what each such bond gets, as in `make_reference`.
     seed : int
         Seed of the first isomer; the next one has the next.
     """
@@ -48,7 +55,14 @@ class ReferenceBudget:
     equilibration_ps: float = 0.5
     train_ps: float = 1.5
     unseen_ps: float = 4.0
+    hot_bursts: int = 15
+    bond_energy_kT: float = 20.0
     seed: int = 101
+
+    @property
+    def hot_ps(self) -> float:
+        """Length of all bursts with hot bonds, ps."""
+        return self.hot_bursts * BURST_PS
 
 
 def read_isomers(path: Path) -> dict[str, Atoms]:
@@ -173,7 +187,8 @@ def make_references(
     Returns
     -------
     dict of str to Path
-        Folder of each isomer, with ``bursts.h5`` and ``thermostatted.h5``.
+        Folder of each isomer, with ``bursts.h5`` and ``thermostatted.h5``; in it
+        ``hot_bonds``, a folder of the same, of which only the bursts are used.
     """
     folders = {}
     for name, atoms in isomers.items():
@@ -187,19 +202,39 @@ def make_references(
         geometry = part / f"isomer_{name}.xyz"
         write(geometry, atoms, format="xyz")
         length = budget.unseen_ps if name in unseen else budget.train_ps
-        make_reference(
-            str(geometry),
-            part,
-            potential=budget.potential,
-            temperature_K=budget.temperature,
-            friction_per_ps=budget.friction,
-            equilibration_ps=budget.equilibration_ps,
-            length_ps=length,
-            burst_length_ps=BURST_PS,
-            chained=True,
-            seed=budget.seed + int(name) - 1,
-            progress=False,
-        )
+        seed = budget.seed + int(name) - 1
+        _make(geometry, part, budget, seed, length_ps=length, chained=True)
+        if budget.hot_bursts:
+            _make(
+                geometry,
+                part / HOT_BONDS,
+                budget,
+                seed + HOT_BONDS_SEED,
+                length_ps=budget.hot_bursts * HOT_BONDS_SPACING_PS,
+                num_bursts=budget.hot_bursts,
+                bond_energy_kT=budget.bond_energy_kT,
+            )
         part.rename(folder)
         print(f"reference of isomer {name}: {length:g} ps", flush=True)
     return folders
+
+
+def _make(
+    geometry: Path,
+    output: Path,
+    budget: ReferenceBudget,
+    seed: int,
+    **options: Any,
+) -> None:
+    make_reference(
+        str(geometry),
+        output,
+        potential=budget.potential,
+        temperature_K=budget.temperature,
+        friction_per_ps=budget.friction,
+        equilibration_ps=budget.equilibration_ps,
+        burst_length_ps=BURST_PS,
+        seed=seed,
+        progress=False,
+        **options,
+    )

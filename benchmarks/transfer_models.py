@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transfer_isomers import BURST_PS, BURSTS, ReferenceBudget
+from transfer_isomers import BURST_PS, BURSTS, HOT_BONDS, ReferenceBudget
 
 from openmm_diffmd.export.export import export_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -52,9 +52,9 @@ class TrainingBudget:
     """
 
     initialize_from: str | None = "md17"
-    num_steps: int = 8000
+    num_steps: int = 12000
     noise_steps: int = 1000
-    own_steps: int = 1000
+    own_steps: int = 1500
     own_noise_steps: int = 300
     batch_size: int = 32
     algorithm: Literal["adamw", "muon"] = "muon"
@@ -111,8 +111,9 @@ def train_model(
     name : str
         Name of the model.
     references : sequence of path-like
-        Folders of the references to train on; of their bursts the last but one is a
-        gap, and the last one validates and calibrates.
+        Folders of the references to train on. Of the bursts of the shorter of their
+        two files the last but one is a gap, and the last one validates and
+        calibrates; of the longer one the same share.
     length_ps : float
         Length of each reference, ps.
     num_steps : tuple of int
@@ -132,6 +133,9 @@ def train_model(
         The model, loaded from its file.
     """
     data = [Path(folder) / BURSTS for folder in references]
+    if made.hot_bursts:
+        data += [Path(folder) / HOT_BONDS / BURSTS for folder in references]
+        length_ps = min(length_ps, made.hot_ps)
     one_burst = BURST_PS / length_ps
     pairs = DataConfig(fractions=(1 - 2 * one_burst, 2 * one_burst, 0.0), perturbed=0.0)
     mean = _train_part(
@@ -221,6 +225,8 @@ def check_lengths(made: ReferenceBudget) -> None:
         If there are too few bursts.
     """
     shortest = {"train_ps": 3 * BURST_PS, "unseen_ps": 2.5}
+    if made.hot_bursts:
+        shortest["hot_ps"] = 3 * BURST_PS
     for name, least in shortest.items():
         found = getattr(made, name)
         if found < least - 1e-9:

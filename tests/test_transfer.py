@@ -77,6 +77,7 @@ def run(geometries: Path, output: Path, *options: str) -> dict:
             "--references.potential=springs.Springs",
             "--references.train-ps=0.5",
             "--references.unseen-ps=2.5",
+            "--references.hot-bursts=4",
             "--references.equilibration-ps=0.01",
             "--training.initialize_from=null",
             "--training.num_steps=40",
@@ -120,8 +121,8 @@ def test_tiny_run_trains_on_the_others_and_is_not_done_again(
         for name in ("2_isomers", "own_02")
     }
     assert trained == {
-        "2_isomers": ["isomer_01.xyz", "isomer_03.xyz"],
-        "own_02": ["isomer_02.xyz"],
+        "2_isomers": 2 * ["isomer_01.xyz", "isomer_03.xyz"],
+        "own_02": 2 * ["isomer_02.xyz"],
     }
     for module, name in (
         ("transfer_isomers", "make_reference"),
@@ -172,7 +173,9 @@ def test_isomers_are_of_one_formula_whole_and_different(geometries, tmp_path):
 
 
 def test_reference_that_was_cut_short_is_made_anew(geometries, tmp_path):
-    budget = isomers.ReferenceBudget("springs.Springs", train_ps=0.1, unseen_ps=0.2)
+    budget = isomers.ReferenceBudget(
+        "springs.Springs", train_ps=0.1, unseen_ps=0.2, hot_bursts=2
+    )
     left = tmp_path / "01.part"
     left.mkdir()
     (left / "bursts.h5").write_text("cut short")
@@ -187,8 +190,13 @@ def test_reference_that_was_cut_short_is_made_anew(geometries, tmp_path):
         "02": 200,
         "03": 100,
     }
-    seeds = {read_reference(f / "bursts.h5").provenance["seed"] for f in found.values()}
-    assert len(seeds) == 3
+    made = [
+        read_reference(folder / file).provenance
+        for folder in found.values()
+        for file in ("bursts.h5", "hot_bonds/bursts.h5")
+    ]
+    assert len({p["seed"] for p in made}) == 6
+    assert [p["bond_energy_kT"] for p in made] == 3 * [0.0, 20.0]
 
 
 def figures(n_broken: int, h_r: float, hot: float) -> dict:
@@ -286,6 +294,8 @@ def test_only_a_run_without_a_frame_is_a_result(tmp_path, monkeypatch):
 def test_references_too_short_to_test_on_are_refused(geometries, tmp_path):
     with pytest.raises(SystemExit, match=r"found train_ps of 0\.2 ps, expected"):
         run(geometries, tmp_path, "--references.train-ps=0.2")
+    with pytest.raises(SystemExit, match=r"found hot_ps of 0\.2 ps, expected"):
+        run(geometries, tmp_path, "--references.hot-bursts=2")
 
 
 def test_one_lag_error_does_not_depend_on_the_order_of_elements(tmp_path):
