@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
+    from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
     from openmm_diffmd.integrator.run import run
     from openmm_diffmd.integrator.score_force import score_force
     from openmm_diffmd.integrator.systems import create_system, replicate
@@ -32,6 +33,7 @@ _HOMES = {
     "DiffusionReporter": "integrator.diffusion_reporter",
     "ModelMetadata": "export.metadata",
     "ReplicaDCDReporter": "integrator.replica_dcd_reporter",
+    "RolloutReporter": "integrator.rollout_reporter",
     "TransitionModel": "models.transition",
     "analyze": "analysis.analyze",
     "create_system": "integrator.systems",
@@ -54,6 +56,7 @@ __all__ = [
     "DiffusionReporter",
     "ModelMetadata",
     "ReplicaDCDReporter",
+    "RolloutReporter",
     "TransitionModel",
     "analyze",
     "create_system",

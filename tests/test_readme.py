@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from openmm_diffmd import cli
+from openmm_diffmd.analysis.loading import load_rollout
 
 README = Path(__file__).parents[1] / "README.md"
 SCRIPT = r"```python\n(.*?)```"
@@ -17,17 +18,23 @@ COMMANDS = re.findall(
 
 
 def test_scripts_run(tmp_path):
-    first, replicas = re.findall(SCRIPT, README.read_text(), re.DOTALL)
+    first, *others = re.findall(SCRIPT, README.read_text(), re.DOTALL)
+    assert len(others) == 2
     short = first.replace("step(10_000)", "step(20)")
     assert short != first
     assert len(first.splitlines()) <= 22
-    # The second goes on from the first.
-    short += replicas.replace("step(1000)", "step(20)")
+    # Each goes on from the one before.
+    for script in others:
+        assert "step(1000)" in script
+        short += script.replace("step(1000)", "step(20)")
     (tmp_path / "script.py").write_text(short)
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True)
-    for name, count in (("ethanol.dcd", 20), ("run_0.dcd", 2), ("run_63.dcd", 2)):
+    for name, count in (("ethanol.dcd", 20), ("run_0.dcd", 4), ("run_63.dcd", 4)):
         frames = (tmp_path / name).read_bytes()
         assert int.from_bytes(frames[8:12], "little") == count
+    ensemble, sidecar = load_rollout(tmp_path / "rollout" / "script.json")
+    assert (sidecar.num_frames, sidecar.error) == (20, None)
+    assert len(ensemble.velocities) == 64
 
 
 def test_files_it_names_are_there():

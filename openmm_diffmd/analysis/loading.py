@@ -121,8 +121,8 @@ def _require(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(
             f"found no {file}; a rollout is a .json, a .pdb and a .dcd of one name, or "
-            "one .dcd for each replica: openmm-diffmd run writes them, and a DCD of "
-            "another script has no times to be compared by"
+            "one .dcd for each replica: openmm-diffmd run writes them, and in a script "
+            "openmm_diffmd.RolloutReporter; a DCD alone has no times to be compared by"
         )
 
 

@@ -2,9 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +141,7 @@ def roll_out(
         If the integrator gives up. The frames made until then are kept, the sidecar
         counts them and says why.
     """
-    n_replicas, n_atoms = positions.shape[:2]
+    n_replicas = len(positions)
     if positions.shape != (n_replicas, topology.getNumAtoms(), 3):
         raise ValueError(
             f"found positions {positions.shape}, expected (n_replicas, "
@@ -189,42 +187,18 @@ def roll_out(
     start = positions.reshape(-1, 3).astype(np.float64)
     simulation.context.setPositions(start * unit.nanometer)
     simulation.context.setVelocitiesToTemperature(start_temperature * unit.kelvin, seed)
-    potential, potential_options = metadata.learned_force()
-    sidecar = RolloutSidecar(
-        lag_time_fs=lag,
-        frame_interval_fs=interval,
-        num_frames=0,
-        num_replicas=n_replicas,
-        atoms_per_replica=n_atoms,
-        model_name=metadata.name,
-        model_sha256=model.sha256,
-        temperature_K=temperature,
+    with RolloutReporter(
+        output,
+        lags_per_frame,
+        simulation,
+        velocities=settings.keep_velocities,
+        dcd_per_replica=settings.dcd_per_replica,
+        overwrite=True,
         start_temperature_K=start_temperature,
         from_geometry=settings.from_geometry,
-        potential=potential,
-        potential_options=potential_options,
-        friction_per_ps=integrator.getFriction().value_in_unit(unit.picosecond**-1),
-        seed=seed,
-        sampler=integrator.getSampler(),
-        num_sampling_steps=integrator.getNumSamplingSteps(),
-        resamples=0,
-        dcd_per_replica=settings.dcd_per_replica,
-        versions=_versions(),
-    )
-    _remove_frames(Path(output))
-    with RolloutReporter(
-        Path(output),
-        replicas.topology,
-        start,
-        sidecar,
-        integrator=integrator,
-        lags_per_frame=lags_per_frame,
         num_frames=num_frames,
-        keep_velocities=settings.keep_velocities,
         progress=settings.progress,
-        molecule=topology if settings.dcd_per_replica else None,
     ) as reporter:
-        simulation.reporters.append(reporter)
         simulation.step(num_frames * lags_per_frame)
     return RolloutResult(reporter.path, reporter.sidecar, reporter.seconds_per_lag)
 
@@ -263,19 +237,6 @@ def _rescue_context(
     context.setPositions(positions.astype(np.float64) * unit.nanometer)
     check_first_force(context, potential, options)
     return context
-
-
-def _remove_frames(output: Path) -> None:
-    """Leave no DCD of an earlier run that the new one does not replace."""
-    sidecar = output.with_name(f"{output.name}.json")
-    if sidecar.exists():
-        for file in RolloutSidecar.read(sidecar).dcd_files(sidecar):
-            file.unlink(missing_ok=True)
-
-
-def _versions() -> Mapping[str, str]:
-    names = ("openmm_diffmd", "openmm", "torch", "mdtraj", "numpy")
-    return {name: version(name) for name in names}
 
 
 def _given(value: Any, default: float) -> float:

@@ -1,7 +1,11 @@
 """A reporter that writes every file of a rollout and loses none of it."""
 
+import math
+import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,12 +17,15 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_diffmd.export.torchscript import load_metadata
 from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
+from openmm_diffmd.integrator.rollout_files import check_free, remove_frames
+from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 WARM_UP_FRAMES = 10
 FLUSH_INTERVAL = 200
@@ -27,86 +34,156 @@ FLUSH_INTERVAL = 200
 
 class RolloutReporter(PeriodicReporter):
     """
-    OpenMM reporter that writes DCD, PDB, JSON sidecar, and velocities if wanted.
+    OpenMM reporter of what `analyze` reads: DCD, PDB, JSON sidecar and velocities.
+
+    It is a context manager, which adds itself to the Simulation and takes itself out::
+
+        with RolloutReporter("rollout/mine", 1, simulation):
+            simulation.step(10_000)
+
+    However the block ends, files are closed, and the sidecar counts the good frames
+    and says why the run ended early.
 
     It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
     where frames are no farther apart, and at each of the first ones, until 2 ps of all
     molecules together have been seen. It warns once of one with more than 18 kT.
 
-    Use it as a context manager: however the block ends, files are closed and the
-    sidecar counts the good frames and says why the run ended early.
-
     Parameters
     ----------
-    output : Path
-        Files are called this, with suffixes.
-    topology : openmm.app.Topology
-        All replicas.
-    positions : ndarray, shape (n_atoms, 3), nm
-        Positions for the PDB file.
-    sidecar : RolloutSidecar
-        What to write beside the DCD, with `num_frames`, counts of redraws
-        and rescues and `hottest_bond` of each `FLUSH_INTERVAL`.
-    integrator : DiffusionIntegrator
-        Counts redraws and knows the bonds.
-    lags_per_frame : int
-        Steps between frames.
-    num_frames : int
-        Frames the progress bar ends at.
-    keep_velocities : bool
-        Write velocities to an MDTraj HDF5 file.
+    output : str or path-like
+        Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``,
+        which it does not have itself; the folder is made if absent.
+    reportInterval : int
+        Steps, which are lags, between frames.
+    simulation : openmm.app.Simulation
+        A Simulation with a DiffusionIntegrator, of one molecule or of replicas of one,
+        with positions and velocities. Temperature and friction are kept while it
+        reports.
+    velocities : bool
+        Write velocities too, to an MDTraj HDF5 file: temperatures and spectra are
+        judged by them.
+    dcd_per_replica : bool
+        Write one DCD for each replica, ``OUTPUT_0.dcd`` and so on, and the PDB of one
+        replica, instead of one of all.
+    overwrite : bool
+        Replace the files of an earlier run called `output`.
+    start_temperature_K : float, optional
+        Temperature of the first velocities, K, where it is known.
+    from_geometry : bool
+        Whether the positions are of no temperature, not frames of a heat bath.
+    num_frames : int, optional
+        Frames that are going to be made, for the progress bar and for what the sidecar
+        says of a run that is killed.
     progress : bool
         Show a progress bar, if in a terminal.
-    molecule : openmm.app.Topology, optional
-        One replica: what the PDB file is of, where the sidecar says that each has
-        its own DCD; all replicas unless given.
+
+    Attributes
+    ----------
+    path : Path
+        The JSON sidecar.
+    sidecar : RolloutSidecar
+        What it says.
+
+    Raises
+    ------
+    FileExistsError
+        If there is a run called `output` and `overwrite` is off, or another file that
+        would be replaced.
+    OSError
+        If `output` is a folder, or its own is a file, or cannot be made or written in.
+    TypeError
+        If the integrator is another one.
+    ValueError
+        If the interval is less than 1, molecules are not replicas of one, one after the
+        other, `output` has one of the suffixes, or the JSON file to be replaced is no
+        rollout's.
     """
 
     def __init__(
         self,
-        output: Path,
-        topology: app.Topology,
-        positions: NDArray[np.floating],
-        sidecar: RolloutSidecar,
+        output: str | os.PathLike[str],
+        reportInterval: int,
+        simulation: app.Simulation,
         *,
-        integrator: DiffusionIntegrator,
-        lags_per_frame: int,
-        num_frames: int,
-        keep_velocities: bool,
-        progress: bool,
-        molecule: app.Topology | None = None,
+        velocities: bool = True,
+        dcd_per_replica: bool = False,
+        overwrite: bool = False,
+        start_temperature_K: float | None = None,
+        from_geometry: bool = False,
+        num_frames: int | None = None,
+        progress: bool = False,
     ) -> None:
-        super().__init__(lags_per_frame, "positions", "velocities")
+        super().__init__(reportInterval, "positions", "velocities")
+        output = Path(output)
+        integrator = DiffusionIntegrator.cast(simulation.integrator)
+        n_replicas, n_atoms = _count_replicas(integrator)
+        check_free(output, n_replicas if dcd_per_replica else None, overwrite)
+        state = simulation.context.getState(positions=True)
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         self.path = _with_suffix(output, ".json")
-        # What the file says of a process that is killed.
-        self.sidecar = replace(
-            sidecar, error=f"killed, or still running: {num_frames} frames were asked"
-        )
+        self._simulation = simulation
         self._integrator = integrator
+        self._is_open = False
+        self._first_step = simulation.currentStep
+        self._start = to_float(state.getTime(), unit.picosecond)
+        self._counted = _count_mended(integrator)
         self._watch = BondWatch(integrator)
         self._num_frames = 0
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        shown = topology if molecule is None else molecule
-        _write_pdb(_with_suffix(output, ".pdb"), shown, positions)
+        temperature, friction = _heat_bath(integrator)
+        metadata = load_metadata(integrator.getModelFile())
+        potential, potential_options = metadata.learned_force()
+        asked = "" if num_frames is None else f": {num_frames} frames were asked"
+        self.sidecar = RolloutSidecar(
+            lag_time_fs=metadata.lag_time_fs,
+            frame_interval_fs=self._interval * metadata.lag_time_fs,
+            num_frames=0,
+            num_replicas=n_replicas,
+            atoms_per_replica=n_atoms,
+            model_name=metadata.name,
+            model_sha256=integrator.getModelHash(),
+            temperature_K=temperature,
+            start_temperature_K=None
+            if start_temperature_K is None
+            else to_float(start_temperature_K, unit.kelvin),
+            from_geometry=from_geometry,
+            potential=potential,
+            potential_options=potential_options,
+            friction_per_ps=friction,
+            seed=integrator.getRandomNumberSeed(),
+            sampler=integrator.getSampler(),
+            num_sampling_steps=integrator.getNumSamplingSteps(),
+            resamples=0,
+            dcd_per_replica=dcd_per_replica,
+            # What the file says of a process that is killed.
+            error=f"killed, or still running{asked}",
+            versions=_versions(),
+        )
+        make_folder(output.parent)
+        remove_frames(self.path)
+        modeller = app.Modeller(simulation.topology, positions * unit.nanometer)
+        if dcd_per_replica:
+            modeller.delete(list(simulation.topology.atoms())[n_atoms:])
+        _write_pdb(_with_suffix(output, ".pdb"), modeller)
         # Velocities of an earlier run of this name would not fit this one's frames.
-        velocities = _with_suffix(output, ".h5")
-        velocities.unlink(missing_ok=True)
+        velocity_file = _with_suffix(output, ".h5")
+        velocity_file.unlink(missing_ok=True)
         self._velocities: HDF5TrajectoryFile | None = None
-        if keep_velocities:
-            self._velocities = HDF5TrajectoryFile(str(velocities), "w")
-            self._velocities.topology = mdtraj.Topology.from_openmm(topology)
+        if velocities:
+            self._velocities = HDF5TrajectoryFile(str(velocity_file), "w")
+            self._velocities.topology = mdtraj.Topology.from_openmm(simulation.topology)
         # Braces of folders are no place for a replica's number.
         name = str(output).replace("{", "{{").replace("}", "}}")
-        n_files = sidecar.num_replicas if sidecar.dcd_per_replica else 1
+        n_files = n_replicas if dcd_per_replica else 1
         self._trajectory = ReplicaDCDReporter(
-            name + ("_{replica}.dcd" if sidecar.dcd_per_replica else ".dcd"),
-            lags_per_frame,
-            np.repeat(np.arange(n_files), topology.getNumAtoms() // n_files),
+            name + ("_{replica}.dcd" if dcd_per_replica else ".dcd"),
+            self._interval,
+            np.repeat(np.arange(n_files), n_replicas * n_atoms // n_files),
         )
         self._bar = tqdm(
-            desc=f"{output.name}, {sidecar.num_replicas} replicas",
-            total=num_frames * lags_per_frame,
+            desc=f"{output.name}, {n_replicas} replicas",
+            total=None if num_frames is None else num_frames * self._interval,
             unit="lag",
             disable=None if progress else True,
         )
@@ -123,7 +200,14 @@ class RolloutReporter(PeriodicReporter):
         return (times[-1] - times[first]) / lags
 
     def _steps_to_next(self, simulation: app.Simulation) -> int:
-        return self._watch.steps_to_look(simulation.currentStep, self._interval)
+        if not self._is_open:
+            raise ValueError(
+                f"found the RolloutReporter of {self.path.stem} outside of its block, "
+                "expected that its files will be closed: with RolloutReporter(...): "
+                "simulation.step(...)"
+            )
+        step = simulation.currentStep - self._first_step
+        return self._watch.steps_to_look(step, self._interval)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
         """
@@ -132,9 +216,15 @@ class RolloutReporter(PeriodicReporter):
         Parameters
         ----------
         simulation : openmm.app.Simulation
-            The simulation, with a DiffusionIntegrator.
+            The simulation.
         state : openmm.State
             Its state.
+
+        Raises
+        ------
+        ValueError
+            If temperature or friction were changed, or the time is not that of the
+            frame that is due, as after a checkpoint was loaded.
         """
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
@@ -142,8 +232,9 @@ class RolloutReporter(PeriodicReporter):
         )
         now = state.getTime().value_in_unit(unit.picosecond)
         self._watch.look(now, positions, velocities)
-        if simulation.currentStep % self._interval:
+        if (simulation.currentStep - self._first_step) % self._interval:
             return
+        self._check_even(now)
         self._trajectory.write(simulation, positions)
         if self._velocities is not None:
             self._pending.append(
@@ -155,6 +246,26 @@ class RolloutReporter(PeriodicReporter):
         if self._num_frames % FLUSH_INTERVAL == 0:
             self._flush()
             self._bar.set_postfix(redrawn=self.sidecar.resamples)
+
+    def _check_even(self, now: float) -> None:
+        """Refuse what a sidecar cannot say: it has one interval and one heat bath."""
+        sidecar = self.sidecar
+        interval = sidecar.frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+        due = self._start + (self._num_frames + 1) * interval
+        if not math.isclose(now, due, rel_tol=1e-6, abs_tol=1e-3 * interval):
+            raise ValueError(
+                f"found a frame of {self.path.stem} at {now:.6g} ps, expected "
+                f"{due:.6g} ps: begin another RolloutReporter where the time was set "
+                "or a checkpoint loaded"
+            )
+        expected = sidecar.temperature_K, sidecar.friction_per_ps
+        if (found := _heat_bath(self._integrator)) != expected:
+            raise ValueError(
+                "found a heat bath of {:g} K and {:g}/ps".format(*found)
+                + ", expected {:g} K and {:g}/ps".format(*expected)
+                + f", with which {self.path.stem} began: begin another RolloutReporter "
+                "where they are changed"
+            )
 
     def _flush(self) -> None:
         if self._velocities is not None and self._pending:
@@ -176,11 +287,17 @@ class RolloutReporter(PeriodicReporter):
 
     def _write_sidecar(self) -> None:
         hottest = self._watch.hottest
+        resamples, rescues = (
+            now - before
+            for now, before in zip(
+                _count_mended(self._integrator), self._counted, strict=True
+            )
+        )
         self.sidecar = replace(
             self.sidecar,
             num_frames=self._num_frames,
-            resamples=self._integrator.getNumResamples(),
-            rescues=self._integrator.getNumRescues(),
+            resamples=resamples,
+            rescues=rescues,
             hottest_bond=None if hottest is None else hottest.to_json(),
         )
         self.sidecar.write(self.path)
@@ -202,6 +319,8 @@ class RolloutReporter(PeriodicReporter):
             self._velocities.close()
 
     def __enter__(self) -> Self:
+        self._is_open = True
+        self._simulation.reporters.append(self)
         return self
 
     def __exit__(
@@ -210,20 +329,55 @@ class RolloutReporter(PeriodicReporter):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_open = False
+        self._simulation.reporters.remove(self)
         self.close(exception)
+
+
+def _count_replicas(integrator: DiffusionIntegrator) -> tuple[int, int]:
+    """Count replicas and the atoms of one; refuse molecules of several kinds."""
+    particles = [
+        integrator.getParticleParameters(i) for i in range(integrator.getNumParticles())
+    ]
+    species, _, molecules = map(np.array, zip(*particles, strict=True))
+    count = integrator.getNumMolecules()
+    n_atoms, left = divmod(len(particles), count)
+    alike = not left and np.array_equal(molecules, np.repeat(range(count), n_atoms))
+    if not alike or np.ptp(species.reshape(count, -1), axis=0).any():
+        raise ValueError(
+            f"found {count} molecules that are not replicas of one, expected the same "
+            "atoms in the same order, one molecule after the other, as "
+            "openmm_diffmd.replicate makes them: analyze judges one molecule"
+        )
+    return count, n_atoms
+
+
+def _count_mended(integrator: DiffusionIntegrator) -> tuple[int, int]:
+    return integrator.getNumResamples(), integrator.getNumRescues()
+
+
+def _heat_bath(integrator: DiffusionIntegrator) -> tuple[float, float]:
+    """Temperature, K, and friction, 1/ps."""
+    return (
+        to_float(integrator.getTemperature(), unit.kelvin),
+        to_float(integrator.getFriction(), unit.picosecond**-1),
+    )
+
+
+def _versions() -> Mapping[str, str]:
+    names = ("openmm_diffmd", "openmm", "torch", "mdtraj", "numpy")
+    return {name: version(name) for name in names}
 
 
 def _with_suffix(output: Path, suffix: str) -> Path:
     return output.with_name(output.name + suffix)
 
 
-def _write_pdb(
-    path: Path, topology: app.Topology, positions: NDArray[np.floating]
-) -> None:
+def _write_pdb(path: Path, shown: app.Modeller) -> None:
     """Write a PDB file whose bonds can be read back."""
-    x = positions[: topology.getNumAtoms()] * unit.nanometer
+    topology = shown.topology
     with path.open("w") as pdb:
-        app.PDBFile.writeFile(topology, x, pdb)
+        app.PDBFile.writeFile(topology, shown.positions, pdb)
     if mdtraj.load_pdb(str(path)).topology.n_bonds == topology.getNumBonds():
         return
     # Bonds of residues with a standard name are left out of a PDB file.
@@ -237,4 +391,4 @@ def _write_pdb(
     for first, second in topology.bonds():
         renamed.addBond(atoms[first], atoms[second])
     with path.open("w") as pdb:
-        app.PDBFile.writeFile(renamed, x, pdb)
+        app.PDBFile.writeFile(renamed, shown.positions, pdb)

@@ -10,14 +10,13 @@ from openmm_diffmd.checks import above, at_least, to_int
 from openmm_diffmd.diffusion.samplers import SamplerName
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import MAX_SEED, RolloutSettings, roll_out
+from openmm_diffmd.integrator.rollout_files import check_free
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 DEFAULT_LENGTH_PS = 20.0
-SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
 
 
 def run(
@@ -136,8 +135,7 @@ def run(
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"found seed {seed}, expected 0 to {MAX_SEED}")
     output = Path(output)
-    _check_name(output)
-    _check_free(output, replicas if dcd_per_replica else None, overwrite)
+    check_free(output, replicas if dcd_per_replica else None, overwrite)
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
@@ -173,20 +171,6 @@ def _number(value: Any, in_unit: Any) -> float | None:
     return None if value is None else to_float(value, in_unit)
 
 
-def _check_name(output: Path) -> None:
-    if output.is_dir():
-        raise IsADirectoryError(
-            f"found the folder {output}, expected what files in it are to be called: "
-            f"give {output / 'run'}, say"
-        )
-    if output.suffix in SUFFIXES:
-        raise ValueError(
-            f"found output {output} with a suffix, expected the name that all files of "
-            f"the run begin with ({', '.join(SUFFIXES)}): give "
-            f"{output.with_suffix('')}"
-        )
-
-
 def _length(
     asked: float | None, frame_interval_fs: float | None, model: DiffusionModel
 ) -> float:
@@ -196,23 +180,3 @@ def _length(
     interval = lag if frame_interval_fs is None else frame_interval_fs
     interval = interval / FEMTOSECONDS_PER_PICOSECOND
     return round(max(1, round(DEFAULT_LENGTH_PS / interval)) * interval, 9)
-
-
-def _check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
-    """Leave alone what is no earlier run's: another file of this name, an input."""
-    numbers = [""] if n_files is None else [f"_{index}" for index in range(n_files)]
-    suffixes = [".json", ".pdb", ".h5", *(f"{number}.dcd" for number in numbers)]
-    files = [output.with_name(output.name + suffix) for suffix in suffixes]
-    there = [file for file in files if file.exists()]
-    if files[0] in there:
-        if not overwrite:
-            raise FileExistsError(
-                f"found a run in {files[0]}; choose another output, or set overwrite"
-            )
-        own = RolloutSidecar.read(files[0]).dcd_files(files[0])
-        there = [file for file in there if file.suffix == ".dcd" and file not in own]
-    if there:
-        raise FileExistsError(
-            f"found {there[0]}, which is of no run that {files[0]} tells of, "
-            "expected a name that is free; choose another output"
-        )
