@@ -117,6 +117,45 @@ def check_different(paths: Sequence[Path], ensembles: Sequence[Ensemble]) -> Non
             )
 
 
+def after_equilibration(
+    path: Path, ensemble: Ensemble, equilibration_ps: float
+) -> Ensemble:
+    """
+    Leave out the start of each replica of a rollout with velocities.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is from.
+    ensemble : Ensemble
+        Its frames.
+    equilibration_ps : float
+        Time to leave out, ps.
+
+    Returns
+    -------
+    Ensemble
+        The rest.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or there are no velocities.
+    """
+    if ensemble.velocities is None:
+        raise ValueError(
+            f"found {path} without velocities, expected them: run --velocities true"
+        )
+    skipped = round(equilibration_ps / ensemble.frame_interval)
+    lengths = [len(x) for x in ensemble.positions]
+    if max(lengths) <= skipped:
+        raise ValueError(
+            f"found {path} of {max(lengths) * ensemble.frame_interval:g} ps, expected "
+            f"more than equilibration_ps {equilibration_ps:g}"
+        )
+    return ensemble.window([skipped] * len(lengths), lengths)
+
+
 def _require(file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(

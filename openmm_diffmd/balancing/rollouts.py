@@ -11,7 +11,11 @@ import torch
 from ase.data import atomic_numbers
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import check_different, load_rollout
+from openmm_diffmd.analysis.loading import (
+    after_equilibration,
+    check_different,
+    load_rollout,
+)
 from openmm_diffmd.analysis.modes import stretch_temperatures
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.checks import at_least
@@ -187,18 +191,7 @@ def _load(
             f"found {path} without a heat bath, expected friction: it sets the "
             "temperature that heat is told from"
         )
-    if ensemble.velocities is None:
-        raise ValueError(
-            f"found {path} without velocities, expected them: run --velocities true"
-        )
-    skipped = round(equilibration_ps / ensemble.frame_interval)
-    lengths = [len(x) for x in ensemble.positions]
-    if max(lengths) <= skipped:
-        raise ValueError(
-            f"found {path} of {max(lengths) * ensemble.frame_interval:g} ps, expected "
-            f"more than equilibration_ps {equilibration_ps:g}"
-        )
-    return ensemble.window([skipped] * len(lengths), lengths), sidecar
+    return after_equilibration(path, ensemble, equilibration_ps), sidecar
 
 
 def _by_molecule(

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import check_different, load_rollout
+from openmm_diffmd.analysis.loading import (
+    after_equilibration,
+    check_different,
+    load_rollout,
+)
 from openmm_diffmd.checks import at_least, to_int
 from openmm_diffmd.outputs import check_output_file, file_sha256, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
@@ -194,12 +198,9 @@ def _load(
         raise ValueError("found no rollout, expected at least one")
     loaded = [load_rollout(path) for path in paths]
     first, of_first = loaded[0]
-    positions, velocities = [], []
+    late = []
     for path, (ensemble, sidecar) in zip(paths, loaded, strict=True):
-        if ensemble.velocities is None:
-            raise ValueError(
-                f"found {path} without velocities, expected them: run --velocities true"
-            )
+        late.append(after_equilibration(path, ensemble, equilibration_ps))
         if ensemble.symbols != first.symbols or not np.array_equal(
             ensemble.bonds, first.bonds
         ):
@@ -214,16 +215,12 @@ def _load(
                 f"{settings[1][1]:g} fs, expected {settings[0][0]:g} K and "
                 f"{settings[0][1]:g} fs, those of {paths[0]}"
             )
-        skipped = round(equilibration_ps / ensemble.frame_interval)
-        if sidecar.num_frames <= skipped:
-            raise ValueError(
-                f"found {path} of {sidecar.num_frames * ensemble.frame_interval:g} ps, "
-                f"expected more than equilibration_ps {equilibration_ps:g}"
-            )
-        positions += [x[skipped:] for x in ensemble.positions]
-        velocities += [v[skipped:] for v in ensemble.velocities]
     check_different(paths, [ensemble for ensemble, _ in loaded])
-    joined = replace(first, positions=positions, velocities=velocities)
+    joined = replace(
+        first,
+        positions=[x for ensemble in late for x in ensemble.positions],
+        velocities=[v for ensemble in late for v in ensemble.velocities or ()],
+    )
     return joined, [sidecar for _, sidecar in loaded]
 
 
