@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
     from openmm_diffmd.integrator.diffusion_reporter import DiffusionReporter
     from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
-    from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
+    from openmm_diffmd.integrator.rollout_reporter import record_rollout
     from openmm_diffmd.integrator.run import run
     from openmm_diffmd.integrator.score_force import score_force
     from openmm_diffmd.integrator.systems import create_system, replicate
@@ -33,7 +33,6 @@ _HOMES = {
     "DiffusionReporter": "integrator.diffusion_reporter",
     "ModelMetadata": "export.metadata",
     "ReplicaDCDReporter": "integrator.replica_dcd_reporter",
-    "RolloutReporter": "integrator.rollout_reporter",
     "TransitionModel": "models.transition",
     "analyze": "analysis.analyze",
     "create_system": "integrator.systems",
@@ -42,6 +41,7 @@ _HOMES = {
     "load_model": "export.torchscript",
     "load_molecule": "reference.molecules",
     "make_reference": "reference.driver",
+    "record_rollout": "integrator.rollout_reporter",
     "replicate": "integrator.systems",
     "run": "integrator.run",
     "save_model": "export.torchscript",
@@ -56,7 +56,6 @@ __all__ = [
     "DiffusionReporter",
     "ModelMetadata",
     "ReplicaDCDReporter",
-    "RolloutReporter",
     "TransitionModel",
     "analyze",
     "create_system",
@@ -65,6 +64,7 @@ __all__ = [
     "load_model",
     "load_molecule",
     "make_reference",
+    "record_rollout",
     "replicate",
     "run",
     "save_model",

@@ -43,7 +43,7 @@ class RolloutSidecar:
     friction_per_ps : float
         Collision rate, 1/ps; 0 is no heat bath.
     seed : int
-        Seed of the integrator.
+        Seed of the integrator; 0 if the Context picked one, which nothing tells.
     sampler : str
         Name of the sampler.
     num_sampling_steps : int

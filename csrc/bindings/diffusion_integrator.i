@@ -143,6 +143,7 @@ from openmm import unit
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::setMoleculesPerBatch "Set how many molecules the network sees at once, before the Context is made; 0 for as many as fit into a CPU's caches, and for all on a GPU."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumResamples "Redraws since the Context was made, over all molecules or of one; a lag redrawn three times counts three."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumRescues "Lags run in the rescue Context since ours was made, over all molecules or of one."
+%feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumInterruptions "How often, since the Context was made, what follows did not continue the trajectory: someone else has set positions, velocities or the step count or taken a step, or a lag was given up."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getLastRefusal "What the guards said about the last draw they refused; empty if there was none."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNumEvaluations "Calls of the denoising head since the Context was made, each for one batch."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getNetworkTime "Wall time, in seconds, spent in calls of the network since the Context was made."
@@ -237,6 +238,7 @@ public:
     long long getNumResamples(int molecule) const;
     long long getNumRescues() const;
     long long getNumRescues(int molecule) const;
+    long long getNumInterruptions() const;
     std::string getLastRefusal() const;
     long long getNumEvaluations() const;
     double getNetworkTime() const;

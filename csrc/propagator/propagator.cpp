@@ -17,7 +17,8 @@ constexpr double BOLTZMANN = 8.31446261815324e-3;
 /** What to do where no draw was good: of the first lag the start is to blame, most often. */
 constexpr const char *CHECK_START =
     "check the start: positions in nm of the topology's atoms, in its order, of a relaxed "
-    "geometry, velocities in nm/ps, and forces of the System: no force field of the molecule";
+    "geometry (relaxed with a force: a minimizer here has none of the molecule's), velocities in "
+    "nm/ps, and forces of the System: no force field of the molecule";
 constexpr const char *CHECK_RUN =
     "start from a relaxed geometry, lower the temperature, weaken forces of the System, use a "
     "model trained on such states, or set a rescue Context";

@@ -98,7 +98,8 @@ class ResumableDCDFile:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it holds something else, or lacks frames before `step`.
+            If it holds something else, or lacks frames before `step`, or has none but
+            later ones.
         """
         header = self._read_header()
         expected = {
@@ -126,6 +127,13 @@ class ResumableDCDFile:
                 f"found {whole} frames from step {self._first_step} on in {self.path}, "
                 f"expected {wanted} before step {step}; start from the checkpoint that "
                 "belongs to it, or write to a new file"
+            )
+        if whole and not wanted:
+            raise ValueError(
+                f"found {whole} frames from step {self._first_step} on in {self.path}, "
+                f"expected some before step {step}, to go on from: load the "
+                "checkpoint that belongs to it (positions alone have no step), or "
+                "write to a new file"
             )
         self._num_frames = wanted
         os.truncate(self.path, HEADER_SIZE + wanted * self.frame_size)

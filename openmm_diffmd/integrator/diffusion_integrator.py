@@ -56,8 +56,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     resonate with it. Above all, keep the energy of one impulse, (F tau)^2/(8m), well
     below kT: beyond, the model meets states that it was not trained on.
 
-    The molecule itself has no potential energy: 0 is reported, minimisers do not move
-    it, and methods that compare energies, such as tempering, mean nothing for it.
+    The molecule itself has no potential energy: 0 is reported, and methods that compare
+    energies, such as tempering, mean nothing for it. A minimiser does not move it, or
+    by a bias alone, which tears it.
 
     On a CPU the network takes the threads of torch (`torch.set_num_threads`, or
     ``OMP_NUM_THREADS``); a platform's property ``Threads`` is for forces only.

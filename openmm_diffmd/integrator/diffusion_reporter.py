@@ -137,9 +137,10 @@ class DiffusionReporter(PeriodicReporter):
 
     def _steps_to_next(self, simulation: app.Simulation) -> int:
         # Asked before the first step, when the clock begins.
+        integrator, watch = self._find(simulation)
         if self._clock is None:
             self._clock = time.perf_counter(), _picoseconds(simulation.context)
-        _, watch = self._find(simulation)
+            self._num_refused = _count_refused(integrator)
         return watch.steps_to_look(simulation.currentStep, self._interval)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
@@ -232,13 +233,17 @@ class DiffusionReporter(PeriodicReporter):
         return nanoseconds * SECONDS_PER_DAY / elapsed if forward else NO_NUMBER
 
     def _read_refusal(self, integrator: Any) -> str:
-        # A rescue follows a refusal, also where no lag is drawn again.
-        count = integrator.getNumResamples() + integrator.getNumRescues()
+        count = _count_refused(integrator)
         if count == self._num_refused:
             return ""
         self._num_refused = count
         self.last_refusal = str(integrator.getLastRefusal())
         return self.last_refusal
+
+
+def _count_refused(integrator: DiffusionIntegrator) -> int:
+    # A rescue follows a refusal, also where no lag is drawn again.
+    return integrator.getNumResamples() + integrator.getNumRescues()
 
 
 def _picoseconds(context: openmm.Context) -> float:
@@ -326,9 +331,16 @@ def _cut_rows(path: Path, header: str, step: int, separator: str) -> None:
             "write to a new file"
         )
     size = len(lines[0])
-    for line in lines[1:]:
-        whole = line.endswith(b"\n")
-        if not whole or int(line.split(separator.encode(), 1)[0]) >= step:
+    rows = [line for line in lines[1:] if line.endswith(b"\n")]
+    steps = [int(row.split(separator.encode(), 1)[0]) for row in rows]
+    if steps and steps[0] >= step:
+        raise ValueError(
+            f"found a table in {path} from step {steps[0]} on, expected rows before "
+            f"step {step}, to go on from: load the checkpoint that belongs to it "
+            "(positions alone have no step), or write to a new file"
+        )
+    for row, made in zip(rows, steps, strict=True):
+        if made >= step:
             break
-        size += len(line)
+        size += len(row)
     os.truncate(path, size)

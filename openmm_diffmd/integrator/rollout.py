@@ -14,7 +14,7 @@ from openmm import app, unit
 from openmm_diffmd.checks import count_intervals
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
-from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
+from openmm_diffmd.integrator.rollout_reporter import record_rollout
 from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -187,7 +187,7 @@ def roll_out(
     start = positions.reshape(-1, 3).astype(np.float64)
     simulation.context.setPositions(start * unit.nanometer)
     simulation.context.setVelocitiesToTemperature(start_temperature * unit.kelvin, seed)
-    with RolloutReporter(
+    with record_rollout(
         output,
         lags_per_frame,
         simulation,

@@ -3,12 +3,12 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import mdtraj
 import numpy as np
@@ -32,21 +32,31 @@ FLUSH_INTERVAL = 200
 """Frames between flushes of velocities and sidecar; the DCD is flushed each frame."""
 
 
-class RolloutReporter(PeriodicReporter):
+@contextmanager
+def record_rollout(
+    output: str | os.PathLike[str],
+    reportInterval: int,
+    simulation: app.Simulation,
+    *,
+    velocities: bool = True,
+    dcd_per_replica: bool = False,
+    overwrite: bool = False,
+    start_temperature_K: float | None = None,
+    from_geometry: bool = False,
+    num_frames: int | None = None,
+    progress: bool = False,
+) -> Iterator["RolloutReporter"]:
     """
-    OpenMM reporter of what `analyze` reads: DCD, PDB, JSON sidecar and velocities.
+    Write what a Simulation does in a block as `run` writes it, for `analyze`.
 
-    It is a context manager, which adds itself to the Simulation and takes itself out::
+    The files are a DCD, a PDB, a JSON sidecar and velocities (MDTraj HDF5)::
 
-        with RolloutReporter("rollout/mine", 1, simulation):
+        with record_rollout("rollout/mine", 1, simulation):
             simulation.step(10_000)
 
-    However the block ends, files are closed, and the sidecar counts the good frames
-    and says why the run ended early.
-
-    It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
-    where frames are no farther apart, and at each of the first ones, until 2 ps of all
-    molecules together have been seen. It warns once of one with more than 18 kT.
+    However the block ends, files are closed, and the sidecar counts the good frames and
+    says why the run ended early. A block is one trajectory in one heat bath: positions,
+    velocities, time, temperature and friction are not set in it.
 
     Parameters
     ----------
@@ -77,12 +87,10 @@ class RolloutReporter(PeriodicReporter):
     progress : bool
         Show a progress bar, if in a terminal.
 
-    Attributes
-    ----------
-    path : Path
-        The JSON sidecar.
-    sidecar : RolloutSidecar
-        What it says.
+    Yields
+    ------
+    RolloutReporter
+        The reporter that writes, in the Simulation's list for the time of the block.
 
     Raises
     ------
@@ -97,38 +105,87 @@ class RolloutReporter(PeriodicReporter):
         If the interval is less than 1, molecules are not replicas of one, one after the
         other, `output` has one of the suffixes, or the JSON file to be replaced is no
         rollout's.
+
+    Warns
+    -----
+    UserWarning
+        Once, if a bond has more than 18 kT.
+    """
+    reporter = RolloutReporter(
+        Path(output),
+        reportInterval,
+        simulation,
+        velocities=velocities,
+        dcd_per_replica=dcd_per_replica,
+        overwrite=overwrite,
+        start_temperature_K=start_temperature_K,
+        from_geometry=from_geometry,
+        num_frames=num_frames,
+        progress=progress,
+    )
+    simulation.reporters.append(reporter)
+    try:
+        yield reporter
+    except BaseException as error:
+        reporter.close(error)
+        raise
+    else:
+        reporter.close()
+    finally:
+        # A script may have emptied the list.
+        if reporter in simulation.reporters:
+            simulation.reporters.remove(reporter)
+
+
+class RolloutReporter(PeriodicReporter):
+    """
+    OpenMM reporter that writes every file of a rollout and loses none of it.
+
+    It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
+    where frames are no farther apart, and at each of the first ones, until 2 ps of all
+    molecules together have been seen. It warns once of one with more than 18 kT.
+
+    Parameters
+    ----------
+    output, reportInterval, simulation, **options
+        As `record_rollout`, which makes and closes it.
+
+    Attributes
+    ----------
+    path : Path
+        The JSON sidecar.
+    sidecar : RolloutSidecar
+        What it says.
     """
 
     def __init__(
         self,
-        output: str | os.PathLike[str],
+        output: Path,
         reportInterval: int,
         simulation: app.Simulation,
         *,
-        velocities: bool = True,
-        dcd_per_replica: bool = False,
-        overwrite: bool = False,
-        start_temperature_K: float | None = None,
-        from_geometry: bool = False,
-        num_frames: int | None = None,
-        progress: bool = False,
+        velocities: bool,
+        dcd_per_replica: bool,
+        overwrite: bool,
+        start_temperature_K: float | None,
+        from_geometry: bool,
+        num_frames: int | None,
+        progress: bool,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
-        output = Path(output)
         integrator = DiffusionIntegrator.cast(simulation.integrator)
         n_replicas, n_atoms = _count_replicas(integrator)
         check_free(output, n_replicas if dcd_per_replica else None, overwrite)
         state = simulation.context.getState(positions=True)
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         self.path = _with_suffix(output, ".json")
-        self._simulation = simulation
         self._integrator = integrator
-        self._is_open = False
         self._first_step = simulation.currentStep
         self._start = to_float(state.getTime(), unit.picosecond)
         self._counted = _count_mended(integrator)
+        self._interruptions = integrator.getNumInterruptions()
         self._watch = BondWatch(integrator)
-        self._num_frames = 0
+        self._num_frames, self._num_asked = 0, num_frames
         self._report_times: list[float] = []
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         temperature, friction = _heat_bath(integrator)
@@ -200,12 +257,6 @@ class RolloutReporter(PeriodicReporter):
         return (times[-1] - times[first]) / lags
 
     def _steps_to_next(self, simulation: app.Simulation) -> int:
-        if not self._is_open:
-            raise ValueError(
-                f"found the RolloutReporter of {self.path.stem} outside of its block, "
-                "expected that its files will be closed: with RolloutReporter(...): "
-                "simulation.step(...)"
-            )
         step = simulation.currentStep - self._first_step
         return self._watch.steps_to_look(step, self._interval)
 
@@ -223,8 +274,9 @@ class RolloutReporter(PeriodicReporter):
         Raises
         ------
         ValueError
-            If temperature or friction were changed, or the time is not that of the
-            frame that is due, as after a checkpoint was loaded.
+            If this does not go on from the frame before: positions, velocities, time,
+            temperature or friction were set, a checkpoint was loaded, or a lag given
+            up.
         """
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
@@ -234,7 +286,7 @@ class RolloutReporter(PeriodicReporter):
         self._watch.look(now, positions, velocities)
         if (simulation.currentStep - self._first_step) % self._interval:
             return
-        self._check_even(now)
+        self._check_unbroken(now)
         self._trajectory.write(simulation, positions)
         if self._velocities is not None:
             self._pending.append(
@@ -247,25 +299,27 @@ class RolloutReporter(PeriodicReporter):
             self._flush()
             self._bar.set_postfix(redrawn=self.sidecar.resamples)
 
-    def _check_even(self, now: float) -> None:
-        """Refuse what a sidecar cannot say: it has one interval and one heat bath."""
+    def _check_unbroken(self, now: float) -> None:
+        """Refuse what a sidecar cannot say: it is of one trajectory in one bath."""
         sidecar = self.sidecar
         interval = sidecar.frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
         due = self._start + (self._num_frames + 1) * interval
-        if not math.isclose(now, due, rel_tol=1e-6, abs_tol=1e-3 * interval):
-            raise ValueError(
-                f"found a frame of {self.path.stem} at {now:.6g} ps, expected "
-                f"{due:.6g} ps: begin another RolloutReporter where the time was set "
-                "or a checkpoint loaded"
+        bath = sidecar.temperature_K, sidecar.friction_per_ps
+        if self._integrator.getNumInterruptions() != self._interruptions:
+            problem = (
+                "found positions or velocities that were set, or a lag that was given "
+                "up, expected one trajectory"
             )
-        expected = sidecar.temperature_K, sidecar.friction_per_ps
-        if (found := _heat_bath(self._integrator)) != expected:
-            raise ValueError(
-                "found a heat bath of {:g} K and {:g}/ps".format(*found)
-                + ", expected {:g} K and {:g}/ps".format(*expected)
-                + f", with which {self.path.stem} began: begin another RolloutReporter "
-                "where they are changed"
-            )
+        elif not math.isclose(now, due, rel_tol=1e-6, abs_tol=1e-3 * interval):
+            problem = f"found a frame at {now:.6g} ps, expected {due:.6g} ps"
+        elif (found := _heat_bath(self._integrator)) != bath:
+            problem = "found a heat bath of {:g} K and {:g}/ps".format(*found)
+            problem += ", expected {:g} K and {:g}/ps".format(*bath)
+        else:
+            return
+        raise ValueError(
+            f"{problem}, in the rollout {self.path.stem}: record another from there"
+        )
 
     def _flush(self) -> None:
         if self._velocities is not None and self._pending:
@@ -288,7 +342,8 @@ class RolloutReporter(PeriodicReporter):
     def _write_sidecar(self) -> None:
         hottest = self._watch.hottest
         resamples, rescues = (
-            now - before
+            # Fewer than before once a checkpoint was loaded.
+            max(0, now - before)
             for now, before in zip(
                 _count_mended(self._integrator), self._counted, strict=True
             )
@@ -312,26 +367,15 @@ class RolloutReporter(PeriodicReporter):
             Why the run ended early.
         """
         reason = None if error is None else f"{type(error).__name__}: {error}"
+        if error is None and self._num_frames < (self._num_asked or 0):
+            reason = f"ended after {self._num_frames} of {self._num_asked} frames"
         self.sidecar = replace(self.sidecar, error=reason)
         self._bar.close()
-        self._flush()
-        if self._velocities is not None:
-            self._velocities.close()
-
-    def __enter__(self) -> Self:
-        self._is_open = True
-        self._simulation.reporters.append(self)
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._is_open = False
-        self._simulation.reporters.remove(self)
-        self.close(exception)
+        try:
+            self._flush()
+        finally:
+            if self._velocities is not None:
+                self._velocities.close()
 
 
 def _count_replicas(integrator: DiffusionIntegrator) -> tuple[int, int]:

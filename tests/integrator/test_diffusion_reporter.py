@@ -238,6 +238,22 @@ def test_append_begins_what_ended_before_its_first_report(
     assert steps == ["4", "8"]
 
 
+def test_append_keeps_a_table_that_only_later_steps_are_in(
+    harmonic: DiffusionModel, tmp_path: Path
+):
+    path = tmp_path / "run.csv"
+    simulation = make_simulation(harmonic)
+    simulation.reporters.append(DiffusionReporter(path, 2))
+    simulation.step(6)
+    before = path.read_bytes()
+    # From old positions alone steps are counted from 0.
+    simulation = make_simulation(harmonic)
+    simulation.reporters.append(DiffusionReporter(path, 2, append=True))
+    with pytest.raises(ValueError, match="from step 2 on, expected rows before step 2"):
+        simulation.step(6)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.filterwarnings("ignore:found O, bonded as no molecule")
 def test_molecules_without_bonds_or_freedom_have_no_number(
     harmonic: DiffusionModel,

@@ -173,6 +173,9 @@ def test_what_cannot_be_continued_is_refused(model, tmp_path: Path):
     before = (tmp_path / "0.dcd").read_bytes()
     with pytest.raises(ValueError, match=r"3 frames .* expected 4 before step 10"):
         resume(step=8)
+    # From old positions alone steps are counted from 0: no frame would be kept.
+    with pytest.raises(ValueError, match=r"3 frames from step 2 on .* before step 2"):
+        resume(step=0)
     with pytest.raises(ValueError, match="'steps between frames': 2"):
         resume(interval=3, step=6)
     assert (tmp_path / "0.dcd").read_bytes() == before

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from openmm import app, unit
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
-from openmm_diffmd.integrator.rollout_reporter import RolloutReporter
+from openmm_diffmd.integrator.rollout_reporter import record_rollout
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.testing import FaultyModel, save_stub_model
@@ -48,7 +49,7 @@ def test_a_script_writes_what_run_writes(stub: Path, tmp_path: Path, each: bool)
         progress=False,
     )
     simulation = simulate(stub)
-    with RolloutReporter(
+    with record_rollout(
         tmp_path / "new" / "script", 2, simulation, dcd_per_replica=each
     ):
         simulation.step(60)
@@ -68,7 +69,7 @@ def test_a_script_writes_what_run_writes(stub: Path, tmp_path: Path, each: bool)
 def test_frames_are_counted_from_where_the_block_begins(stub: Path, tmp_path: Path):
     simulation = simulate(stub)
     simulation.step(7)
-    with RolloutReporter(tmp_path / "a", 5, simulation, start_temperature_K=300.0):
+    with record_rollout(tmp_path / "a", 5, simulation, start_temperature_K=300.0):
         simulation.step(12)
         expected = simulation.context.getState(positions=True)
     ensemble, sidecar = load_rollout(tmp_path / "a.json")
@@ -80,7 +81,7 @@ def test_frames_are_counted_from_where_the_block_begins(stub: Path, tmp_path: Pa
     last = np.concatenate([p[-1] for p in ensemble.positions])
     assert 1e-4 < np.abs(x - last).max() < 0.2
     # Another block, another rollout; without velocities where none are asked for.
-    with RolloutReporter(tmp_path / "b", 1, simulation, velocities=False):
+    with record_rollout(tmp_path / "b", 1, simulation, velocities=False):
         simulation.step(3)
     ensemble, sidecar = load_rollout(tmp_path / "b.json")
     assert (sidecar.num_frames, ensemble.velocities) == (3, None)
@@ -92,20 +93,88 @@ def test_redraws_are_those_of_the_block(tmp_path: Path):
         fault="nan", below_level=2.0, min_displacement=0.11, angular_frequency=60.0
     )
     simulation = simulate(save_stub_model(tmp_path / "m.pt", model), seed=3)
-    reporter = RolloutReporter(tmp_path / "a", 1, simulation)
-    simulation.reporters = [reporter]
-    with pytest.raises(ValueError, match=r"RolloutReporter of a outside of its block"):
-        simulation.step(1)
-    simulation.reporters = []
-    with pytest.raises(openmm.OpenMMException, match="lag"), reporter:
+    with (
+        pytest.raises(openmm.OpenMMException, match="lag"),
+        record_rollout(tmp_path / "a", 1, simulation),
+    ):
         simulation.step(5000)
     _, first = load_rollout(tmp_path / "a.json")
     assert first.gave_up
     assert first.resamples >= 10
-    # A new Context's counts begin at 0, and the next block's where this one's ended.
-    with RolloutReporter(tmp_path / "b", 1, simulation):
+    with record_rollout(tmp_path / "b", 1, simulation):
         pass
     assert json.loads((tmp_path / "b.json").read_text())["resamples"] == 0
+
+
+def test_a_run_that_gave_up_is_not_gone_on_with(tmp_path: Path):
+    model = FaultyModel(
+        fault="nan", below_level=2.0, min_displacement=0.11, angular_frequency=60.0
+    )
+    simulation = simulate(save_stub_model(tmp_path / "m.pt", model), seed=3)
+
+    start = simulation.context.getState(positions=True).getPositions()
+
+    def insist():
+        with record_rollout(tmp_path / "a", 1, simulation):
+            with suppress(openmm.OpenMMException):
+                simulation.step(5000)
+            simulation.context.setPositions(start)
+            simulation.context.setVelocitiesToTemperature(1.0, 3)
+            simulation.step(10)
+
+    with pytest.raises(ValueError, match=r"or a lag that was given up, .* rollout a: "):
+        insist()
+    _, sidecar = load_rollout(tmp_path / "a.json")
+    assert "a lag that was given up" in sidecar.error
+    assert sidecar.num_frames == simulation.currentStep - 1
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("mine")])
+def test_files_are_whole_though_the_list_of_reporters_is_not(
+    stub: Path, tmp_path: Path, error: Exception | None
+):
+    simulation = simulate(stub)
+
+    def record():
+        with record_rollout(tmp_path / "a", 1, simulation):
+            simulation.step(5)
+            simulation.reporters.clear()
+            if error:
+                raise error
+
+    if error is None:
+        record()
+    else:
+        with pytest.raises(RuntimeError, match="mine"):
+            record()
+    ensemble, sidecar = load_rollout(tmp_path / "a.json")
+    assert (sidecar.num_frames, len(ensemble.velocities[0])) == (5, 5)
+    assert sidecar.error == (None if error is None else "RuntimeError: mine")
+
+
+def test_a_block_of_fewer_frames_than_were_asked_says_so(stub: Path, tmp_path: Path):
+    simulation = simulate(stub)
+    with record_rollout(tmp_path / "a", 1, simulation, num_frames=9):
+        simulation.step(4)
+    assert load_rollout(tmp_path / "a.json")[1].error == "ended after 4 of 9 frames"
+
+
+def test_a_checkpoint_of_before_ends_the_block_and_counts_nothing_below_0(
+    tmp_path: Path,
+):
+    model = FaultyModel(fault="nan", below_level=0.25)
+    simulation = simulate(save_stub_model(tmp_path / "m.pt", model))
+    before = simulation.context.createCheckpoint()
+    simulation.step(20)
+
+    def record():
+        with record_rollout(tmp_path / "a", 1, simulation):
+            simulation.context.loadCheckpoint(before)
+            simulation.step(3)
+
+    with pytest.raises(ValueError, match=r"found a frame at 0\.01 ps, expected 0\.21"):
+        record()
+    assert json.loads((tmp_path / "a.json").read_text())["resamples"] == 0
 
 
 @pytest.mark.parametrize(
@@ -113,7 +182,11 @@ def test_redraws_are_those_of_the_block(tmp_path: Path):
     [
         (lambda s: s.integrator.setTemperature(290.0), "found a heat bath of 290 K an"),
         (lambda s: s.integrator.setFriction(3.0), r"and 3/ps, expected 300 K and 1/ps"),
-        (lambda s: s.context.setTime(1.0), r"of a at 1\.01 ps, expected 0\.04 ps"),
+        (
+            lambda s: s.context.setTime(1.0),
+            r"a frame at 1\.01 ps, expected 0\.04 ps",
+        ),
+        (lambda s: s.context.setVelocitiesToTemperature(300.0), "velocities that were"),
     ],
 )
 def test_what_a_sidecar_cannot_say_is_refused_and_frames_are_kept(
@@ -122,7 +195,7 @@ def test_what_a_sidecar_cannot_say_is_refused_and_frames_are_kept(
     simulation = simulate(stub)
 
     def record():
-        with RolloutReporter(tmp_path / "a", 1, simulation):
+        with record_rollout(tmp_path / "a", 1, simulation):
             simulation.step(3)
             change(simulation)
             simulation.step(3)
@@ -150,26 +223,34 @@ def test_molecules_that_are_not_replicas_are_refused(stub: Path, tmp_path: Path)
         integrator = DiffusionIntegrator(loaded, bare, molecules=molecules)
         simulation = app.Simulation(bare, r.system, integrator)
         simulation.context.setPositions(r.positions)
-        with pytest.raises(ValueError, match=r"molecules that are not replicas of one"):
-            RolloutReporter(tmp_path / "a", 1, simulation)
-    with pytest.raises(TypeError, match="found a VerletIntegrator, expected a Diff"):
-        RolloutReporter(
-            tmp_path / "a",
-            1,
-            app.Simulation(r.topology, r.system, openmm.VerletIntegrator(0.001)),
-        )
+        with (
+            pytest.raises(ValueError, match="molecules that are not replicas of one"),
+            record_rollout(tmp_path / "a", 1, simulation),
+        ):
+            pass
+    simulation = app.Simulation(r.topology, r.system, openmm.VerletIntegrator(0.001))
+    with (
+        pytest.raises(TypeError, match="found a VerletIntegrator, expected a Diff"),
+        record_rollout(tmp_path / "a", 1, simulation),
+    ):
+        pass
     assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_run_is_left_alone(stub: Path, tmp_path: Path):
     simulation = simulate(stub)
-    with RolloutReporter(tmp_path / "a", 1, simulation):
+    with record_rollout(tmp_path / "a", 1, simulation):
         simulation.step(3)
-    with pytest.raises(FileExistsError, match=r"found a run in .*a\.json; choose"):
-        RolloutReporter(tmp_path / "a", 1, simulation)
-    with pytest.raises(ValueError, match=r"a\.dcd with a suffix"):
-        RolloutReporter(tmp_path / "a.dcd", 1, simulation)
+    for name, error, message in (
+        ("a", FileExistsError, r"found a run in .*a\.json; choose"),
+        ("a.dcd", ValueError, r"a\.dcd with a suffix"),
+    ):
+        with (
+            pytest.raises(error, match=message),
+            record_rollout(tmp_path / name, 1, simulation),
+        ):
+            pass
     assert load_rollout(tmp_path / "a.json")[1].num_frames == 3
-    with RolloutReporter(tmp_path / "a", 1, simulation, overwrite=True):
+    with record_rollout(tmp_path / "a", 1, simulation, overwrite=True):
         simulation.step(2)
     assert load_rollout(tmp_path / "a.json")[1].num_frames == 2

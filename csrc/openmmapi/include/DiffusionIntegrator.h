@@ -175,7 +175,7 @@ public:
     /** Get whether molecules keep their angular momentum. */
     bool getConserveAngularMomentum() const { return conserveAngularMomentum; }
     /** Set whether molecules keep their angular momentum, before the Context is made. */
-    void setConserveAngularMomentum(bool conserve) { conserveAngularMomentum = conserve; }
+    void setConserveAngularMomentum(bool conserve);
     /** Get how many molecules the network sees at once. */
     int getMoleculesPerBatch() const { return moleculesPerBatch; }
     /**
@@ -216,6 +216,12 @@ public:
     long long getNumRescues() const;
     /** Get how many lags of one molecule were run in the rescue Context since ours was made. */
     long long getNumRescues(int molecule) const;
+    /**
+     * Get how often, since the Context was made, what follows did not continue the trajectory: it
+     * is counted each time that someone else has set positions, velocities or the step count or
+     * has taken a step, and that a lag was given up.
+     */
+    long long getNumInterruptions() const;
     /** Get what the guards said about the last draw they refused; empty if there was none. */
     std::string getLastRefusal() const;
     /**
@@ -320,6 +326,7 @@ private:
     std::array<OpenMM::Vec3, 3> lastBox;
     /** Force groups, as bit flags, that hold forces, and that acted in the last step. */
     int forceGroupsInSystem = 0, lastForceGroups = 0;
+    long long numInterruptions = 0;
     /** The Context's step count after our last lag; -1 if it does not matter. */
     long long stepCountAfterLag = -1;
 };

@@ -36,12 +36,12 @@ DiffusionIntegrator::~DiffusionIntegrator() = default;
 void DiffusionIntegrator::requireNoContext(const char *what) const {
     if (isInitialized)
         throw OpenMMException(join("DiffusionIntegrator: found a Context that has been made, "
-                                   "expected none before a ",
-                                   what, " is added; add all of them before"));
+                                   "expected none when ",
+                                   what, "; do so before, it would have no effect now"));
 }
 
 int DiffusionIntegrator::addMolecule(double kineticEnergyQuantile) {
-    requireNoContext("molecule");
+    requireNoContext("a molecule is added");
     requireNumber("kinetic energy quantile", kineticEnergyQuantile, false);
     kineticEnergyQuantiles.push_back(kineticEnergyQuantile);
     return getNumMolecules() - 1;
@@ -53,7 +53,7 @@ double DiffusionIntegrator::getKineticEnergyQuantile(int molecule) const {
 }
 
 int DiffusionIntegrator::addParticle(int species, double mass, int molecule) {
-    requireNoContext("particle");
+    requireNoContext("a particle is added");
     requireNumber("particle mass", mass, false);
     if (species < 0 || molecule < 0 || molecule >= getNumMolecules())
         throw OpenMMException(join("DiffusionIntegrator: found species ", species, " in molecule ",
@@ -73,7 +73,7 @@ void DiffusionIntegrator::getParticleParameters(int index, int &species, double 
 }
 
 int DiffusionIntegrator::addBond(int particle1, int particle2, double minLength, double maxLength) {
-    requireNoContext("bond");
+    requireNoContext("a bond is added");
     requireNumber("smallest bond length", minLength, true);
     requireNumber("largest bond length", maxLength, false);
     if (minLength > maxLength)
@@ -102,7 +102,7 @@ void DiffusionIntegrator::getBondParameters(int index, int &particle1, int &part
 }
 
 int DiffusionIntegrator::addContactLimit(int species1, int species2, double minDistance) {
-    requireNoContext("contact limit");
+    requireNoContext("a contact limit is added");
     requireNumber("contact limit", minDistance, true);
     if (species1 < 0 || species2 < 0)
         throw OpenMMException(join("DiffusionIntegrator: found a contact limit of species ",
@@ -151,11 +151,13 @@ void DiffusionIntegrator::setStepSize(double size) {
 }
 
 void DiffusionIntegrator::setMaxTemperature(double temp) {
+    requireNoContext("the temperature of the hottest data is set");
     requireNumber("temperature of the hottest training data", temp, true);
     maxTemperature = temp;
 }
 
 void DiffusionIntegrator::setSampler(const std::string &name) {
+    requireNoContext("the sampler is set");
     try {
         diffmd::sampler_from_name(name);
     } catch (const std::invalid_argument &error) {
@@ -165,6 +167,7 @@ void DiffusionIntegrator::setSampler(const std::string &name) {
 }
 
 void DiffusionIntegrator::setNumSamplingSteps(int steps) {
+    requireNoContext("the number of sampling steps is set");
     requireNumber("number of sampling steps", steps, true);
     if (steps > MAX_SAMPLING_STEPS)
         throw OpenMMException(join("DiffusionIntegrator: found number of sampling steps ", steps,
@@ -179,6 +182,7 @@ void DiffusionIntegrator::getNoiseLevels(double &sigmaMin, double &sigmaMax, dou
 }
 
 void DiffusionIntegrator::setNoiseLevels(double sigmaMin, double sigmaMax, double rho) {
+    requireNoContext("the noise levels are set");
     requireNumber("lowest noise level", sigmaMin, false);
     requireNumber("highest noise level less the lowest", sigmaMax - sigmaMin, true);
     requireNumber("exponent of the noise levels", rho, false);
@@ -188,11 +192,18 @@ void DiffusionIntegrator::setNoiseLevels(double sigmaMin, double sigmaMax, doubl
 }
 
 void DiffusionIntegrator::setMaxResamples(int count) {
+    requireNoContext("the number of resamples is set");
     requireNumber("number of resamples", count, true);
     maxResamples = count;
 }
 
+void DiffusionIntegrator::setConserveAngularMomentum(bool conserve) {
+    requireNoContext("the angular momentum is to be kept or not");
+    conserveAngularMomentum = conserve;
+}
+
 void DiffusionIntegrator::setMoleculesPerBatch(int count) {
+    requireNoContext("the number of molecules per batch is set");
     requireNumber("number of molecules per batch", count, true);
     moleculesPerBatch = count;
 }

@@ -94,6 +94,7 @@ void DiffusionIntegrator::initialize(ContextImpl &contextRef) {
     hasSetPositions = forcesAreValid = false;
     expectedReports = 0;
     stepCountAfterLag = -1;
+    numInterruptions = 0;
     forceGroupsInSystem = findForceGroups(system);
     context = &contextRef;
     owner = &contextRef.getOwner();
@@ -130,8 +131,10 @@ void DiffusionIntegrator::stateChanged(State::DataType changed) {
             return;
     }
     forcesAreValid = false;
-    if (changed == State::Positions || changed == State::Velocities)
+    if (changed == State::Positions || changed == State::Velocities) {
         getKernel().forgetHistory();
+        numInterruptions++;
+    }
     if (changed == State::Positions)
         hasSetPositions = true;
 }
@@ -160,6 +163,7 @@ void DiffusionIntegrator::step(int steps) {
     if (stepCountAfterLag >= 0 && context->getStepCount() != stepCountAfterLag) {
         steppingKernel.forgetHistory();
         forcesAreValid = false;
+        numInterruptions++;
     }
     const int forceGroups = getIntegrationForceGroups() & forceGroupsInSystem;
     std::array<Vec3, 3> box;
@@ -185,6 +189,7 @@ void DiffusionIntegrator::step(int steps) {
             if (forceGroups != 0)
                 steppingKernel.addLastImpulse(*context, forceGroups);
         } catch (const std::exception &error) {
+            numInterruptions++;
             throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
         }
         forcesAreValid = true;
@@ -209,6 +214,11 @@ long long DiffusionIntegrator::getNumRescues(int molecule) const {
     const auto &counts = getKernel().getTally().num_rescues;
     ASSERT_VALID_INDEX(molecule, counts);
     return counts[molecule];
+}
+
+long long DiffusionIntegrator::getNumInterruptions() const {
+    getKernel(); // Refuses where there is no Context.
+    return numInterruptions;
 }
 
 std::string DiffusionIntegrator::getLastRefusal() const {
