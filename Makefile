@@ -161,4 +161,4 @@ sanitize: setup
 		--test-dir build/sanitize --output-on-failure --no-tests=error
 
 clean:
-	rm -rf $(VENV) build dist rollout .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

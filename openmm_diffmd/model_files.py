@@ -44,19 +44,21 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
             f"found a {type(name_or_path).__name__} as the model, expected a bundled "
             "name or the path of a model file (of one that is loaded, model.path)"
         )
-    path = PRETRAINED / f"{str(name_or_path).lower()}.pt"
-    if not path.is_file():
-        path = Path(name_or_path)
+    path = Path(name_or_path)
+    bundled = PRETRAINED / f"{path.name.lower()}.pt"
+    # A path with a folder is that file and no other.
+    if path.name == str(name_or_path) and bundled.is_file():
+        path = bundled
     if path.is_dir():
         raise IsADirectoryError(
             f"found the folder {path} as the model, expected a file or a bundled name: "
             "of a training openmm-diffmd export makes one"
         )
     if not path.is_file():
-        bundled = sorted(entry.stem for entry in PRETRAINED.glob("*.pt"))
+        known = sorted(entry.stem for entry in PRETRAINED.glob("*.pt"))
         raise FileNotFoundError(
             f"found no model {str(name_or_path)!r}, expected the path of a file or a "
-            f"bundled name ({', '.join(bundled) or 'none in this installation'})"
+            f"bundled name ({', '.join(known) or 'none in this installation'})"
         )
     return path
 

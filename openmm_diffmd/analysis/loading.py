@@ -15,7 +15,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import is_numbered, read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
-from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.data.trajectory import Trajectory, time_rounding
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.topologies import make_topology
@@ -264,10 +264,8 @@ def load_reference(
     intervals = np.concatenate(
         [np.diff(t.astype(np.float64)) for t in np.split(data.times, cuts)]
     )
-    # Programs that store float32 round the times of long runs.
-    rounding = 2 * float(np.spacing(np.abs(data.times).max(initial=0).astype("f4")))
     if len(intervals) == 0 or not np.allclose(
-        intervals, intervals.mean(), rtol=0.01, atol=rounding
+        intervals, intervals.mean(), rtol=0.01, atol=time_rounding(data.times)
     ):
         raise ValueError(
             f"found frames of {path} unevenly spaced in time (or only one), expected "

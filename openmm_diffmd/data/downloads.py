@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import IncompleteRead
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,6 +14,8 @@ from openmm_diffmd.outputs import make_folder
 
 BLOCK = 1 << 18
 TIMEOUT_SECONDS = 60
+MAGIC = {".npz": b"PK", ".bz2": b"BZh", ".gz": b"\x1f\x8b"}
+"""What files begin with, by suffix."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,14 @@ def _fetch(file: RemoteFile, part: Path, progress: bool) -> None:
                 disable=None if progress else True,
             ) as bar,
         ):
-            while block := response.read(BLOCK):
-                output.write(block)
-                bar.update(len(block))
+            try:
+                while block := response.read(BLOCK):
+                    output.write(block)
+                    bar.update(len(block))
+            except IncompleteRead as error:
+                raise ConnectionError(
+                    f"{file.url} ended within a block; call again to go on"
+                ) from error
     size = part.stat().st_size
     if total is not None and size < total:
         raise ConnectionError(
@@ -164,6 +172,13 @@ def _check(path: Path, file: RemoteFile, remedy: str) -> None:
             f"{path} has {size} bytes, expected {file.size} of {file.url}: {remedy}"
         )
     if file.sha256 is None:
+        with path.open("rb") as content:
+            start = content.read(4)
+        if not start.startswith(MAGIC.get(Path(file.name).suffix, b"")):
+            raise ValueError(
+                f"{path} begins with {start!r}, expected a {Path(file.name).suffix} "
+                f"file of {file.url}, and no page that says why there is none: {remedy}"
+            )
         return
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

@@ -68,7 +68,7 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     for all atoms that swings by some 70/ps (root mean square) each 20 fs, as of
     Nose and Hoover. Positions and velocities alone do not tell the next 10 fs. It
     holds 3N degrees of freedom at 500 K, of which 3N - 6 move, since the angular
-    momentum is 0: vibrations are at 643 K.
+    momentum is 0: vibrations of ethanol are at 643 K.
     """
     interval = interval_ps(frame_interval_fs)
     data = _load(path, MD17_KEYS)
@@ -112,7 +112,8 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         Npz file: coords in Angstrom, energies in kcal/mol, forces in
         kcal/mol/Angstrom.
     frame_interval_fs : float
-        Time between frames of the MD17 run, fs.
+        Time between frames of the MD17 run, fs: 0.5, but 0.205 for benzene, by the
+        old forces of neighbouring frames in its file.
 
     Returns
     -------

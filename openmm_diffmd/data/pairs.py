@@ -8,7 +8,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.data.trajectory import Trajectory, time_rounding
 
 GROUP_SIZE_RATIO = 1.1
 """Atoms of the largest molecule in a batch over those of the smallest, at most: the
@@ -277,11 +277,13 @@ def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:
     ValueError
         If the frames are not evenly spaced or the lag is no whole number of them.
     """
-    steps = np.diff(trajectory.times)[np.diff(trajectory.segments) == 0]
+    times = trajectory.times.astype(np.float64)
+    steps = np.diff(times)[np.diff(trajectory.segments) == 0]
     if len(steps) == 0:
         raise ValueError("found segments of one frame, expected at least two")
-    step = float(np.median(steps))
-    if not np.allclose(steps, step, rtol=1e-2):
+    # Rounded times are off at either end of a segment, not in its mean step.
+    step = float(steps.mean())
+    if not np.allclose(steps, step, rtol=1e-2, atol=time_rounding(times)):
         raise ValueError(
             f"found frames between {1000 * steps.min():g} and "
             f"{1000 * steps.max():g} fs apart in one segment, expected even spacing"

@@ -8,6 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def time_rounding(times: NDArray[np.floating]) -> float:
+    """
+    Say by how much differences of times may be off that were kept in single precision.
+
+    MDTraj HDF5 files of other programs keep them so, and those of rollouts.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n_frames,), ps
+        Times, in any precision.
+
+    Returns
+    -------
+    float
+        Twice the spacing of single precision at the last of them, ps.
+    """
+    return 2.0 * float(np.spacing(np.float32(np.abs(times).max(initial=0.0))))
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """

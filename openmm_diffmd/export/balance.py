@@ -83,7 +83,7 @@ def balance_heat(
     molecules = [
         (
             Modes(
-                own[0].positions,
+                own[0].positions[parts[0].start : parts[0].stop],
                 own[0].atomic_numbers,
                 own[0].masses,
                 own[0].bonds,

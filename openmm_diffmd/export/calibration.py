@@ -80,6 +80,27 @@ def calibrate_spread(
     return {"error": error, "spread": spread}
 
 
+@torch.no_grad()
+def mean_errors(model: TransitionModel, batch: PairBatch) -> Tensor:
+    """
+    Compute the errors of the mean over one lag.
+
+    Parameters
+    ----------
+    model : TransitionModel
+        The model.
+    batch : PairBatch
+        The pairs.
+
+    Returns
+    -------
+    Tensor, shape (B, A, 2, 3)
+        Errors of positions and velocities, in units of the elements' scales.
+    """
+    error: Tensor = model.error(batch.following, encode_pairs(model, batch))
+    return error
+
+
 def one_lag_figures(
     model: TransitionModel,
     batch: PairBatch,

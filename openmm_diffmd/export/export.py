@@ -15,6 +15,7 @@ from openmm_diffmd.diffusion.samplers import SAMPLERS, SamplerName
 from openmm_diffmd.export.balance import balance_heat
 from openmm_diffmd.export.calibration import (
     calibrate_spread,
+    mean_errors,
     one_lag_figures,
 )
 from openmm_diffmd.export.metadata import ModelMetadata
@@ -216,6 +217,8 @@ def export_model(
             num_sampling_steps,
             noise,
         )
+        # Of the weights that are written.
+        calibration["error"] = mean_errors(model, batch)
     figures = one_lag_figures(model, batch, description["elements"], calibration)
     metadata = replace(
         metadata,

@@ -143,7 +143,7 @@ def make_reference(
     seed, num_bursts = to_int("seed", seed), to_int("num_bursts", num_bursts)
     temperature_K, friction_per_ps = float(temperature_K), float(friction_per_ps)
     step_size_fs, equilibration_ps = float(step_size_fs), float(equilibration_ps)
-    frame_interval_fs = float(frame_interval_fs)
+    length_ps, frame_interval_fs = float(length_ps), float(frame_interval_fs)
     burst_frame_interval_fs = float(burst_frame_interval_fs)
     bond_energy_kT = float(bond_energy_kT)
     if not 1 <= seed < 2**31:
@@ -192,6 +192,7 @@ def make_reference(
         "friction_per_ps": friction_per_ps,
         "step_size_fs": step_size_fs,
         "equilibration_ps": equilibration_ps,
+        "length_ps": length_ps,
         "seed": seed,
         "platform": platform,
     }

@@ -165,6 +165,11 @@ def _check_electrons(
             f"found charge {charge!r} for {method}, expected a number, such as "
             "{charge: 1}"
         )
+    if not float(charge).is_integer():
+        raise ValueError(
+            f"found charge {charge:g} for {method}, expected a whole number of "
+            "elementary charges"
+        )
     electrons -= round(charge)
     if electrons % 2 and not options.get("multiplicity"):
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.outputs import file_sha256
+from openmm_diffmd.reference.molecules import molecule_names
 from openmm_diffmd.reference.potentials import TBLITE_METHODS
 
 
@@ -68,7 +69,10 @@ def describe_run(
 
 
 def _name(name: str) -> str:
-    return Path(name).name if Path(name).is_file() else name
+    """Leave the folder out of a file, and the case out of a bundled molecule."""
+    if Path(name).is_file():
+        return Path(name).name
+    return name.lower() if name.lower() in molecule_names() else name
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
+from openmm_diffmd.data.held_out import check_overlap
 from openmm_diffmd.data.pairs import (
     LaggedPairs,
     NoPairError,
@@ -111,8 +112,8 @@ def train(
     OSError
         If `output` is a file, or cannot be made or written in.
     ValueError
-        If data and options do not fit each other or, on resuming, the training; or if
-        the training diverges.
+        If data and options do not fit each other or, on resuming, the training; if two
+        files hold one run of a seed; or if the training diverges.
 
     Warns
     -----
@@ -137,6 +138,7 @@ def train(
         for path, interval in zip(data, intervals, strict=True)
     ]
     _warn_of_several_forces(data, trajectories)
+    check_overlap(data, trajectories)
     splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     lag_time = pairs.lag_time_fs / 1000

@@ -19,6 +19,7 @@ class Server(ThreadingHTTPServer):
         self.knows_ranges = True
         self.stops_after = len(CONTENT)
         self.ranges = []
+        self.chunked = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,6 +36,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
         self.send_response(206 if start else 200)
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"ffff\r\n" + CONTENT[:1000])
+            return
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         self.wfile.write(CONTENT[start : self.server.stops_after])
@@ -90,6 +96,19 @@ def test_whole_part_of_unknown_size_is_taken(server, remote, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     unsized = RemoteFile(remote.url, remote.name, sha256=remote.sha256)
     assert download(unsized, tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_a_connection_cut_within_a_chunk_is_told(server, remote, tmp_path):
+    server.chunked = True
+    with pytest.raises(ConnectionError, match="ended within a block; call again"):
+        download(remote, tmp_path, progress=False)
+
+
+def test_a_page_is_no_archive(server, remote, tmp_path):
+    page = RemoteFile(remote.url, "md17.npz")
+    with pytest.raises(ValueError, match=r"begins with b'\\x00.*expected a \.npz file"):
+        download(page, tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_checksum_is_refused_and_removed(remote, tmp_path):

@@ -33,11 +33,35 @@ def make(n_frames: int, interval: float, provenance, segment: int = 0) -> Trajec
 
 
 def test_another_run_is_unseen():
-    others = [{**BURSTS, name: "other"} for name in RUN]
-    for other in [*others, {}]:
+    others = [{**BURSTS, name: "other"} for name in RUN if name != "sha256"]
+    for other in [*others, {**BURSTS, "sha256": {"a.xyz": "2"}}, {}]:
         kept = held_out_frames(make(1000, 0.001, other, 100), TRAINING, FRACTIONS)
         assert kept.all()
     assert held_out_frames(make(10, 0.01, BURSTS), [], FRACTIONS).all()
+
+
+def test_a_molecule_by_another_name_is_the_same():
+    bundled = {**BURSTS, "molecule": "water", "sha256": {}}
+    file = {**BURSTS, "molecule": "a.xyz"}
+    for known, again in (
+        (bundled, {**bundled, "molecule": "Water"}),
+        (file, {**file, "molecule": "b.xyz", "sha256": {"b.xyz": "1"}}),
+    ):
+        training = [TRAINING[0] | {"provenance": known}]
+        found = make(800, 0.001, again, 100)
+        assert not held_out_frames(found, training, FRACTIONS).any()
+
+
+def test_bursts_of_a_longer_run_are_as_far_apart_as_it_is_long():
+    # 0.9 of the bursts begin in 0.9 of their run of 2 ps: all of one of 1 ps.
+    longer = {**BURSTS, "length_ps": 2.0}
+    training = [TRAINING[0] | {"provenance": longer}]
+    shorter = make(100, 0.01, THERMOSTATTED)
+    assert not held_out_frames(shorter, training, FRACTIONS).any()
+    whole = make(300, 0.01, THERMOSTATTED)
+    kept = held_out_frames(whole, training, FRACTIONS)
+    # And a burst of 0.1 ps.
+    assert contiguous_ranges(kept) == [range(190, 300)]
 
 
 def test_run_made_again_is_not_another_one():

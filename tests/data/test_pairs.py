@@ -218,6 +218,17 @@ def test_groups_are_of_like_size_and_count_different_molecules():
     assert pairs.batch(groups[0][0]).positions.shape[1] == 11
 
 
+@pytest.mark.parametrize("start", [0.0, 1100.0, 20000.0])
+def test_times_in_single_precision_are_evenly_spaced_however_late(start):
+    # Of 20 ns they are rounded to 2 fs.
+    frames = harmonic([2000])
+    times = (start + STEP * 5 * np.arange(2000)).astype(np.float32)
+    for kept in (times, times.astype(np.float64)):
+        late = dataclasses.replace(frames, times=kept)
+        assert lag_in_frames(late, LAG) == 1
+        assert lag_in_frames(late, 3 * LAG) == 3
+
+
 def test_lag_in_frames_counts_frames():
     assert lag_in_frames(harmonic([12, 5]), LAG) == 5
     assert lag_in_frames(harmonic([12]), STEP) == 1

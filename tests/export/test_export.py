@@ -9,6 +9,7 @@ import pytest
 import torch
 from openmm import app
 
+from openmm_diffmd.data.pairs import encode_pairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.splits import contiguous_split
 from openmm_diffmd.export import export
@@ -115,6 +116,26 @@ def test_metadata_hold_the_heat_that_was_taken_away(exported):
     assert set(found["heat"]) == {"H-O", "H", "O"}
     assert exported(balance_pairs=0).acceptance["heat"] == []
     assert exported(prior="ballistic").acceptance["heat"] == []
+
+
+def test_one_lag_errors_are_of_the_weights_that_are_written(exported, monkeypatch):
+    def balance(model, *_, **__):
+        with torch.no_grad():
+            for weight in model.encoder.parameters():
+                weight.mul_(1.5)
+        return [{}]
+
+    def compare(model, batch, symbols, calibration):
+        expected = model.error(batch.following, encode_pairs(model, batch))
+        torch.testing.assert_close(calibration["error"], expected)
+        return figures(model, batch, symbols, calibration)
+
+    figures = export.one_lag_figures
+    before = exported(balance_pairs=0).acceptance["one_lag"]
+    monkeypatch.setattr(export, "balance_heat", balance)
+    monkeypatch.setattr(export, "one_lag_figures", compare)
+    after = exported(balance_pairs=10, overwrite=True).acceptance["one_lag"]
+    assert after["H"]["velocity_relative"] != before["H"]["velocity_relative"]
 
 
 def test_files_are_found_where_the_training_found_them(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from openmm import unit
 
 from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.model_files import find_model
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
 
 # Freezing may fold constants, which rounds differently.
@@ -89,6 +90,18 @@ def test_models_are_made_and_loaded_without_a_warning(path):
 
 def test_bundled_names_are_found_in_any_case():
     assert load_model("Ethanol").path == load_model("ethanol").path
+
+
+def test_a_path_with_a_folder_is_that_file_and_no_other(path, tmp_path):
+    # Names of bundled models are taken in any case, and without .pt.
+    other = save_stub_model(tmp_path / "mymodel.pt", HarmonicModel(friction=9.0))
+    mine = path.rename(tmp_path / "MyModel")
+    assert find_model(mine) == mine
+    assert find_model(str(other)) == other
+    (tmp_path / "folder").mkdir()
+    save_stub_model(tmp_path / "folder.pt", HarmonicModel())
+    with pytest.raises(IsADirectoryError, match=r"found the folder .*folder as the "):
+        find_model(tmp_path / "folder")
 
 
 def test_a_file_does_not_say_where_it_was_made(path):

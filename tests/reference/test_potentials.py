@@ -172,6 +172,9 @@ def test_odd_electrons_need_a_charge_or_a_multiplicity(tmp_path):
     ):
         create_reference_system(ion)
     pytest.importorskip("tblite")
+    for charge in (0.5, float("nan")):
+        with pytest.raises(ValueError, match=rf"found charge {charge} .* a whole numb"):
+            create_reference_system(TOPOLOGY, options={"charge": charge})
     for options in ({"charge": 1}, {"multiplicity": 2}):
         assert create_reference_system(ion, options=options).getNumForces() == 1
 

@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,16 +27,18 @@ def write_bursts() -> Callable[..., Path]:
         n_bursts: int = 12,
         n_frames: int = 12,
         seed: int = 0,
-        **provenance: float,
+        said: Mapping[str, Any] | None = None,
+        **provenance: Any,
     ) -> Path:
         generator = np.random.default_rng(seed)
         bonds = [(0, i) for i in range(1, len(symbols))]
         topology = make_topology(symbols, bonds).to_openmm()
         masses = np.array([atom.element.mass._value for atom in topology.atoms()])
         weights = (masses / masses.sum())[:, None]
-        said = {"temperature_K": 500.0, "friction_per_ps": 0.0, **provenance}
+        made = {"temperature_K": 500.0, "friction_per_ps": 0.0, **provenance}
+        made |= said or {}
         count = n_bursts * n_frames
-        with ReferenceWriter(path, topology, masses, said, count) as writer:
+        with ReferenceWriter(path, topology, masses, made, count) as writer:
             for segment in range(n_bursts):
                 x0 = 0.1 * generator.normal(size=(len(symbols), 3))
                 v0 = 0.1 * OMEGA * generator.normal(size=(len(symbols), 3))

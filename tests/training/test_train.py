@@ -16,6 +16,8 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.accelerators import CUDAAccelerator
 
+from openmm_diffmd.data.held_out import check_overlap
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.model_files import pack_weights
 from openmm_diffmd.training.config import (
     DataConfig,
@@ -348,6 +350,26 @@ def test_files_of_one_molecule_and_two_forces_are_told(write_bursts, tmp_path):
     other = write("other", symbols=("O", "H"), potential="GFN1-xTB")
     again = write("again", seed=1, **xtb)
     run([neutral, again, other], tmp_path / "run", optimizer=one)
+
+
+def test_one_run_in_two_files_is_refused(write_bursts, tmp_path):
+    made = {"kind": "bursts", "molecule": "water", "seed": 5}
+    short, long, hot, other = (
+        write_bursts(tmp_path / f"{name}.h5", n_bursts=n, said=made | more)
+        for name, n, more in (
+            ("short", 12, {}),
+            ("long", 24, {"length_ps": 2.0}),
+            ("hot", 12, {"bond_energy_kT": 20.0}),
+            ("other", 12, {"seed": 6}),
+        )
+    )
+    with pytest.raises(ValueError, match=r"short\.h5 in .*long\.h5 again, .* seed \(5"):
+        run([short, long], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # Twice the same file, hot bonds of the same run, another seed.
+    for second in (short, hot, other):
+        files = [short, second]
+        check_overlap(files, [read_trajectory(file) for file in files])
 
 
 def test_training_does_not_seed_the_callers_random_numbers(bursts, tmp_path):
