@@ -111,10 +111,8 @@ def run_cell(
     ensemble, _ = load_rollout(output.with_suffix(".json"))
     found |= figures_of(ensemble, reference, min(EQUILIBRATION_PS, 0.25 * length_ps))
     if cell.friction == 0.0 and context is not None:
-        energies = total_energies(ensemble, context)
-        interval = ensemble.frame_interval * energy_stride(ensemble)
         found["energy_drift"] = energy_drift(
-            energies, interval, ensemble.topology.n_atoms
+            *total_energies(ensemble, context), ensemble.topology.n_atoms
         )
     return found
 
@@ -157,23 +155,6 @@ def figures_of(
     return found
 
 
-def energy_stride(ensemble: Ensemble) -> int:
-    """
-    Frames between energies.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Frames.
-
-    Returns
-    -------
-    int
-        At least 1.
-    """
-    return max(1, round(ENERGY_INTERVAL_PS / ensemble.frame_interval))
-
-
 def reference_context(
     topology: app.Topology, provenance: Mapping[str, Any]
 ) -> openmm.Context | None:
@@ -206,7 +187,7 @@ def reference_context(
 
 def total_energies(
     ensemble: Ensemble, context: openmm.Context
-) -> list[NDArray[np.float64]]:
+) -> tuple[list[NDArray[np.float64]], float]:
     """
     Energies of the reference's potential along a rollout, kinetic energy included.
 
@@ -219,23 +200,26 @@ def total_energies(
 
     Returns
     -------
-    list of ndarray, shape (n,), kJ/mol
-        One a replica, a quarter of a picosecond between energies.
+    energies : list of ndarray, shape (n,), kJ/mol
+        One a replica.
+    interval : float
+        Time between them, a quarter of a picosecond or a frame, ps.
     """
-    stride = energy_stride(ensemble)
+    stride = max(1, round(ENERGY_INTERVAL_PS / ensemble.frame_interval))
 
     def potential_energy(positions: NDArray[np.floating]) -> float:
         context.setPositions(positions.astype(np.float64) * unit.nanometer)
         energy = context.getState(getEnergy=True).getPotentialEnergy()
         return float(energy.value_in_unit(unit.kilojoule_per_mole))
 
-    return [
+    energies = [
         kinetic[stride - 1 :: stride]
         + np.array([potential_energy(x) for x in positions[stride - 1 :: stride]])
         for positions, kinetic in zip(
             ensemble.positions, kinetic_energies(ensemble), strict=True
         )
     ]
+    return energies, stride * ensemble.frame_interval
 
 
 def burst_energies(bursts: Trajectory) -> list[NDArray[np.float64]]:

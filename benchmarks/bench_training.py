@@ -112,7 +112,7 @@ def main(words: Sequence[str] | None = None) -> None:
         ModelConfig(l_max=arguments.l_max),
         optimizer=TransitionOptimizerConfig(num_noise_draws=arguments.noise_draws),
     )
-    training = SilentTraining(config, ELEMENTS, [0.0] * len(ELEMENTS), seed=1)
+    training = SilentTraining(config, ELEMENTS, seed=1)
     optimizer = training.configure_optimizers()["optimizer"]
     batch = ethanol_like_batch(arguments.batch_size)
     residual = torch.randn(*batch.species.shape, 2, 3)

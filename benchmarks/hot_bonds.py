@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from one_lag import check, symbols_of
 from one_lag_errors import model_change, sample_pairs
 
+from openmm_diffmd.analysis.analyze import check_temperature
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
@@ -207,10 +208,11 @@ def main(words: Sequence[str] | None = None) -> None:
         at_least(FEWEST, pairs=arguments.pairs)
         set_threads(arguments.threads)
         trajectory = read_reference(arguments.data)
-        reference, _ = load_reference(arguments.reference)
+        reference, provenance = load_reference(arguments.reference)
         models = {name: load_model(name) for name in arguments.models}
         for model in models.values():
             check(model, trajectory)
+            check_temperature(provenance, model.metadata.temperature_K)
         make_folder(arguments.output)
         rows = [
             {

@@ -273,13 +273,20 @@ def run(arguments: argparse.Namespace) -> None:
     Raises
     ------
     ValueError
-        If molecules or temperatures differ, or nothing is left of a replica.
+        If molecules, temperatures or references' frame intervals differ, or nothing is
+        left of a replica.
     """
     at_least(0, equilibration_ps=arguments.equilibration_ps)
     loaded = [load_reference(path) for path in arguments.references]
     first = loaded[0][0]
-    for frames, _ in loaded:
+    for path, (frames, _) in zip(arguments.references, loaded, strict=True):
         require_same_molecule("a reference", frames.symbols, first.symbols)
+        if not np.isclose(frames.frame_interval, first.frame_interval):
+            raise ValueError(
+                f"found frames each {frames.frame_interval:g} ps in {path}, expected "
+                f"each {first.frame_interval:g} ps as in {arguments.references[0]}: "
+                "references are joined frame by frame"
+            )
     positions = [one for frames, _ in loaded for one in frames.positions]
     reference = replace(first, positions=positions, velocities=None)
     measured, length = measure_torsions(reference), reference.length

@@ -180,7 +180,7 @@ def measure(
     result = {}
     for name, found in predict(model, cases, samples, seed, real=real).items():
         predicted = ANGSTROM_PER_NM * found
-        errors = displacement_errors(predicted, truth)
+        errors = displacement_errors(predicted, truth, cases.stretch)
         distance = np.linalg.norm(predicted - truth[:, None], axis=-1)
         result[name] = to_plain(errors) | {
             "samples": predicted.shape[1],
@@ -189,22 +189,29 @@ def measure(
     return result
 
 
+def with_error(value: float, error: float | None) -> str:
+    """Write a number with its error; None is an unknown one."""
+    return f"{value:.4f} +- {'-' if error is None else f'{error:.4f}'}"
+
+
 def print_rows(
     cases: Cases, rows: dict[str, Any], model: DiffusionModel, *, real: bool
 ) -> None:
     """Print a table."""
     each = frames_per_lag(model, cases.spacing_fs)
     horizon = NUM_PREDICTED * cases.spacing_fs
+    stretches = len(np.unique(cases.stretch))
+    overlap = f" in {stretches} stretches that do not overlap" if real else ""
     print(
-        f"\n{model.metadata.name}, {cases.molecule}: {len(cases.positions)} cases, "
-        f"{horizon:g} fs ahead, compared at {NUM_PREDICTED // each} of "
+        f"\n{model.metadata.name}, {cases.molecule}: {len(cases.positions)} cases"
+        f"{overlap}, {horizon:g} fs ahead, compared at {NUM_PREDICTED // each} of "
         f"{NUM_PREDICTED} frames, each {each * cases.spacing_fs:g} fs\n"
     )
     lines = [
         [
             row,
-            f"{r['ade']:.4f} +- {r['ade_error'] or 0:.4f}",
-            f"{r['fde']:.4f} +- {r['fde_error'] or 0:.4f}",
+            with_error(r["ade"], r["ade_error"]),
+            with_error(r["fde"], r["fde_error"]),
             f"{r['min_ade']:.4f} / {r['min_fde']:.4f}" if r["samples"] > 1 else "",
         ]
         for row, r in rows.items()
@@ -222,7 +229,7 @@ def print_rows(
         return
     text = ", ".join(f"{m} {a:.3f}/{f:.3f}" for m, (a, f) in published.items())
     if real:
-        print(f"published on this data, ADE/FDE over all 20 frames: {text}")
+        print(f"published on the whole file, ADE/FDE over all 20 frames: {text}")
         print(
             "They see ten frames 5 fs apart; ours sees the last one and its velocity, "
             "the backward difference over one frame and half a kick of its force."

@@ -36,6 +36,8 @@ class Cases:
         The frames after it.
     spacing_fs : float
         Time between them, fs.
+    stretch : ndarray of int, shape (n_cases,)
+        Cases of one number overlap in time.
     source : dict
         Where they are from.
     """
@@ -46,6 +48,7 @@ class Cases:
     velocities: Array
     truth: Array
     spacing_fs: float
+    stretch: NDArray[np.int64]
     source: dict[str, Any]
 
 
@@ -66,6 +69,7 @@ def reference_cases(
         velocities=v[:, NUM_KNOWN - 1],
         truth=x[:, NUM_KNOWN:],
         spacing_fs=float(bursts.provenance["frame_interval_fs"]),
+        stretch=np.arange(len(x)),
         source=dict(bursts.provenance),
     )
 
@@ -86,7 +90,8 @@ def md17_cases(
     if frames.velocities is None:
         raise ValueError(
             f"found {path} without velocities ({frames.provenance['velocities']}), "
-            "expected them: give --frame-interval-fs"
+            "expected frames in the order of time; where they are, give "
+            "--frame-interval-fs"
         )
     test = round(fraction * frames.n_frames)
     first = frames.n_frames - test + (NUM_KNOWN - 1) * STRIDE
@@ -117,5 +122,6 @@ def md17_cases(
         velocities=frames.velocities[starts].astype(np.float64),
         truth=frames.positions[starts[:, None] + later].astype(np.float64),
         spacing_fs=STRIDE * frame_interval_fs,
+        stretch=(starts - starts[0]) // (NUM_PREDICTED * STRIDE),
         source=dict(frames.provenance),
     )

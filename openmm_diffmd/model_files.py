@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from openmm_diffmd.bundled import PRETRAINED
 
 METADATA_FILE = "metadata.json"
 WEIGHTS_FILE = "weights.pt"
+# What zipfile and torch raise for files that are damaged or something else;
+# NotImplementedError is a RuntimeError.
+DAMAGE = (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
@@ -134,14 +138,15 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises
     ------
     ValueError
-        If the file is damaged, or was exported without weights.
+        If the file is damaged, or was exported without weights or the sizes of its
+        network.
     """
     content = path.read_bytes()
     try:
         metadata, weights = (
             read_extra(content, name) for name in (METADATA_FILE, WEIGHTS_FILE)
         )
-    except zipfile.BadZipFile as error:
+    except DAMAGE as error:
         raise ValueError(
             f"found {path}, which is no readable model file ({error}); copy or export "
             "the model again"
@@ -151,5 +156,11 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"found {path} without {METADATA_FILE} and {WEIGHTS_FILE}, expected a file "
             "that openmm_diffmd exported; export the model again"
         )
+    description = json.loads(metadata)
+    if "model" not in description.get("config", {}):
+        raise ValueError(
+            f"found {path} without the sizes of its network, expected a file that "
+            "export wrote"
+        )
     loaded = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-    return json.loads(metadata), loaded
+    return description, loaded

@@ -68,8 +68,8 @@ class RolloutSidecar:
     potential_options : mapping
         Its options, such as a charge.
     hottest_bond : mapping or None
-        The bond whose stretch had the most energy over 0.2 ps, as kinetic energies show
-        it: ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
+        The bond whose stretch had the most energy over 0.2 ps, kinetic and potential:
+        ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
         ``time_ps``; None where there was none, and in files from before it was kept.
     error : str or None
         Why the run ended early, or has not ended; None where all frames were made.

@@ -120,7 +120,9 @@ def test_exact_flow_keeps_the_energy_and_is_right_after_a_lag(exact: dict):
     for key, cell in cells.items():
         assert cell["n_broken"] == 0
         assert cell["one_lag_error"] < 1e-4
-        assert cell["cpu_ns_per_day"] > 0
+        # Four replicas move by a lag of 10 fs each in that time.
+        lags_per_day = 86_400_000 / cell["cpu_ms_per_lag"]
+        assert cell["cpu_ns_per_day"] == pytest.approx(4 * 1e-5 * lags_per_day)
         assert ("energy_drift" in cell) == ("/0/seed" in key)
     # A lag of 10 fs is 4 radians: kinetic and potential energy come and go.
     for steps in ("mean/0", "exponential/4"):
@@ -294,6 +296,17 @@ def test_drift_is_the_slope_in_mev_per_atom_and_ps():
     assert found["error"] == pytest.approx(0.4, rel=1e-6)
     assert found["rms"] == pytest.approx(np.sqrt((0.6**2 + 1.4**2) / 2), rel=1e-6)
     assert runs.energy_drift(series[1:], 0.25, 5) is None
+
+
+def test_energies_are_a_quarter_of_a_picosecond_apart(files):
+    frames, _ = load_reference(files["reference"])
+    context = runs.reference_context(
+        frames.topology.to_openmm(), read_reference(files["reference"]).provenance
+    )
+    (energies,), interval = runs.total_energies(frames.window([0], [60]), context)
+    assert frames.frame_interval == pytest.approx(0.01)
+    assert len(energies) == 2
+    assert interval == pytest.approx(0.25)
 
 
 def test_table_averages_seeds_and_counts_what_broke():

@@ -248,7 +248,9 @@ def test_results_of_the_first_model_outlive_the_second(
 def one_case() -> Any:
     topology, positions = load_molecule("ethanol")
     x = positions._value
-    return cases.Cases("ethanol", topology, x[None], x[None], x[None], 5.0, {})
+    return cases.Cases(
+        "ethanol", topology, x[None], x[None], x[None], 5.0, np.zeros(1, int), {}
+    )
 
 
 def test_cost_outlives_rollouts_that_fail(tmp_path, monkeypatch):

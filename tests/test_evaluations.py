@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import bench_training
 import held_out_bursts as bursts
 import hot_bonds
 import matplotlib.image
@@ -23,6 +25,7 @@ import reliability
 import reliability_report
 import short_horizon
 import short_horizon_cases
+import torch
 from matplotlib.figure import Figure
 from openmm import app, unit
 
@@ -128,6 +131,23 @@ def test_one_lag_errors_of_an_exact_model_are_the_noise(
         values = list(found["elements"].values())
         assert found["average"] == pytest.approx(np.mean(values))
         assert 0 < found["error"] < 0.03 * found["average"]
+    with monkeypatch.context() as patch:
+        # Groups whose errors are 0 to 9: their mean is known to 3.03 / sqrt(10).
+        errors = itertools.count()
+        patch.setattr(
+            one_lag,
+            "relative_errors",
+            lambda *_: torch.full((3, 2), float(next(errors) % 10)),
+        )
+        one_lag.main(
+            [
+                f"--models={tmp_path}/{{molecule}}.pt",
+                f"--data={data}",
+                f"--output={tmp_path}",
+            ]
+        )
+    (row,) = json.loads((tmp_path / "one_lag.json").read_text())["rows"]
+    assert row["mean"]["error"] == pytest.approx(np.std(range(10), ddof=1) / 10**0.5)
     monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"exact\.pt.*found no frame.*another seed"):
         one_lag.main([f"--models={tmp_path / 'exact.pt'}", f"--data={data}"])
@@ -489,7 +509,7 @@ def test_short_horizon_of_the_exact_flow_is_exact(
     assert rows["constant velocity"]["fde"] > rows["constant velocity"]["ade"] > 0.5
     printed = capsys.readouterr().out
     assert "context only, of original MD17 and not of this data: EGNN 0.268" in printed
-    assert "published on this data" not in printed
+    assert "published on the whole file" not in printed
     assert written["original_md17"] is False
 
 
@@ -530,13 +550,15 @@ def test_published_rows_are_comparable_on_original_md17_only(
     monkeypatch.setattr(cases_of, "topology_of", lambda frames: bonded)
     short_horizon.main(arguments)
     printed = capsys.readouterr().out
-    assert "published on this data, ADE/FDE over all 20 frames: EGNN 0.268" in printed
+    assert "published on the whole file, ADE/FDE over all 20 frames: EGNN" in printed
+    assert "5 cases in 2 stretches that do not overlap, 100 fs ahead" in printed
     assert "GeoTDM 0.115/0.209" in printed
     assert "context only" not in printed
     cases = short_horizon.md17_cases(model, tmp_path / "md17_ethanol.npz", 0.5, 5)
     # Frames of the file are numbered from its second; the last fifth begins at 2400.
     file = np.load(tmp_path / "md17_ethanol.npz")["R"] / 10.0
     first = 1 + 2400 + 90
+    assert cases.stretch.tolist() == [0, 0, 0, 1, 1]
     np.testing.assert_allclose(cases.positions[0], file[first], atol=1e-9)
     np.testing.assert_allclose(cases.truth[0, 0], file[first + 10], atol=1e-9)
     np.testing.assert_allclose(cases.truth[-1, -1], file[3000], atol=1e-9)
@@ -583,7 +605,14 @@ def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
     topology, _ = model.example()
     x, v = equilibrium(np.random.default_rng(6), 3)
     cases = short_horizon_cases.Cases(
-        "ethanol", topology, x, v, np.zeros((3, 20, 9, 3)), spacing_fs, {}
+        "ethanol",
+        topology,
+        x,
+        v,
+        np.zeros((3, 20, 9, 3)),
+        spacing_fs,
+        np.arange(3),
+        {},
     )
     assert short_horizon.run_trained_force(model, cases) == (None, None)
     xml = str(harmonic_xml(tmp_path, 9))
@@ -655,6 +684,13 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
     assert rows["rollout - reference"]["h_r_error"] < 0.1
     bonds = rows["rollout - real"]["divergences"]["bonds"]
     assert bonds > 10 * rows["rollout - reference"]["divergences"]["bonds"]
+    # Twice as far from the same places: four times the variance, as temperature.
+    wide, narrow = (
+        Ensemble(ensemble.topology, 0.01, [places + scale * (x[:1000] - places)])
+        for scale in (0.4, 0.2)
+    )
+    for ratio in real_md17.variance_ratios(wide, narrow).values():
+        assert ratio == pytest.approx(4.0, rel=0.02)
     # A rollout as the real frames differs from its reference, and has no such share.
     right = Ensemble(ensemble.topology, 0.01, [x[2000:]])
     found = real_md17.compare_all(right, second, real)
@@ -800,3 +836,21 @@ def test_frames_made_like_md17_are_read_as_such(tmp_path: Path, monkeypatch):
     assert frames.potential_energies.std() > 0
     with pytest.raises(SystemExit, match="found frequency 0"):
         maker.main(["--frequency=0", f"--output={path}"])
+
+
+def test_a_training_step_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "bench.json"
+    words = ["--batch-size=2", "--seconds=0.01", "--threads=1", f"--output={path}"]
+    threads = torch.get_num_threads()
+    try:
+        bench_training.main(words)
+    finally:
+        torch.set_num_threads(threads)
+    costs = json.loads(path.read_text())["costs"]
+    assert [cost["part"] for cost in costs] == [
+        "training step",
+        "encode, no gradient",
+        "denoise, no gradient",
+    ]
+    assert all(cost["wall_ms"] > 0 for cost in costs)
+    assert "training step: goal" in capsys.readouterr().out

@@ -89,8 +89,17 @@ def test_divergence_tells_samples_of_one_map_from_those_of_two(minimum, monkeypa
 
     monkeypatch.setattr(maps, "measure_torsions", said)
 
+    # Maps p of one bin and q of that and another, m between them.
+    sure, open_ = np.zeros((2, 3, 3))
+    sure[0, 0], open_[0, 0], open_[1, 1] = 1.0, 0.5, 0.5
+    # KL(p|m) = log2(1/0.75), KL(q|m) = log2(0.5/0.75)/2 + log2(0.5/0.25)/2
+    exact = 0.5 * np.log2(4 / 3) + 0.5 * (0.5 * np.log2(2 / 3) + 0.5)
+    assert maps.divergence(sure, open_) == pytest.approx(exact)
+
     one, again, other = sample([-80, 70]), sample([-80, 70]), sample([-77, 70])
     same, shifted = maps.compare(again, one), maps.compare(other, one)
+    floors = maps.floor_of(again), maps.floor_of(one)
+    assert same["by_sampling"] == pytest.approx(0.25 * sum(floors))
     assert 0.3 < same["divergence"] / same["by_sampling"] < 2.0
     assert shifted["divergence"] > 3.0 * shifted["by_sampling"]
     # A Gaussian of 12 degrees about the middle of what the region holds of phi and psi.
@@ -111,6 +120,19 @@ def test_command_compares_runs_with_references(minimum, tmp_path, write_run):
     assert found["reference_ps"] == pytest.approx(1.0)
     assert found["rows"]["run"]["shares"]["C7eq"][0] == 1.0
     assert (tmp_path / "out" / "ramachandran.png").is_file()
+    with (
+        HDF5TrajectoryFile(str(references[1])) as file,
+        HDF5TrajectoryFile(str(tmp_path / "slow.h5"), "w") as slow,
+    ):
+        slow.topology = minimum[0]
+        slow.write(file.read().coordinates, time=0.1 * np.arange(1, 51))
+    with pytest.raises(SystemExit, match=r"frames each 0.1 ps in .*slow.h5, expected"):
+        maps.main(
+            [
+                *("--rollouts", str(rollout), "--references", str(references[0])),
+                *(str(tmp_path / "slow.h5"), "--output", str(tmp_path / "none")),
+            ]
+        )
     with pytest.raises(SystemExit, match=r"equilibration_ps 0.5, expected less"):
         maps.main(
             [

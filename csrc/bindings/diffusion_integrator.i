@@ -93,7 +93,10 @@ from openmm import unit
         PyErr_SetString(PyExc_TypeError, "found no number, expected True or False");
         SWIG_fail;
     }
-    $1 = PyObject_IsTrue($input) == 1;
+    const int truth = PyObject_IsTrue($input);
+    if (truth < 0)
+        SWIG_fail;
+    $1 = truth == 1;
 }
 
 %pythonappend OpenMMDiffMD::DiffusionIntegrator::getTemperature() const %{

@@ -155,8 +155,8 @@ void DevicePropagator::download_lag() {
     fetch(state.new_acceleration, new_acceleration);
 }
 
-bool DevicePropagator::is_refused(int slot, int molecule) {
-    return suspects[slot] && Propagator::is_refused(slot, molecule);
+bool DevicePropagator::is_refused(int slot, int molecule, Refusal &found) {
+    return suspects[slot] && Propagator::is_refused(slot, molecule, found);
 }
 
 void DevicePropagator::take_rescued(int molecule) {

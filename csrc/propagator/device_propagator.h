@@ -44,7 +44,7 @@ public:
 protected:
     void draw(std::span<const int> chosen, int attempt, const double *positions,
               const double *velocities) override;
-    bool is_refused(int slot, int molecule) override;
+    bool is_refused(int slot, int molecule, Refusal &found) override;
     void take_rescued(int molecule) override;
     void commit(double *positions, double *velocities) override;
     std::vector<float> get_acceleration() const override;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -88,8 +89,9 @@ public:
     int64_t get_num_evaluations() const { return num_evaluations; }
 
 private:
-    double seconds = 0.0;
-    int64_t num_evaluations = 0;
+    /** Another thread may ask for them during a call. */
+    std::atomic<double> seconds = 0.0;
+    std::atomic<int64_t> num_evaluations = 0;
     struct Script;
     std::unique_ptr<Script> script;
 };

@@ -126,9 +126,9 @@ void Propagator::set_bath(double temperature, double friction) {
 
 void Propagator::forget_history() { has_history = false; }
 
-bool Propagator::is_refused(int, int molecule) {
+bool Propagator::is_refused(int, int molecule, Refusal &found) {
     return find_fault(molecules[molecule], masses, new_positions.data(), new_velocities.data(),
-                      tally.last_refusal);
+                      found);
 }
 
 void Propagator::take_rescued(int) {}
@@ -151,24 +151,22 @@ void Propagator::draw_batch(std::span<const int> chosen, int attempt, const doub
     }
     for (size_t slot = 0; slot < chosen.size(); slot++) {
         const int molecule = chosen[slot];
-        if (!is_refused(slot, molecule))
+        Refusal found;
+        if (!is_refused(slot, molecule, found))
             continue;
         // One atom that is not finite spoils the mean over all; the start may tell of it.
-        if (tally.last_refusal.quantity == Quantity::finite)
-            find_fault(molecules[molecule], masses, positions, half_velocities.data(),
-                       tally.last_refusal);
-        tally.last_refusal.lag = tally.num_lags;
-        tally.last_refusal.molecule = molecule;
+        if (found.quantity == Quantity::finite)
+            find_fault(molecules[molecule], masses, positions, half_velocities.data(), found);
+        keep_refusal(molecule, found);
         if (attempt == options.max_resamples && rescue) {
             run_rescue(rescue, molecule, draws[slot], positions);
             take_rescued(molecule);
             continue;
         }
         if (attempt == options.max_resamples)
-            throw std::runtime_error(tally.last_refusal.describe() + ", after " +
-                                     std::to_string(attempt + 1) + " draws; " +
-                                     (has_history ? CHECK_RUN : CHECK_START));
-        tally.num_resamples[molecule]++;
+            throw std::runtime_error(found.describe() + ", after " + std::to_string(attempt + 1) +
+                                     " draws; " + (has_history ? CHECK_RUN : CHECK_START));
+        count(tally.num_resamples[molecule]);
         refused.push_back(molecule);
     }
 }
@@ -187,7 +185,19 @@ void Propagator::step(double *positions, double *velocities, const Rescue &rescu
     }
     commit(positions, velocities);
     has_history = true;
-    tally.num_lags++;
+    count(tally.num_lags);
+}
+
+void Propagator::keep_refusal(int molecule, Refusal &found) {
+    found.lag = tally.num_lags;
+    found.molecule = molecule;
+    const std::lock_guard lock(tally_mutex);
+    tally.last_refusal = found;
+}
+
+void Propagator::count(int64_t &number) {
+    const std::lock_guard lock(tally_mutex);
+    number++;
 }
 
 void Propagator::save(std::ostream &stream) const {
@@ -213,7 +223,10 @@ void Propagator::load(std::istream &stream) {
     // The last that may throw: what is loaded takes effect only now.
     noise.load(stream);
     loaded.num_lags = header[0];
-    tally = std::move(loaded);
+    {
+        const std::lock_guard lock(tally_mutex);
+        tally = std::move(loaded);
+    }
     set_acceleration(std::move(loaded_acceleration));
     has_history = header[1] != 0;
 }

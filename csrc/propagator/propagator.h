@@ -10,6 +10,7 @@
 #include <functional>
 #include <iosfwd>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -105,8 +106,11 @@ public:
     /** Forget the acceleration history: the positions were set by someone else. */
     void forget_history();
 
-    /** Counts of lags, redraws and rescues, and the last refusal. */
-    const Tally &get_tally() const { return tally; }
+    /** Counts of lags, redraws and rescues, and the last refusal; from any thread. */
+    Tally get_tally() const {
+        const std::lock_guard lock(tally_mutex);
+        return tally;
+    }
     /** Seconds spent in the network, without the time spent around it. */
     double get_network_seconds() const { return model.get_seconds(); }
     /** Evaluations of the denoiser, each of one batch. */
@@ -136,8 +140,8 @@ protected:
      */
     virtual void draw(std::span<const int> chosen, int attempt, const double *positions,
                       const double *velocities);
-    /** Whether the guards refuse what was drawn for a molecule; says why in last_refusal. */
-    virtual bool is_refused(int slot, int molecule);
+    /** Whether the guards refuse what was drawn for a molecule, and why. */
+    virtual bool is_refused(int slot, int molecule, Refusal &found);
     /** A rescue has replaced what was drawn for a molecule. */
     virtual void take_rescued(int molecule);
     /** Make what was drawn the state. */
@@ -174,6 +178,8 @@ protected:
     std::vector<const float *> draws;
     bool has_history = false;
     Tally tally;
+    /** Held where the tally changes: another thread may ask for it during a step. */
+    mutable std::mutex tally_mutex;
 
 private:
     /** A batch and the sampler's memory for it. */
@@ -186,6 +192,10 @@ private:
 
     void draw_batch(std::span<const int> chosen, int attempt, const double *positions,
                     const double *velocities, const Rescue &rescue, std::vector<int> &refused);
+    /** Say of which lag and molecule a refusal is, and keep it for get_tally(). */
+    void keep_refusal(int molecule, Refusal &found);
+    /** Add one to a number of the tally. */
+    void count(int64_t &number);
     Workspace &workspace_for(size_t num_molecules);
     void prepare(Workspace &work, int slot, int molecule, float level, const float *noise,
                  const double *positions, const double *velocities);

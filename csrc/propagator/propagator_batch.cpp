@@ -168,13 +168,11 @@ void Propagator::run_rescue(const Rescue &rescue, int molecule, const float *noi
     if (find_fault(molecules[molecule], masses, new_positions.data(), new_velocities.data(),
                    found) &&
         found.quantity == Quantity::finite) {
-        found.lag = tally.num_lags;
-        found.molecule = molecule;
-        tally.last_refusal = found;
+        keep_refusal(molecule, found);
         throw std::runtime_error(found.describe() +
                                  ", after the rescue; use a smaller step in the rescue Context");
     }
-    tally.num_rescues[molecule]++;
+    count(tally.num_rescues[molecule]);
 }
 
 void Propagator::draw(std::span<const int> chosen, int attempt, const double *positions,

@@ -80,6 +80,28 @@ template <class T> Array<T> make_normal(size_t count, int offset, unsigned seed)
     return out;
 }
 
+/** Largest difference of two arrays; NaN if one of `found` is NaN, wherever it stands. */
+template <class T> double worst_error(const Array<T> &found, const Array<T> &expected) {
+    double worst = 0.0;
+    for (size_t i = 0; i < found.get_size(); i++) {
+        const double error = std::abs(double(found[i]) - expected[i]);
+        if (!std::isnan(worst) && !(error <= worst))
+            worst = error;
+    }
+    return worst;
+}
+
+/** A number that was not written is seen, also before others that were. */
+void test_worst_error() {
+    Array<double> found(3, 0), expected(3, 0);
+    for (int i = 0; i < 3; i++)
+        found.data()[i] = expected.data()[i] = i;
+    found.data()[2] = 2.5;
+    check(worst_error(found, expected) == 0.5, "the worst error is not that of the last number");
+    found.data()[1] = std::numeric_limits<double>::quiet_NaN();
+    check(std::isnan(worst_error(found, expected)), "a NaN is lost among numbers");
+}
+
 /**
  * Run with the threads in three orders: results must not depend on the order, lie within
  * `tolerance` eps of the largest expected number, and be written nowhere else.
@@ -107,15 +129,10 @@ void compare(const std::string &what, const std::vector<const Array<T> *> &expec
                       what + " depends on the order of the threads: a barrier is missing");
                 continue;
             }
-            double largest = smallest_scale, worst = 0.0;
+            double largest = smallest_scale;
             for (size_t i = 0; i < found[k].get_size(); i++)
                 largest = std::max(largest, std::abs(double((*expected[k])[i])));
-            for (size_t i = 0; i < found[k].get_size(); i++) {
-                const double error = std::abs(double(found[k][i]) - (*expected[k])[i]);
-                // Not worst = max(): that would lose a NaN.
-                if (!(error <= worst))
-                    worst = error;
-            }
+            const double worst = worst_error(found[k], *expected[k]);
             check(worst <= tolerance * std::numeric_limits<T>::epsilon() * largest,
                   what + " output " + std::to_string(k) + ": worst error " +
                       std::to_string(worst / largest / std::numeric_limits<T>::epsilon()) +
@@ -351,6 +368,7 @@ template <class T> void test_all() {
 } // namespace
 
 int main() {
+    test_worst_error();
     test_all<float>();
     test_all<double>();
     test_node_out_of_range();

@@ -202,7 +202,9 @@ def _redraws_goal(redraws: int, lags: int) -> Goal:
         # The least rate of Poisson's distribution that so many let expect.
         least = stats.chi2.ppf(1.0 - REDRAWS_CONFIDENCE, 2 * fewest) / 2.0
         passed = None if least <= MAX_REDRAWN * lags else False
-    told = f"{redraws} redraws, of at least {fewest} of {lags} lags"
+    told = f"none of {lags} lags redrawn"
+    if redraws:
+        told = f"{redraws} redraws, of at least {fewest} of {lags} lags"
     return Goal(f"at most {MAX_REDRAWN:g} of lags redrawn", told, passed)
 
 

@@ -41,7 +41,8 @@ def velocity_goals(
         goal missed: a short one that is cold by chance varies little too, and takes its
         error for small.
     reference_is_long : bool
-        Whether the reference knows how far bonds swing, by which energies are told.
+        Whether the reference knows how far bonds swing, by which energies are told, and
+        how fast.
 
     Yields
     ------
@@ -58,7 +59,9 @@ def velocity_goals(
     for mode in reference.modes or modes:
         goal = _mode_goal(mode, modes.get(mode), absent)
         yield goal if enough or mode not in modes else _undecided_if_missed(goal)
-    yield _step_goal(found.step_residual, reference.step_residual, absent)
+    goal = _step_goal(found.step_residual, reference.step_residual, absent)
+    known = reference_is_long or found.step_residual is None
+    yield goal if known else _undecided_if_missed(goal)
     hottest, energies = found.hottest_bond, found.kinetic_energy
     if reference.hottest_bond is not None or hottest is not None:
         goal = _hottest_bond_goal(hottest, absent)

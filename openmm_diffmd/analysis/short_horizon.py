@@ -55,8 +55,7 @@ class DisplacementErrors:
     min_ade, min_fde : float
         The same for the best of the K samples of each case.
     ade_error, fde_error : float
-        Standard errors of `ade` and `fde`, the cases taken as independent; nan for
-        one case.
+        Standard errors of `ade` and `fde`, stretches taken as independent; nan for one.
     """
 
     ade: float
@@ -68,7 +67,9 @@ class DisplacementErrors:
 
 
 def displacement_errors(
-    samples: NDArray[np.floating], truth: NDArray[np.floating]
+    samples: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    stretch: NDArray[np.integer] | None = None,
 ) -> DisplacementErrors:
     r"""
     ADE and FDE of predicted trajectories.
@@ -82,6 +83,10 @@ def displacement_errors(
         Predicted positions, in any unit.
     truth : ndarray, shape (n_cases, n_frames, n_atoms, 3)
         True positions, in the same unit.
+    stretch : ndarray of int, shape (n_cases,), optional
+        Number of the stretch of trajectory that each case is from: cases that overlap
+        tell the same, and the scatter of stretches is the error. By default each case
+        is its own.
 
     Returns
     -------
@@ -107,17 +112,22 @@ def displacement_errors(
         samples.astype(np.float64) - truth[:, None], axis=-1
     ).mean(axis=-1)
     average, final = distances.mean(axis=-1), distances[..., -1]
+    if stretch is None:
+        stretch = np.arange(len(samples))
     return DisplacementErrors(
         ade=float(average.mean()),
         fde=float(final.mean()),
         min_ade=float(average.min(axis=1).mean()),
         min_fde=float(final.min(axis=1).mean()),
-        ade_error=_standard_error(average.mean(axis=1)),
-        fde_error=_standard_error(final.mean(axis=1)),
+        ade_error=_standard_error(average.mean(axis=1), stretch),
+        fde_error=_standard_error(final.mean(axis=1), stretch),
     )
 
 
-def _standard_error(values: NDArray[np.float64]) -> float:
-    if len(values) < 2:
+def _standard_error(values: NDArray[np.float64], stretch: NDArray[np.integer]) -> float:
+    """Of the mean over cases, from sums of deviations in each stretch."""
+    _, numbers = np.unique(stretch, return_inverse=True)
+    away = np.bincount(numbers, weights=values - values.mean())
+    if len(away) < 2:
         return float("nan")
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+    return float(np.sqrt(len(away) / (len(away) - 1) * (away**2).sum()) / len(values))

@@ -20,6 +20,8 @@ from openmm_diffmd.units import (
 )
 
 MD17_KEYS = frozenset({"R", "E", "F", "z"})
+MD17_UNITS = {"e_unit": "kcal/mol", "r_unit": "Ang"}
+"""What files of sGDML's form say of their units, and how it must begin."""
 RMD17_KEYS = frozenset(
     {"nuclear_charges", "coords", "energies", "forces", "old_indices"}
 )
@@ -59,7 +61,8 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         If the file does not exist.
     ValueError
         If keys are missing, shapes disagree, a number is not finite, the file is
-        damaged or mixes molecules, or the interval is not above 0.
+        damaged or mixes molecules, says that it has other units than kcal/mol and
+        Angstrom, or the interval is not above 0.
 
     Notes
     -----
@@ -75,9 +78,14 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     numbers, positions = _molecule(path, data["z"], data["R"])
     if len(positions) < 2:
         raise ValueError(
-            f"{path} has {len(positions)} frame, expected two or more: velocities "
-            "are differences"
+            f"{path} has one frame, expected two or more: velocities are differences"
         )
+    for key in ("E", "F"):
+        if len(data[key]) != len(positions):
+            raise ValueError(
+                f"{path} has {key} of {len(data[key])} frames, expected "
+                f"{len(positions)} as R: copy or download it again"
+            )
     n_frames = len(positions) - 1
     trajectory = single_molecule(
         path,
@@ -234,6 +242,11 @@ def npz_keys(path: str | Path) -> frozenset[str]:
 
 def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
     found = npz_keys(path)
+    if keys == MD17_KEYS and found >= RMD17_KEYS:
+        raise ValueError(
+            f"found {path}, an rMD17 file, whose frames are a sample of a run, "
+            "expected an original MD17 file, whose frames are in the order of time"
+        )
     if not keys <= found:
         raise ValueError(
             f"{path} lacks {sorted(keys - found)}, expected keys {sorted(keys)}; "
@@ -242,6 +255,9 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(path) as archive:
             arrays = {key: archive[key] for key in keys}
+            units = {
+                key: str(archive[key].astype(str)) for key in MD17_UNITS.keys() & found
+            }
     except (
         EOFError,
         OSError,
@@ -251,9 +267,20 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
         zlib.error,
     ) as error:
         raise _damaged(path, error) from error
+    for key, unit in units.items():
+        if not unit.lower().startswith(MD17_UNITS[key].lower()):
+            raise ValueError(
+                f"{path} says {key}={unit!r}, expected {MD17_UNITS[key]!r}: convert E, "
+                "F and R to kcal/mol, kcal/mol/Angstrom and Angstrom, and that text"
+            )
     for key, values in arrays.items():
+        kind = np.asarray(values).dtype.kind
+        if kind == "U" and key in ("z", "nuclear_charges"):
+            raise ValueError(
+                f"{path} has texts as {key}, expected atomic numbers: write those"
+            )
         # Without its signature an array is given as bytes.
-        if np.asarray(values).dtype.kind not in "iuf":
+        if kind not in "iuf":
             raise _damaged(path, f"{key} is no array of numbers")
         # Here, where frames are still numbered as in the file.
         bad = np.argwhere(~np.isfinite(values))
@@ -287,6 +314,8 @@ def _molecule(
             f"{path} has coordinates {coordinates.shape}, expected (n_frames, "
             f"{len(numbers)}, 3) for its {len(numbers)} atomic numbers"
         )
+    if len(coordinates) == 0:
+        raise ValueError(f"{path} has no frames, expected at least one")
     return numbers.astype(np.int64), ANGSTROM * coordinates.astype(np.float64)
 
 

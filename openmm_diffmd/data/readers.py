@@ -67,6 +67,8 @@ def read_trajectory(
     ValueError
         If the file is of no supported kind, or its reader refuses it.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"found no file {path}, expected frames of a molecule")
     suffix = Path(path).suffix.lower()
     if suffix in HDF5:
         trajectory = read_reference(path)

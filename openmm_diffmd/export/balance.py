@@ -79,6 +79,11 @@ def balance_heat(
         of bond and element ``before``, ``error`` (a standard error) and ``after``, what
         a drawn lag adds to the temperature, relative to it. A step that makes it
         worse is taken back: the model is too far off for the first order.
+
+    Raises
+    ------
+    ValueError
+        If there is but one pair of a molecule, or `num_pairs` is 1.
     """
     molecules = [
         (
@@ -94,6 +99,13 @@ def balance_heat(
         )
         for own, parts in _by_molecule(trajectories, ranges)
     ]
+    for _, pairs, formula in molecules:
+        if min(num_pairs, len(pairs)) < 2:
+            raise ValueError(
+                f"found {min(num_pairs, len(pairs))} pair of {formula} to balance on, "
+                "expected two or more, whose scatter is the error of the heat; "
+                "balance_pairs of 0 does not balance"
+            )
     before, errors, drawn, slopes = [], [], [], []
     for modes, pairs, _ in molecules:
         gains = _gains_of_mean(model, modes, pairs, num_pairs)

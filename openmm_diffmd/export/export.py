@@ -295,11 +295,6 @@ def build_exported(loaded: DiffusionModel) -> TransitionModel:
         If the file is damaged, or was exported without weights or sizes.
     """
     metadata, (_, weights) = loaded.metadata, read_weights(loaded.path)
-    if "model" not in metadata.config:
-        raise ValueError(
-            f"found {loaded.path} without the sizes of its network, expected a file "
-            "that export wrote"
-        )
     network = TrainConfig(
         ModelConfig(**metadata.config["model"]),
         DataConfig(lag_time_fs=metadata.lag_time_fs),

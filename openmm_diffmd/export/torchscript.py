@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from torch import nn
 
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.model_files import (
+    DAMAGE,
     METADATA_FILE,
     WEIGHTS_FILE,
     find_model,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from openmm import app, unit
 
 METHODS = ("encode", "denoise", "decode")
-# What zipfile and TorchScript raise for files that are damaged or something else.
-DAMAGE = (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class DiffusionModel:

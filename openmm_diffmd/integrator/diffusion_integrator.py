@@ -98,6 +98,10 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
     ------
     ValueError
         If the model does not know an element or bond, or a choice does not fit it.
+    FileNotFoundError
+        If there is no such model.
+    TypeError
+        If an argument is of another type, or has another unit.
     """
 
     def __init__(

@@ -137,6 +137,10 @@ def roll_out(
         If a length is no whole number of frames, or of lags; if shapes do not fit, or
         the JSON file of this name is no rollout's; or the force of the rescue is not
         the one that the model learned.
+    FileExistsError
+        If files of another run stand where the output goes.
+    IsADirectoryError
+        If a folder does.
     OpenMMException
         If the integrator gives up. The frames made until then are kept, the sidecar
         counts them and says why.

@@ -146,7 +146,8 @@ def score_force(
         not finite, the temperature is not above 0, the noise level is not one that it
         samples at, or the file is of another kind.
     TypeError
-        If positions or velocities have another unit.
+        If positions, velocities or the temperature have another unit, or the model is
+        no name and no path.
 
     Notes
     -----

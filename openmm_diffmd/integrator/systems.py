@@ -114,6 +114,8 @@ def replicate(
         If there is no copy to make, the System holds constraints or a force that would
         act between copies, which lie on top of each other, or numbers of particles
         differ.
+    TypeError
+        If arguments are of other types.
     """
     check_topology(topology)
     if not isinstance(system, openmm.System) or not isinstance(num_replicas, Integral):

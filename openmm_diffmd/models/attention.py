@@ -7,12 +7,6 @@ from torch.nn import functional
 from openmm_diffmd.models.couplings import EdgeCouplings
 from openmm_diffmd.models.geometry import Geometry
 from openmm_diffmd.models.linear import EquivariantLayerNorm, EquivariantLinear
-from openmm_diffmd.ops.library import serves_layers
-from openmm_diffmd.ops.operators import (
-    equivariant_attention,
-    equivariant_feed_forward,
-    takes_layers,
-)
 
 
 class EquivariantAttention(nn.Module):
@@ -22,8 +16,7 @@ class EquivariantAttention(nn.Module):
     The message to atom i along a coupling path (l_in, l_edge, l_out) is
     sum_j f_ijc sum_(m, m') C_(m m' m'') Y_m'(r_ij) h_jmc. The filters f are linear in
     the hidden features of the edge, each head's share of which is scaled by its
-    attention weight. Where no gradient is asked for, on the CPU, all of it is one
-    compiled operator, if there is one.
+    attention weight.
 
     Parameters
     ----------
@@ -44,9 +37,6 @@ class EquivariantAttention(nn.Module):
         If `edge_channels` is not a multiple of `n_heads`.
     """
 
-    # TorchScript then leaves out the branch that is not taken.
-    __constants__ = ("has_operator",)
-
     def __init__(
         self,
         l_max: int,
@@ -61,7 +51,6 @@ class EquivariantAttention(nn.Module):
                 f"found {edge_channels} edge_channels, expected a multiple of "
                 f"{n_heads} heads"
             )
-        self.has_operator = serves_layers("diffmd::equivariant_attention", l_max)
         self.n_heads = n_heads
         self.couplings = EdgeCouplings(l_max)
         self.paths = self.couplings.paths
@@ -77,34 +66,6 @@ class EquivariantAttention(nn.Module):
     def forward(self, features: Tensor, geometry: Geometry) -> Tensor:
         """
         Gather messages from the other atoms.
-
-        Parameters
-        ----------
-        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
-            Features of the atoms.
-        geometry : Geometry
-            Edge features.
-
-        Returns
-        -------
-        Tensor, shape (B, A, (l_max + 1)**2, channels)
-            Sum of messages, linearly mixed.
-        """
-        if self.has_operator and takes_layers(features):
-            return equivariant_attention(
-                features,
-                geometry.invariants,
-                geometry.envelope,
-                geometry.harmonics,
-                self.couplings.coefficients,
-                self.matrices(),
-                self.n_heads,
-            )
-        return self.in_torch(features, geometry)
-
-    def in_torch(self, features: Tensor, geometry: Geometry) -> Tensor:
-        """
-        Do what `forward` does, in plain torch: with gradients, on any device.
 
         Parameters
         ----------
@@ -159,12 +120,15 @@ class EquivariantAttention(nn.Module):
 
     def matrices(self) -> list[Tensor]:
         """
-        List the weights as the compiled operator takes them.
+        List the weights as compiled operators take them.
 
         Returns
         -------
         list of Tensor
-            See `equivariant_attention`; constants of a frozen module.
+            Norm: weight (C,), bias (C,), weight of degrees (l_max + 1, C); of the ends
+            (C, 2 E); of the edge (I, E), (E,); logits (E, n_heads), (n_heads,);
+            filters (E, n_paths C); values and messages (l_max + 1, C, C) each, bias
+            (C,): C channels, E of edges, I invariants. Constants of a frozen module.
         """
         return [
             self.norm.scalars.weight,
@@ -220,12 +184,8 @@ class FeedForward(nn.Module):
         Channels of every degree.
     """
 
-    # TorchScript then leaves out the branch that is not taken.
-    __constants__ = ("has_operator",)
-
     def __init__(self, l_max: int, channels: int) -> None:
         super().__init__()
-        self.has_operator = serves_layers("diffmd::equivariant_feed_forward", l_max)
         self.l_max = l_max
         self.sizes = [2 * degree + 1 for degree in range(l_max + 1)]
         self.norm = EquivariantLayerNorm(l_max, channels)
@@ -238,24 +198,6 @@ class FeedForward(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """
         Compute the update.
-
-        Parameters
-        ----------
-        features : Tensor, shape (B, A, (l_max + 1)**2, channels)
-            Features.
-
-        Returns
-        -------
-        Tensor, shape (B, A, (l_max + 1)**2, channels)
-            What to add to the features.
-        """
-        if self.has_operator and takes_layers(features):
-            return equivariant_feed_forward(features, self.matrices())
-        return self.in_torch(features)
-
-    def in_torch(self, features: Tensor) -> Tensor:
-        """
-        Do what `forward` does, in plain torch: with gradients, on any device.
 
         Parameters
         ----------
@@ -286,12 +228,15 @@ class FeedForward(nn.Module):
 
     def matrices(self) -> list[Tensor]:
         """
-        List the weights as the compiled operator takes them.
+        List the weights as compiled operators take them.
 
         Returns
         -------
         list of Tensor
-            See `equivariant_feed_forward`; constants of a frozen module.
+            Norm: weight (C,), bias (C,), weight of degrees (l_max + 1, C); left and
+            right (l_max + 1, C, C) each; hidden ((l_max + 1) C, W), (W,); gates
+            (W, (l_max + 1) C), ((l_max + 1) C,): C channels, W wide. Constants of a
+            frozen module.
         """
         return [
             self.norm.scalars.weight,

@@ -117,8 +117,8 @@ class Denoiser(nn.Module):
         for attention, update in zip(  # noqa: B905
             self.attention, self.update
         ):
-            features = features + attention.in_torch(features, geometry)  # type: ignore[operator]
-            features = features + update.in_torch(features)  # type: ignore[operator]
+            features = features + attention(features, geometry)
+            features = features + update(features)
         gate = functional.silu(self.gate(features[:, :, :1]))
         out = self.out(features[:, :, 1:4] * gate).transpose(2, 3)
         denoised: Tensor = c_skip * residual + c_out * out

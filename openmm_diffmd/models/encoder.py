@@ -209,8 +209,8 @@ class Encoder(nn.Module):
         for attention, update, kick in zip(  # noqa: B905
             self.attention, self.update, self.kick
         ):
-            features = features + attention.in_torch(features, geometry)  # type: ignore[operator]
-            features = features + update.in_torch(features)  # type: ignore[operator]
+            features = features + attention(features, geometry)
+            features = features + update(features)
             change = kick(features.narrow(2, 1, 3))
             kicked = v + velocity_scale * change[..., 1]
             drift = 0.5 * (v + kicked) * (self.lag_time * fraction)

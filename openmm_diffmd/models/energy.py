@@ -180,7 +180,9 @@ class EnergyModel(nn.Module):
         return energies, -gradient
 
 
-def save_force(model: EnergyModel, description: dict[str, Any], path: Path) -> Path:
+def save_force(
+    model: EnergyModel, description: dict[str, Any], path: str | Path
+) -> Path:
     """
     Write a force with what it says about itself.
 
@@ -201,10 +203,10 @@ def save_force(model: EnergyModel, description: dict[str, Any], path: Path) -> P
     saved = {"description": json.dumps(description), "weights": model.state_dict()}
     with written_whole(path) as part:
         torch.save(saved, part)
-    return path
+    return Path(path)
 
 
-def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
+def load_force(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
     """
     Load what `save_force` wrote.
 
@@ -243,6 +245,7 @@ def load_force(path: Path) -> tuple[EnergyModel, dict[str, Any]]:
         model.load_state_dict(saved["weights"])
     except (
         EOFError,
+        IndexError,
         KeyError,
         RuntimeError,
         TypeError,

@@ -52,7 +52,7 @@ def serves_layers(operator: str, l_max: int) -> bool:
     Parameters
     ----------
     operator : str
-        Its name, such as ``diffmd::equivariant_attention``.
+        Its name, such as ``diffmd::equivariant_encoder``.
     l_max : int
         Highest degree of the features.
 

@@ -108,66 +108,6 @@ def takes_layers(features: Tensor) -> bool:
     return precise and not torch.is_grad_enabled() and features.device.type == "cpu"
 
 
-def equivariant_attention(
-    features: Tensor,
-    invariants: Tensor,
-    envelope: Tensor,
-    harmonics: Tensor,
-    coefficients: Tensor,
-    matrices: list[Tensor],
-    n_heads: int,
-) -> Tensor:
-    """
-    One layer of attention, without gradient; see `EquivariantAttention`.
-
-    Parameters
-    ----------
-    features : Tensor, shape (B, A, (l_max + 1)**2, C)
-        Features of the atoms, l_max 1 to 3; float32 or float64, as all others.
-    invariants, envelope, harmonics : Tensor
-        As of `openmm_diffmd.models.geometry.Geometry`.
-    coefficients : Tensor, shape ((l_max + 1)**2, n_columns)
-        Of `openmm_diffmd.models.couplings.EdgeCouplings`.
-    matrices : list of Tensor
-        Norm: weight (C,), bias (C,), weight of degrees (l_max + 1, C); of the ends
-        (C, 2 E); of the edge (I, E), (E,); logits (E, n_heads), (n_heads,); filters
-        (E, n_paths C); values and messages (l_max + 1, C, C) each, bias (C,).
-    n_heads : int
-        Attention heads.
-
-    Returns
-    -------
-    Tensor, shape (B, A, (l_max + 1)**2, C)
-        Sum of messages, linearly mixed.
-    """
-    out: Tensor = torch.ops.diffmd.equivariant_attention(
-        features, invariants, envelope, harmonics, coefficients, matrices, n_heads
-    )
-    return out
-
-
-def equivariant_feed_forward(features: Tensor, matrices: list[Tensor]) -> Tensor:
-    """
-    One gated update, without gradient; see `FeedForward`.
-
-    Parameters
-    ----------
-    features : Tensor, shape (B, A, (l_max + 1)**2, C)
-        Features of the atoms, l_max 1 to 3; float32 or float64, as all others.
-    matrices : list of Tensor
-        Norm: weight (C,), bias (C,), weight of degrees (l_max + 1, C); left and right
-        (l_max + 1, C, C) each; hidden ((l_max + 1) C, W), (W,); gates
-        (W, (l_max + 1) C), ((l_max + 1) C,).
-
-    Returns
-    -------
-    Tensor, shape (B, A, (l_max + 1)**2, C)
-        What to add to the features.
-    """
-    out: Tensor = torch.ops.diffmd.equivariant_feed_forward(features, matrices)
-    return out
-
-
 def equivariant_encoder(
     positions: Tensor,
     velocities: Tensor,
@@ -206,8 +146,9 @@ def equivariant_encoder(
         Of `openmm_diffmd.models.couplings.EdgeCouplings`, l_max 1 to 3.
     matrices : list of Tensor
         Features of the elements (n_elements + 1, C) and of the level (C, 1); of
-        velocities (2 C, n_waves); for each layer the 12 of `equivariant_attention`, the
-        9 of `equivariant_feed_forward`, and the kick (2, C).
+        velocities (2 C, n_waves); for each layer the 12 of
+        `EquivariantAttention.matrices`, the 9 of `FeedForward.matrices`, and the kick
+        (2, C).
     n_heads : int
         Attention heads.
     lag_time : float
@@ -281,8 +222,8 @@ def equivariant_denoiser(
     matrices : list of Tensor
         Of the condition (l_max + 1, C', C) and (C,); of the residual (C, 2); of the
         noise level (C, 2), (C,), (C, C), (C,); of the gates (C, C), (C,); the last
-        (2, C); for each layer the 12 of `equivariant_attention` and the 9 of
-        `equivariant_feed_forward`.
+        (2, C); for each layer the 12 of `EquivariantAttention.matrices` and the 9
+        of `FeedForward.matrices`.
     n_heads : int
         Attention heads.
 

@@ -185,7 +185,7 @@ class OptimizerConfig:
     num_steps : int
         Optimizer steps.
     batch_size : int
-        Pairs a step.
+        Pairs a step; frames, where a force is trained.
     algorithm : str
         ``muon``, orthogonal steps in matrices and AdamW's in the rest, or ``adamw``.
     learning_rate : float

@@ -61,7 +61,7 @@ class Muon(torch.optim.AdamW):
         self, closure: Callable[[], float] | None = None
     ) -> float | None:
         """
-        Take one step.
+        Take one step; gradients of matrices are None after it.
 
         Parameters
         ----------

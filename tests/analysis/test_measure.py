@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 
 import matplotlib.image
 import mdtraj
@@ -579,6 +580,7 @@ def test_plain_values_are_json(row: Row):
     assert plain["break_times"] == [None] * 4
     assert plain["stable_frames"] == [2000] * 4
     assert to_plain({"a": (np.float64(1.5), float("inf"))}) == {"a": [1.5, None]}
+    assert to_plain(MappingProxyType({1: np.float64(1.5)})) == {"1": 1.5}
 
 
 def test_floor_is_one_half_against_the_other(diatomic: mdtraj.Topology):

@@ -138,5 +138,16 @@ def test_velocities_of_other_frames_leave_all_and_opposite_ones_twice(
     assert step_residual(backwards).value == pytest.approx(2.0, abs=1e-3)
 
 
+@pytest.mark.statistical
+def test_error_of_what_steps_leave_is_the_scatter_of_repeats(gaussian_ethanol: Maker):
+    # stochastic; the scatter of 60 values is known to 1/sqrt(118) = 9 %. Velocities
+    # unrelated to positions leave as much as they have, so that numerator and
+    # denominator vary together: the error of the numerator alone is four times larger.
+    found = [step_residual(gaussian_ethanol(1, 300, seed=s)) for s in range(60)]
+    scatter = np.std([one.value for one in found], ddof=1)
+    said = np.sqrt(np.mean([one.error**2 for one in found]))
+    assert said == pytest.approx(scatter, rel=0.35)
+
+
 def test_one_frame_has_no_step(gaussian_ethanol: Maker):
     assert step_residual(gaussian_ethanol(2, 1, seed=8)) is None

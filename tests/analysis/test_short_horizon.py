@@ -39,6 +39,18 @@ def test_error_of_the_mean_is_that_of_the_cases():
     assert np.isnan(displacement_errors(samples[:1], truth[:1]).ade_error)
 
 
+def test_cases_that_overlap_count_as_one():
+    truth = np.zeros((6, 1, 1, 3))
+    samples = np.zeros((6, 1, 1, 1, 3))
+    samples[:, 0, 0, 0, 0] = [1.0, 1.0, 1.0, 3.0, 3.0, 3.0]
+    found = displacement_errors(samples, truth, np.array([7, 7, 7, 9, 9, 9]))
+    # Two stretches, 1 and 3, whose mean is known to sqrt(2 / 2).
+    assert found.ade == pytest.approx(2.0)
+    assert found.ade_error == pytest.approx(1.0)
+    one = displacement_errors(samples, truth, np.zeros(6, dtype=int))
+    assert np.isnan(one.ade_error)
+
+
 def test_published_rows_are_of_eight_molecules():
     assert {len(table) for table in PUBLISHED.values()} == {8}
     for table in PUBLISHED.values():

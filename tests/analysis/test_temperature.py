@@ -114,6 +114,22 @@ def test_frames_that_repeat_count_once(gaussian_ethanol: Maker):
 
 
 @pytest.mark.statistical
+def test_deviations_of_right_samples_are_in_their_standard_errors(
+    gaussian_ethanol: Maker,
+):
+    # stochastic; root mean squares of 200 standard normal numbers are 1 within
+    # 1/sqrt(400) = 5 %, here within four times that; an error of the width that
+    # forgets the kurtosis of a gamma distribution would make it 1.12.
+    found = [
+        kinetic_energy_test(gaussian_ethanol(1, 400, seed=seed), 500.0)
+        for seed in range(100, 300)
+    ]
+    for name in ("mean_deviation", "width_deviation"):
+        deviations = np.array([getattr(one, name) for one in found])
+        assert np.sqrt(np.mean(deviations**2)) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.statistical
 def test_width_is_tested_apart_from_the_mean(gaussian_ethanol: Maker):
     # stochastic; each frame has the mean kinetic energy of 24 degrees of freedom.
     ensemble = gaussian_ethanol(1, 400, seed=8)

@@ -133,5 +133,6 @@ def test_isomers_are_refused(shared_data):
 
 
 def test_unknown_suffix_is_refused(tmp_path):
+    (tmp_path / "file.gro").touch()
     with pytest.raises(ValueError, match=r"expected one of .h5, .hdf5, .npz"):
         read_trajectory(tmp_path / "file.gro")

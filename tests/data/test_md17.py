@@ -96,6 +96,17 @@ def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
     assert trajectory.velocities is None
 
 
+def test_units_that_a_file_tells_may_be_the_right_ones(tmp_path, md17):
+    told = md17 | {"e_unit": np.array(b"kcal/mol"), "r_unit": np.array("Angstrom")}
+    found = read_md17(save(tmp_path, told))
+    np.testing.assert_array_equal(found.forces, read_md17(save(tmp_path, md17)).forces)
+
+
+def test_rmd17_is_told_from_original_md17(tmp_path, rmd17):
+    with pytest.raises(ValueError, match="rMD17 file, whose frames are a sample"):
+        read_md17(save(tmp_path, rmd17))
+
+
 def test_npz_reader_is_chosen_by_keys(tmp_path, md17, rmd17):
     assert read_trajectory(save(tmp_path, md17)).provenance["data"] == "MD17"
     assert read_trajectory(save(tmp_path, rmd17)).provenance["data"] == "rMD17"
@@ -126,13 +137,16 @@ def pull_apart(values):
         (change("z", np.array([8, 1])), r"coordinates \(5, 3, 3\), expected .*, 2, 3"),
         (change("z", np.ones((5, 3))), r"atomic numbers of shape \(5, 3\).*one mol"),
         (change("z", np.array([8, 1, 0])), "atomic number 0, expected an element"),
-        (change("E", np.zeros(4)), r"potential_energies \(3,\), expected \(4,\)"),
+        (change("E", np.zeros(4)), "E of 4 frames, expected 5 as R"),
+        (change("e_unit", np.array("eV")), "says e_unit='eV', expected 'kcal/mol'"),
+        (change("r_unit", np.array(b"Bohr")), "says r_unit='Bohr', expected 'Ang'"),
+        (change("z", np.array(["O", "H", "H"])), "texts as z, expected atomic numbers"),
         (change("E", np.zeros((5, 2))), r"E \(5, 2\), expected \(n_frames,\)"),
         (change("F", np.zeros((5, 2, 3))), r"forces \(4, 2, 3\), expected \(4, 3, 3\)"),
         (change("R", set_nan), r"not finite in R\[2\], expected .*; remove or repair"),
         (change("F", set_nan), r"not finite in F\[2\], expected"),
         (change("R", pull_apart), r"atoms 0 and 2 .* frame 2; expected frames of one"),
-        (change("R", lambda r: r[:1]), "1 frame, expected two or more"),
+        (change("R", lambda r: r[:1]), "one frame, expected two or more"),
     ],
 )
 def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
@@ -148,6 +162,13 @@ def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
         (change("old_indices", np.array([1, 2])), "2 old_indices, expected 3"),
         (change("coords", set_nan), r"not finite in coords\[2\]"),
         (change("forces", np.ones((2, 2, 3))), "forces of 2 frames, expected 3"),
+        (
+            lambda arrays: {
+                key: value if key == "nuclear_charges" else value[:0]
+                for key, value in arrays.items()
+            },
+            "no frames, expected at least one",
+        ),
     ],
 )
 def test_rmd17_that_is_wrong_is_refused(tmp_path, rmd17, spoil, message):

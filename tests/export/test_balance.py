@@ -107,6 +107,11 @@ def balanced(model, trajectories, steps=0, num_pairs=N_PAIRS):
     )
 
 
+def test_a_single_pair_has_no_error_and_is_refused(model):
+    with pytest.raises(ValueError, match="found 1 pair of CH2O to balance on"):
+        balanced(model, [flow_of(model)], num_pairs=1)
+
+
 def test_modes_have_the_temperature_of_their_frames():
     positions, velocities = equilibrium(20000, 5)
     modes = Modes(positions, NUMBERS, MASSES, BONDS, TEMPERATURE)

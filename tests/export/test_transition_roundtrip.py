@@ -53,6 +53,7 @@ def metadata():
             elements=["H", "C", "O"],
             prior=model.prior,
             noise_conditioning=model.noise_conditioning,
+            config={"model": SIZES},
         )
 
     return make

@@ -210,6 +210,8 @@ def test_whole_numbers_of_numpy_and_floats_are_taken_as_openmm_does(simulate, fl
         integrator.step(2**40)
     with pytest.raises(TypeError, match="expected True or False"):
         fresh.setConserveAngularMomentum("no")
+    with pytest.raises(ValueError, match="truth value of an array"):
+        fresh.setConserveAngularMomentum(np.array([True, False]))
     with pytest.raises(TypeError, match="expected a quantity in kelvin"):
         fresh.setMaxTemperature(1500 * unit.picosecond)
 

@@ -362,6 +362,31 @@ def test_forces_are_evaluated_at_the_time_of_their_positions(flow):
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
+def test_a_force_is_evaluated_anew_where_the_time_was_set(flow):
+    def compute(state):
+        late = state.getTime().value_in_unit(unit.picosecond) > 1.0
+        return 0.0, np.full((9, 3), 1.0 if late else 0.0)
+
+    frames = []
+    for touch_box in (False, True):
+        context, integrator = make_context(flow, [openmm.PythonForce(compute)])
+        integrator.step(1)
+        context.setTime(5.0)
+        if touch_box:
+            # Another box has always been a reason to evaluate.
+            context.setPeriodicBoxVectors(*(9.0 * np.eye(3)))
+        integrator.step(1)
+        frames.append(read_frame(context))
+    np.testing.assert_array_equal(frames[0], frames[1])
+
+
+def test_an_energy_that_is_not_finite_is_refused(flow, platform):
+    force = openmm.PythonForce(lambda state: (np.nan, np.zeros((9, 3))))
+    _, integrator = make_context(flow, [force], platform=platform)
+    with pytest.raises(openmm.OpenMMException, match="energy is not finite"):
+        integrator.step(1)
+
+
 def test_a_force_that_is_not_finite_is_named(flow, platform):
     force = openmm.CustomExternalForce("sqrt(x-100)")
     force.addParticle(4)

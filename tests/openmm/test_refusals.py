@@ -213,6 +213,13 @@ def test_what_has_no_effect_on_a_context_is_refused(flow, system):
             add()
 
 
+@pytest.mark.parametrize("levels", [(0.02, 3.0, 1e-4), (0.02, 0.9, 1e-4)])
+def test_noise_levels_that_no_number_holds_are_refused(flow, levels):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    with pytest.raises(openmm.OpenMMException, match=r"found noise levels of 0\.02 to"):
+        integrator.setNoiseLevels(*levels)
+
+
 def test_a_bond_shorter_at_most_than_at_least_is_refused(flow):
     integrator = DiffusionIntegrator(flow, flow.example()[0])
     with pytest.raises(openmm.OpenMMException, match=r"smallest bond length of 0\.2"):

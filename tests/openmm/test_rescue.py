@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import threading
 import weakref
 
 import numpy as np
@@ -90,6 +91,49 @@ def test_rescued_lags_are_the_reference_dynamics(simulate, hopeless, integrator)
     assert simulation.integrator.getNumRescues(0) == 10
     assert simulation.integrator.getNumResamples() == 10 * MAX_RESAMPLES
     assert simulation.currentStep == 10
+
+
+def test_a_rescue_is_not_replaced_while_it_may_run(simulate, hopeless):
+    said = []
+
+    def compute(state):
+        with pytest.raises(openmm.OpenMMException) as error:
+            simulation.integrator.setRescueContext(None)
+        said.append(str(error.value))
+        return 0.0, np.zeros((9, 3))
+
+    system = harmonic_system(hopeless.example()[0])
+    system.addForce(openmm.PythonForce(compute))
+    rescue = openmm.Context(
+        system,
+        openmm.VerletIntegrator(STEP_SIZE),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    simulation = simulate(hopeless)
+    simulation.integrator.setRescueContext(rescue)
+    simulation.step(1)
+    assert "rescue Context set while step() has not returned" in said[0]
+    simulation.integrator.setRescueContext(None)
+
+
+def test_counts_and_refusals_can_be_asked_for_during_a_step(simulate, hopeless):
+    simulation = simulate(hopeless)
+    integrator = simulation.integrator
+    rescue = make_rescue(hopeless, openmm.VerletIntegrator(STEP_SIZE))
+    integrator.setRescueContext(rescue)
+    thread = threading.Thread(target=integrator.step, args=(150,))
+    thread.start()
+    asked = 0
+    while thread.is_alive():
+        refusal = integrator.getLastRefusalDetails()
+        if refusal is not None:
+            assert refusal.atoms == tuple(range(9))
+            assert 0 <= refusal.lag < 150
+            asked += 1
+        assert 0 <= integrator.getNumRescues() <= 150
+    thread.join()
+    assert asked > 0
+    assert integrator.getNumRescues() == 150
 
 
 def test_a_rescue_makes_as_many_steps_as_a_lag_has(simulate, hopeless):

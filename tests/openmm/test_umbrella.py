@@ -3,6 +3,7 @@
 import numpy as np
 import openmm
 import pytest
+import umbrella
 import umbrella_histograms as histograms
 from openmm import unit
 
@@ -120,3 +121,12 @@ def test_errors_and_permutations_are_calibrated():
     # Uniform p: the mean of 20 is known to 1/sqrt(240) = 0.065.
     assert abs(np.mean(p) - 0.5) < 0.26
     assert histograms.permutation_test(draw(0.0), draw(1.5), edges, 1) < 0.002
+
+
+def test_weights_add_the_umbrella_to_frames_without_it_and_take_it_away():
+    # At the middle of a spring of 2000 kJ/mol/nm^2, and 0.06 nm from it.
+    coordinates = np.array([[[0.19, 1.0], [0.25, 1.0]]])
+    exponent = 0.5 * 2000.0 * 0.06**2 / (BOLTZMANN * 500.0)
+    for sign in (1, 0, -1):
+        weights = umbrella.reweight(coordinates, sign, 500.0).weights
+        assert np.log(weights[0, 1] / weights[0, 0]) == pytest.approx(sign * exponent)

@@ -8,6 +8,7 @@ from openmm import unit
 
 from openmm_diffmd.reference.dynamics import (
     DynamicsError,
+    VelocityBath,
     baoab_integrator,
     run_segment,
 )
@@ -91,6 +92,19 @@ def test_without_friction_energy_is_conserved():
     assert np.ptp(total) < bound
     half = len(total) // 2
     assert abs(np.mean(total[:half]) - np.mean(total[half:])) < 0.1 * bound
+
+
+def test_a_bath_at_absolute_zero_slows_by_its_friction():
+    # Without noise and force BAOAB's velocity decays by exp(-friction time) exactly.
+    friction, step_size, steps = 3.0, 0.0005, 400
+    integrator = baoab_integrator(0.0, friction, step_size, seed=1)
+    context = context_of(integrator, "0*x")
+    start = state_of(context)[1]
+    integrator.step(steps)
+    expected = start * np.exp(-friction * steps * step_size)
+    np.testing.assert_allclose(state_of(context)[1], expected, rtol=1e-9)
+    bath = VelocityBath(0.0, friction, 0.2, np.array([MASS]), seed=1)
+    np.testing.assert_allclose(bath.refresh(start), start * np.exp(-0.2 * friction))
 
 
 def test_without_friction_time_is_reversible():

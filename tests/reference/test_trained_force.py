@@ -105,6 +105,9 @@ def test_bursts_of_a_trained_force_conserve_energy(tmp_path):
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
     topology, _ = load_molecule("water")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(ValueError, match="no trained force that can be read"):
+        create_reference_system(topology, tmp_path / "tensor.pt")
     with pytest.raises(FileNotFoundError, match=r"found no .*gone\.pt, expected a fi"):
         create_reference_system(topology, tmp_path / "gone.pt")
     path = save(tmp_path / "force.pt", ("H", "C"))

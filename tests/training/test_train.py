@@ -676,6 +676,30 @@ def test_starting_from_a_file_without_weights_is_refused(bursts, tmp_path):
         run(bursts, tmp_path / "run", initialize_from=model)
 
 
+def test_starting_from_a_file_without_sizes_of_its_network_is_refused(bursts, tmp_path):
+    model = tmp_path / "model.pt"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("model/extra/metadata.json", '{"config": {}}')
+        archive.writestr("model/extra/weights.pt", pack_weights({}))
+    with pytest.raises(ValueError, match="without the sizes of its network"):
+        run(bursts, tmp_path / "run", initialize_from=model)
+
+
+@pytest.mark.parametrize("field", [8, 10], ids=["encrypted", "compressed otherwise"])
+def test_starting_from_a_file_that_cannot_be_unpacked_is_refused(
+    bursts, tmp_path, field
+):
+    model = tmp_path / "model.pt"
+    with zipfile.ZipFile(model, "w") as archive:
+        archive.writestr("model/extra/weights.pt", b"")
+    damaged = bytearray(model.read_bytes())
+    # Flags and method of the entry in the archive's directory.
+    damaged[damaged.rindex(b"PK\x01\x02") + field] = 1 if field == 8 else 99
+    model.write_bytes(damaged)
+    with pytest.raises(ValueError, match="no readable model file"):
+        run(bursts, tmp_path / "run", initialize_from=model)
+
+
 def test_starting_from_another_network_is_refused(trained, bursts, tmp_path):
     other = dataclasses.replace(MODEL, channels=8)
     with pytest.raises(

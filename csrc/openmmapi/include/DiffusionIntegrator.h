@@ -322,11 +322,13 @@ private:
     std::string loadedState;
     /** Whether the forces that the kernel keeps are those of the present positions. */
     bool forcesAreValid = false;
-    /** The periodic box of those forces, nm: no report says when it changes. */
+    /** The periodic box of those forces, nm, and their time, ps: no report says when they change.
+     */
     std::array<OpenMM::Vec3, 3> lastBox;
+    double lastTime = 0.0;
     /** Force groups, as bit flags, that hold forces, and that acted in the last step. */
     int forceGroupsInSystem = 0, lastForceGroups = 0;
-    long long numInterruptions = 0;
+    std::atomic<long long> numInterruptions = 0;
     /** The Context's step count after our last lag; -1 if it does not matter. */
     long long stepCountAfterLag = -1;
 };

@@ -70,8 +70,8 @@ public:
     virtual void addLastImpulse(OpenMM::ContextImpl &context, int forceGroups) = 0;
     /** Forget the acceleration history: the state was set by someone else. */
     virtual void forgetHistory() = 0;
-    /** Get the counts of lags, redraws and rescues. */
-    virtual const diffmd::Tally &getTally() const = 0;
+    /** Get the counts of lags, redraws and rescues; from any thread. */
+    virtual diffmd::Tally getTally() const = 0;
     /** Get how often the denoiser was evaluated, each for one batch. */
     virtual long long getNumEvaluations() const = 0;
     /** Get the wall time spent in the network, in seconds. */

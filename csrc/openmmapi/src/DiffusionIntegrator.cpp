@@ -7,6 +7,7 @@
 
 #include "openmm/internal/AssertionUtilities.h"
 
+#include <cmath>
 #include <stdexcept>
 
 using namespace OpenMM;
@@ -186,6 +187,10 @@ void DiffusionIntegrator::setNoiseLevels(double sigmaMin, double sigmaMax, doubl
     requireNumber("lowest noise level", sigmaMin, false);
     requireNumber("highest noise level less the lowest", sigmaMax - sigmaMin, true);
     requireNumber("exponent of the noise levels", rho, false);
+    if (!(std::pow(sigmaMin, 1 / rho) > 0.0 && std::isfinite(std::pow(sigmaMax, 1 / rho))))
+        throw OpenMMException(join("DiffusionIntegrator: found noise levels of ", sigmaMin, " to ",
+                                   sigmaMax, " with exponent ", rho, ", whose powers 1/", rho,
+                                   " no number holds; the models have an exponent of 7"));
     this->sigmaMin = sigmaMin;
     this->sigmaMax = sigmaMax;
     this->rho = rho;

@@ -129,6 +129,10 @@ void DiffusionIntegrator::checkRescueContext(Context &rescueContext) const {
 }
 
 void DiffusionIntegrator::setRescueContext(Context *context, std::shared_ptr<void> owner) {
+    if (isInStep)
+        throw OpenMMException("DiffusionIntegrator: found a rescue Context set while step() has "
+                              "not returned, which may be using the one of before; do so between "
+                              "steps");
     if (context == nullptr) {
         rescue = nullptr;
     } else {

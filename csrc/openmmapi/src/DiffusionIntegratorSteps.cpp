@@ -168,7 +168,7 @@ void DiffusionIntegrator::step(int steps) {
     const int forceGroups = getIntegrationForceGroups() & forceGroupsInSystem;
     std::array<Vec3, 3> box;
     context->getPeriodicBoxVectors(box[0], box[1], box[2]);
-    if (forceGroups != lastForceGroups || box != lastBox)
+    if (forceGroups != lastForceGroups || box != lastBox || context->getTime() != lastTime)
         forcesAreValid = false;
     lastForceGroups = forceGroups;
     lastBox = box;
@@ -193,6 +193,7 @@ void DiffusionIntegrator::step(int steps) {
             throw OpenMMException(join("DiffusionIntegrator: ", error.what()));
         }
         forcesAreValid = true;
+        lastTime = context->getTime();
     }
 }
 
@@ -201,7 +202,7 @@ long long DiffusionIntegrator::getNumResamples() const {
 }
 
 long long DiffusionIntegrator::getNumResamples(int molecule) const {
-    const auto &counts = getKernel().getTally().num_resamples;
+    const auto counts = getKernel().getTally().num_resamples;
     ASSERT_VALID_INDEX(molecule, counts);
     return counts[molecule];
 }
@@ -211,7 +212,7 @@ long long DiffusionIntegrator::getNumRescues() const {
 }
 
 long long DiffusionIntegrator::getNumRescues(int molecule) const {
-    const auto &counts = getKernel().getTally().num_rescues;
+    const auto counts = getKernel().getTally().num_rescues;
     ASSERT_VALID_INDEX(molecule, counts);
     return counts[molecule];
 }
@@ -229,7 +230,7 @@ void DiffusionIntegrator::getLastRefusalParameters(long long &lag, int &molecule
                                                    std::string &quantity, std::vector<int> &atoms,
                                                    std::vector<double> &values, double &minValue,
                                                    double &maxValue) const {
-    const diffmd::Refusal &refusal = getKernel().getTally().last_refusal;
+    const diffmd::Refusal refusal = getKernel().getTally().last_refusal;
     lag = refusal.lag;
     molecule = refusal.molecule;
     quantity = diffmd::name_of(refusal.quantity);

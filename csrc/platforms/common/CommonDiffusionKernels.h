@@ -59,7 +59,7 @@ public:
                  int forceGroups, bool forcesAreValid) override;
     void addLastImpulse(OpenMM::ContextImpl &context, int forceGroups) override;
     void forgetHistory() override { propagator->forget_history(); }
-    const diffmd::Tally &getTally() const override { return propagator->get_tally(); }
+    diffmd::Tally getTally() const override { return propagator->get_tally(); }
     long long getNumEvaluations() const override { return propagator->get_num_evaluations(); }
     double getNetworkTime() const override { return propagator->get_network_seconds(); }
     void createCheckpoint(std::ostream &stream) const override;

@@ -54,12 +54,15 @@ void GenericIntegrateDiffusionStepKernel::addLastImpulse(ContextImpl &context, i
 }
 
 void GenericIntegrateDiffusionStepKernel::evaluateForces(ContextImpl &context, int forceGroups) {
-    context.calcForcesAndEnergy(true, false, forceGroups);
+    const double energy = context.calcForcesAndEnergy(true, true, forceGroups);
     context.getForces(forces);
     for (size_t i = 0; i < forces.size(); i++)
         for (int axis = 0; axis < 3; axis++)
             if (!(std::abs(forces[i][axis]) < LARGEST_FORCE))
                 refuseForce(i);
+    // Forces that are not finite may cancel in a GPU's fixed point; their energies do not.
+    if (!std::isfinite(energy))
+        refuseEnergy();
 }
 
 void GenericIntegrateDiffusionStepKernel::addImpulse() {
