@@ -157,7 +157,7 @@ def train_variant(
         )
         cpu = time.process_time() - begin
         elements = read_description(output)["elements"]
-        model = build_model(config, len(elements))
+        model = build_model(config.model, config.data.lag_time_fs, len(elements))
         sizes = [weight.numel() for weight in model.parameters()]
         with written_whole(done) as part:
             part.write_text(json.dumps({"parameters": sum(sizes), "cpu_s": cpu}) + "\n")

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW_PS = 0.2
+STRETCH_WINDOW_PS = 0.2
 """Over which the energy of a stretch is averaged, ps: some twenty lags."""
 
 

@@ -1,11 +1,12 @@
 """What follows from the elements of a molecule: masses, and bonds by distance."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.data import covalent_radii
+from ase.formula import Formula
 from mdtraj.core.element import Element
 from numpy.typing import NDArray
 
@@ -25,6 +26,40 @@ HEAVIEST = 111
 """Highest atomic number that OpenMM has a mass and today's symbol for."""
 MASS_TOLERANCE = 5e-3
 """Of an element's mass; the integrator's is the same."""
+
+
+def formula_of(symbols: Sequence[str]) -> str:
+    """
+    Write a molecule as its formula.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Its atoms.
+
+    Returns
+    -------
+    str
+        In the order of Hill, such as ``C2H6O``.
+    """
+    return str(Formula.from_list(list(symbols)).format("hill"))
+
+
+def pair_name(first: str, second: str) -> str:
+    """
+    Name two elements, whatever their order, as model files and tables do.
+
+    Parameters
+    ----------
+    first, second : str
+        Symbols.
+
+    Returns
+    -------
+    str
+        Such as ``C-H``.
+    """
+    return "-".join(sorted((first, second)))
 
 
 def element_masses(atomic_numbers: Iterable[int]) -> NDArray[np.float64]:

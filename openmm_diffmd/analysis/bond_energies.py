@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.bond_stretches import WINDOW_PS, bond_stretches, reduced_masses
+from openmm_diffmd.bond_stretches import (
+    STRETCH_WINDOW_PS,
+    bond_stretches,
+    reduced_masses,
+)
 from openmm_diffmd.units import BOLTZMANN
 
 RARE = 1e-3
@@ -29,7 +33,7 @@ class HottestBond:
     Attributes
     ----------
     energy : float
-        Of the stretch, mean over `WINDOW_PS`, kT.
+        Of the stretch, mean over `STRETCH_WINDOW_PS`, kT.
     likely : float
         What chance alone exceeds in at most one of a thousand such runs, kT.
     atoms : str
@@ -82,7 +86,7 @@ def hottest_bond(
         If the ensemble has no velocities.
     """
     bonds, masses = ensemble.bonds, ensemble.masses
-    size = max(1, round(WINDOW_PS / ensemble.frame_interval))
+    size = max(1, round(STRETCH_WINDOW_PS / ensemble.frame_interval))
     if not len(bonds) or not np.all(variances > 0):
         return None
     reduced = reduced_masses(masses, bonds)

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.elements import APPROACH, BOND_TOLERANCE, contact_distances
+from openmm_diffmd.elements import (
+    APPROACH,
+    BOND_TOLERANCE,
+    contact_distances,
+    pair_name,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Contact:
     distance : float
         Their distance, nm.
     limit : float
-        What it should not be below, nm: see `contact_limits`.
+        What it should not be below, nm: see `new_bond_limits`.
     atoms : str
         Their names, such as ``C1-C3``.
     replica : int
@@ -37,7 +42,7 @@ class Contact:
     time: float
 
 
-def contact_limits(ensemble: Ensemble) -> dict[str, float]:
+def new_bond_limits(ensemble: Ensemble) -> dict[str, float]:
     """
     Find the distance of two elements below which atoms have become bonded.
 
@@ -73,7 +78,7 @@ def closest_contact(ensemble: Ensemble, limits: Mapping[str, float]) -> Contact 
     ensemble : Ensemble
         Frames.
     limits : mapping of str to float
-        From `contact_limits`, of the reference.
+        From `new_bond_limits`, of the reference.
 
     Returns
     -------
@@ -105,6 +110,6 @@ def _distances(
     symbols = ensemble.symbols
     for i, j in combinations(range(len(symbols)), 2):
         if (i, j) not in bonded:
-            kind = "-".join(sorted((symbols[i], symbols[j])))
+            kind = pair_name(symbols[i], symbols[j])
             apart = [x[:, i] - x[:, j] for x in ensemble.positions]
             yield kind, (i, j), [np.linalg.norm(d, axis=-1) for d in apart]

@@ -37,9 +37,8 @@ def starting_frames(
         raise ValueError(f"found {n_replicas} replicas, expected 1 or more")
     velocities = np.concatenate(ensemble.relative_velocities())
     picked = np.linspace(0, len(velocities) - 1, n_replicas).astype(int)
-    x = np.concatenate(ensemble.positions)[picked].astype(np.float64)
-    weights = ensemble.masses / ensemble.masses.sum()
-    return x - np.einsum("a,rad->rd", weights, x)[:, None], velocities[picked]
+    positions = np.concatenate(ensemble.relative_positions())
+    return positions[picked], velocities[picked]
 
 
 def make_controls(

@@ -12,7 +12,7 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 WAVENUMBER_PER_TERAHERTZ = 1e12 / speed_of_light / 100.0
 """1/cm per THz."""
 
-WINDOW_PS = 2.56
+SPECTRUM_WINDOW_PS = 2.56
 """Length of the spectrum's segments: 13 1/cm between its points."""
 
 
@@ -33,7 +33,9 @@ class Spectrum:
     density: NDArray[np.float64]
 
 
-def velocity_spectrum(ensemble: Ensemble, window: float = WINDOW_PS) -> Spectrum | None:
+def velocity_spectrum(
+    ensemble: Ensemble, window: float = SPECTRUM_WINDOW_PS
+) -> Spectrum | None:
     """
     Power spectrum of the velocities relative to the centre of mass.
 

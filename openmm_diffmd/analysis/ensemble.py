@@ -136,6 +136,17 @@ class Ensemble:
             for p in self.positions
         ]
 
+    def relative_positions(self) -> list[NDArray[np.float64]]:
+        """
+        Positions relative to the molecule's centre of mass.
+
+        Returns
+        -------
+        list of ndarray, shape (n_frames, n_atoms, 3), nm
+            One a replica.
+        """
+        return [self._relative(positions) for positions in self.positions]
+
     def relative_velocities(self) -> list[NDArray[np.float64]]:
         """
         Velocities relative to the molecule's centre of mass.
@@ -154,12 +165,13 @@ class Ensemble:
             raise ValueError(
                 "found no velocities; run with velocities kept (the .h5 beside the DCD)"
             )
+        return [self._relative(velocities) for velocities in self.velocities]
+
+    def _relative(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        x = np.asarray(values, dtype=np.float64)
         weights = self.masses / self.masses.sum()
-        result = []
-        for velocities in self.velocities:
-            v = np.asarray(velocities, dtype=np.float64)
-            result.append(v - np.einsum("a,tad->td", weights, v)[:, None])
-        return result
+        relative: NDArray[np.float64] = x - np.einsum("a,tad->td", weights, x)[:, None]
+        return relative
 
     def window(self, starts: Sequence[int], stops: Sequence[int]) -> "Ensemble":
         """

@@ -11,7 +11,7 @@ from openmm_diffmd.analysis.dynamics import Spectrum
 from openmm_diffmd.analysis.modes import StepResidual
 from openmm_diffmd.analysis.rare_events import EventRate
 from openmm_diffmd.analysis.stability import Stability
-from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
+from openmm_diffmd.analysis.temperature import KineticEnergyTest, KineticTemperature
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Figures:
     divergences: Mapping[str, Mapping[str, float]] | None = None
     divergences_expected: Mapping[str, Mapping[str, float]] | None = None
     turns: Mapping[str, int] | None = None
-    temperatures: Mapping[str, ElementTemperature] | None = None
-    modes: Mapping[str, ElementTemperature] | None = None
+    temperatures: Mapping[str, KineticTemperature] | None = None
+    modes: Mapping[str, KineticTemperature] | None = None
     step_residual: StepResidual | None = None
     hottest_bond: HottestBond | None = None
     kinetic_energy: KineticEnergyTest | None = None

@@ -8,7 +8,7 @@ from openmm_diffmd.analysis.bond_energies import HottestBond
 from openmm_diffmd.analysis.figures import Figures
 from openmm_diffmd.analysis.goal import NO_REFERENCE_VELOCITIES, Absent, Goal
 from openmm_diffmd.analysis.modes import ROTATION, StepResidual
-from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
+from openmm_diffmd.analysis.temperature import KineticEnergyTest, KineticTemperature
 
 MAX_TEMPERATURE_DEVIATION = 0.01
 MAX_MODE_DEVIATION = 0.02
@@ -77,8 +77,8 @@ def _undecided_if_missed(goal: Goal) -> Goal:
 
 def _temperature_goal(
     symbol: str,
-    ours: ElementTemperature | None,
-    target: ElementTemperature | None,
+    ours: KineticTemperature | None,
+    target: KineticTemperature | None,
     absent: Absent,
 ) -> Goal:
     name = f"T({symbol}) within 1 % of equipartition"
@@ -96,7 +96,7 @@ def _temperature_goal(
     )
 
 
-def _mode_goal(mode: str, ours: ElementTemperature | None, absent: Absent) -> Goal:
+def _mode_goal(mode: str, ours: KineticTemperature | None, absent: Absent) -> Goal:
     """Judge a temperature that is the heat bath's exactly."""
     what = mode if mode == ROTATION else f"{mode} stretch"
     name = f"T({what}) within {100 * MAX_MODE_DEVIATION:g} % of equipartition"
@@ -155,7 +155,7 @@ def _is_within(deviation: float, error: float, limit: float) -> bool | None:
     return False if abs(deviation) - MAX_TEMPERATURE_ERRORS * error > limit else None
 
 
-def _percent(found: ElementTemperature) -> str:
+def _percent(found: KineticTemperature) -> str:
     deviation = found.value / found.expected - 1
     return f"{100 * deviation:+.1f} +- {_error(found.error / found.expected)} %"
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.bond_energies import HottestBond, hottest_bond
-from openmm_diffmd.analysis.contacts import Contact, closest_contact, contact_limits
+from openmm_diffmd.analysis.contacts import Contact, closest_contact, new_bond_limits
 from openmm_diffmd.analysis.distributions import (
     Histogram,
     dihedral_turns,
@@ -18,7 +18,7 @@ from openmm_diffmd.analysis.distributions import (
     pair_distances,
 )
 from openmm_diffmd.analysis.dynamics import (
-    WINDOW_PS,
+    SPECTRUM_WINDOW_PS,
     Spectrum,
     spectrum_overlap,
     velocity_spectrum,
@@ -59,7 +59,7 @@ class Reference:
         Mean of every bond.
     bond_variances : ndarray, shape (n_bonds,), nm^2
         Variance of every bond's length.
-    contact_limits : mapping
+    new_bond_limits : mapping
         Distances below which atoms that are not bonded have become so, nm.
     h_r : Histogram
         Pair distances of the whole reference.
@@ -80,7 +80,7 @@ class Reference:
     temperature: float
     mean_bond_lengths: NDArray[np.float64]
     bond_variances: NDArray[np.float64]
-    contact_limits: Mapping[str, float]
+    new_bond_limits: Mapping[str, float]
     h_r: Histogram
     marginals: Mapping[str, Mapping[str, Histogram]]
     scatter: Mapping[str, Mapping[str, float]]
@@ -90,7 +90,7 @@ class Reference:
 
 
 def prepare_reference(
-    ensemble: Ensemble, temperature: float, window: float = WINDOW_PS
+    ensemble: Ensemble, temperature: float, window: float = SPECTRUM_WINDOW_PS
 ) -> Reference:
     """
     Measure the reference, once for all rows.
@@ -135,7 +135,7 @@ def prepare_reference(
         velocity_spectrum(part, window) if with_velocities else None
         for part in (ensemble, first, second)
     ]
-    limits = contact_limits(ensemble)
+    limits = new_bond_limits(ensemble)
     whole = marginals(ensemble)
     halves = marginal_divergences(marginals(first), marginals(second))
     figures = Figures(
@@ -159,7 +159,7 @@ def prepare_reference(
         temperature=temperature,
         mean_bond_lengths=means,
         bond_variances=variances,
-        contact_limits=limits,
+        new_bond_limits=limits,
         h_r=pair_distances(ensemble),
         marginals=whole,
         scatter=_scatter(ensemble, whole, halves),
@@ -259,7 +259,7 @@ def measure(
     every = every.window(
         [skipped * stride] * every.n_replicas, list(stable.stable_frames)
     )
-    contact = closest_contact(every, reference.contact_limits)
+    contact = closest_contact(every, reference.new_bond_limits)
     spectrum = velocity_spectrum(part, reference.window) if with_velocities else None
     return Row(
         name,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.statistics import mean_and_error
-from openmm_diffmd.analysis.temperature import ElementTemperature
+from openmm_diffmd.analysis.temperature import KineticTemperature
 from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.units import BOLTZMANN
 
@@ -19,7 +19,7 @@ LINEAR = 1e-3
 
 def mode_temperatures(
     ensemble: Ensemble, temperature: float
-) -> dict[str, ElementTemperature]:
+) -> dict[str, KineticTemperature]:
     r"""
     Temperature of the molecule's rotation, and of the stretch of each kind of bond.
 
@@ -53,13 +53,13 @@ def mode_temperatures(
     ]
     found = {}
     if len(turning) == len(replicas):
-        found[ROTATION] = ElementTemperature(*mean_and_error(turning), temperature)
+        found[ROTATION] = KineticTemperature(*mean_and_error(turning), temperature)
     return {**found, **stretch_temperatures(ensemble, temperature)}
 
 
 def stretch_temperatures(
     ensemble: Ensemble, temperature: float
-) -> dict[str, ElementTemperature]:
+) -> dict[str, KineticTemperature]:
     r"""
     Temperature of the stretch of each kind of bond.
 
@@ -85,7 +85,7 @@ def stretch_temperatures(
     """
     replicas, masses = _replicas(ensemble), ensemble.masses
     return {
-        kind: ElementTemperature(
+        kind: KineticTemperature(
             *mean_and_error([_stretch(x, v, masses, pairs) for x, v in replicas]),
             temperature,
         )
@@ -97,10 +97,8 @@ def _replicas(
     ensemble: Ensemble,
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Positions and velocities about the centre of mass, of each replica."""
-    return [
-        (np.asarray(x, dtype=np.float64), v)
-        for x, v in zip(ensemble.positions, ensemble.relative_velocities(), strict=True)
-    ]
+    relative = ensemble.relative_positions(), ensemble.relative_velocities()
+    return list(zip(*relative, strict=True))
 
 
 def _stretch(
@@ -141,10 +139,8 @@ def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float] | None:
     """
     masses, freedom = ensemble.masses, 3 * len(ensemble.masses) - 6
     series = []
-    for positions, v in zip(
-        ensemble.positions, ensemble.relative_velocities(), strict=True
-    ):
-        turning = _rotation(np.asarray(positions, dtype=np.float64), v, masses)
+    for x, v in _replicas(ensemble):
+        turning = _rotation(x, v, masses)
         if turning is None:
             return None
         twice_kinetic = np.einsum("a,tad->t", masses, v**2) / BOLTZMANN
@@ -153,12 +149,11 @@ def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float] | None:
 
 
 def _rotation(
-    positions: NDArray[np.float64],
+    x: NDArray[np.float64],
     velocities: NDArray[np.float64],
     masses: NDArray[np.float64],
 ) -> NDArray[np.float64] | None:
-    """Of each frame, K; None for a linear molecule."""
-    x = positions - np.einsum("a,tad->td", masses / masses.sum(), positions)[:, None]
+    """Of each frame, K; None for a linear molecule; `x` relative to its centre."""
     spread = np.einsum("a,tai,taj->tij", masses, x, x)
     inertia = np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3) - spread
     moments = np.linalg.eigvalsh(inertia)
@@ -213,15 +208,11 @@ def step_residual(ensemble: Ensemble) -> StepResidual | None:
         If the ensemble has no velocities.
     """
     masses, tau = ensemble.masses, ensemble.frame_interval
-    weights = masses / masses.sum()
     left, whole = [], []
-    for positions, v in zip(
-        ensemble.positions, ensemble.relative_velocities(), strict=True
-    ):
+    for x, v in _replicas(ensemble):
         if len(v) < 2:
             continue
-        x = np.asarray(positions, dtype=np.float64)
-        step = np.diff(x - np.einsum("a,tad->td", weights, x)[:, None], axis=0)
+        step = np.diff(x, axis=0)
         expected = 0.5 * tau * (v[1:] + v[:-1])
         left.append(np.einsum("a,tad->t", masses, (step - expected) ** 2))
         whole.append(np.einsum("a,tad->t", masses, step**2 + expected**2))

@@ -13,7 +13,7 @@ MIN_SAMPLES = 20
 """Fewer independent samples than this do not know how far their mean is off."""
 
 
-def autocorrelation(series: Sequence[ArrayLike]) -> NDArray[np.float64]:
+def autocovariance(series: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """
     Autocovariance of several series about their common mean.
 
@@ -88,7 +88,7 @@ def _block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def _windowed_sum(series: Sequence[NDArray[np.float64]]) -> float:
-    c = autocorrelation(series)
+    c = autocovariance(series)
     if c[0] <= 0.0:
         return 0.0
     g = 2.0 * np.cumsum(c / c[0]) - 1.0

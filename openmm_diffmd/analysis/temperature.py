@@ -21,7 +21,7 @@ APART = 2.0
 
 
 @dataclass(frozen=True)
-class ElementTemperature:
+class KineticTemperature:
     """
     Kinetic temperature of one element, or of one kind of motion.
 
@@ -44,7 +44,7 @@ class ElementTemperature:
 
 def element_temperatures(
     ensemble: Ensemble, temperature: float
-) -> dict[str, ElementTemperature]:
+) -> dict[str, KineticTemperature]:
     """
     Temperature of each element, centre-of-mass motion taken out.
 
@@ -82,7 +82,7 @@ def element_temperatures(
         ]
         value, error = mean_and_error(series)
         expected = temperature * float(np.mean(1 - masses[atoms] / masses.sum()))
-        result[str(symbol)] = ElementTemperature(value, error, expected)
+        result[str(symbol)] = KineticTemperature(value, error, expected)
     return result
 
 

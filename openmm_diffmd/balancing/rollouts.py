@@ -20,11 +20,11 @@ from openmm_diffmd.analysis.modes import stretch_temperatures
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import evenly_spread
+from openmm_diffmd.elements import formula_of
 from openmm_diffmd.export.export import build_exported, provenance_of_now
 from openmm_diffmd.export.heat import (
     Modes,
     excess_of,
-    formula_of,
     heat_slopes,
     take_heat,
 )
@@ -122,7 +122,7 @@ def balance_model(
             ensemble.bonds,
             temperatures[0],
         )
-        formula = formula_of(numbers)
+        formula = formula_of(ensemble.symbols)
         heat, error = _heat(ensemble, modes.names, temperatures[0], formula)
         # What the bath takes back in a lag.
         taken = 1e-3 * metadata.lag_time_fs * friction
@@ -143,14 +143,14 @@ def balance_model(
                 },
             }
         )
-    heats, of_heats = torch.cat(added), torch.cat(errors)
-    if not excess_of(heats, of_heats) > 0:
+    heat_of_all, errors_of_all = torch.cat(added), torch.cat(errors)
+    if not excess_of(heat_of_all, errors_of_all) > 0:
         raise ValueError(
             "found no heat beyond its errors, expected some to take away: the model is "
             "balanced as far as these rollouts tell; longer ones tell more"
         )
     slopes = [_slopes(network, metadata.elements, *each) for each in molecules]
-    take_heat(network, torch.cat(slopes), heats, of_heats)
+    take_heat(network, torch.cat(slopes), heat_of_all, errors_of_all)
     round_of_now = {"model_sha256": loaded.sha256, "rollouts": rows}
     metadata = replace(
         metadata,
@@ -249,9 +249,7 @@ def _slopes(
     """Gradients of the heat by the encoder's weights, over states of the rollout."""
     chosen = evenly_spread(ensemble.n_frames, GRADIENT_STATES).numpy()
     velocities = np.concatenate(ensemble.relative_velocities())[chosen]
-    positions = np.concatenate(ensemble.positions)[chosen].astype(np.float64)
-    weights = ensemble.masses / ensemble.masses.sum()
-    positions -= np.einsum("a,fad->fd", weights, positions)[:, None]
+    positions = np.concatenate(ensemble.relative_positions())[chosen]
     species = torch.tensor(
         [list(elements).index(symbol) for symbol in ensemble.symbols]
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.elements import APPROACH, contact_distances
+from openmm_diffmd.elements import APPROACH, contact_distances, pair_name
 
 BREAK_DEVIATION = 0.05
 """A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
@@ -117,7 +117,7 @@ def contact_limits(
             apart = np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
             radii = contact_distances(numbers, np.array([i]), np.array([j]))
             limit = max(0.0, min(float(radii[0]), float(apart.min()) - APPROACH))
-            name = "-".join(sorted(chemical_symbols[numbers[atom]] for atom in (i, j)))
+            name = pair_name(*(chemical_symbols[numbers[atom]] for atom in (i, j)))
             found[name] = min(limit, found.get(name, limit))
     return dict(sorted(found.items()))
 
@@ -161,7 +161,7 @@ def bond_ranges(
                 positions[:, first] - positions[:, second], axis=-1
             )
             numbers = trajectory.atomic_numbers[[first, second]]
-            name = "-".join(sorted(chemical_symbols[number] for number in numbers))
+            name = pair_name(*(chemical_symbols[number] for number in numbers))
             low, high = found.get(name, (np.inf, 0.0))
             found[name] = (
                 min(low, float(lengths.min())),

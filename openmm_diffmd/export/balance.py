@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, PairBatch, encode_pairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.samplers import draw
+from openmm_diffmd.elements import formula_of
 from openmm_diffmd.export.heat import (
     BATCH,
     Modes,
-    formula_of,
     heat_slopes,
     known_heat,
     take_heat,
@@ -95,7 +96,7 @@ def balance_heat(
                 temperature,
             ),
             LaggedPairs(own, parts, elements, model.lag_time),
-            formula_of(own[0].atomic_numbers),
+            formula_of([chemical_symbols[z] for z in own[0].atomic_numbers]),
         )
         for own, parts in _by_molecule(trajectories, ranges)
     ]

@@ -29,7 +29,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_mo
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
-from openmm_diffmd.training.config import DataConfig, ModelConfig, TrainConfig
+from openmm_diffmd.training.config import ModelConfig
 from openmm_diffmd.training.description import read_checkpoint, read_description
 from openmm_diffmd.training.module import build_model
 
@@ -295,11 +295,8 @@ def build_exported(loaded: DiffusionModel) -> TransitionModel:
         If the file is damaged, or was exported without weights or sizes.
     """
     metadata, (_, weights) = loaded.metadata, read_weights(loaded.path)
-    network = TrainConfig(
-        ModelConfig(**metadata.config["model"]),
-        DataConfig(lag_time_fs=metadata.lag_time_fs),
-    )
-    model = build_model(network, len(metadata.elements))
+    network = ModelConfig(**metadata.config["model"])
+    model = build_model(network, metadata.lag_time_fs, len(metadata.elements))
     model.load_state_dict(weights)
     return model.eval()
 
@@ -369,12 +366,11 @@ def _load_weights(
     checkpoint: Path, description: dict[str, Any]
 ) -> tuple[TransitionModel, int]:
     config = description["config"]
-    network = TrainConfig(
-        # Options that the training did not know yet have their defaults.
-        ModelConfig(**config["model"]),
-        DataConfig(lag_time_fs=config["data"]["lag_time_fs"]),
+    # Options that the training did not know yet have their defaults.
+    network = ModelConfig(**config["model"])
+    model = build_model(
+        network, config["data"]["lag_time_fs"], len(description["elements"])
     )
-    model = build_model(network, len(description["elements"]))
     saved = read_checkpoint(checkpoint)
     prefix = "model."
     model.load_state_dict(

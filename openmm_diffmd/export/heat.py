@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from ase.formula import Formula
 from numpy.typing import NDArray
 from torch import Tensor
 
 from openmm_diffmd.bond_stretches import reduced_masses
 from openmm_diffmd.data.pairs import evenly_spread
+from openmm_diffmd.elements import pair_name
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.units import BOLTZMANN
 
@@ -59,7 +59,7 @@ class Modes:
         symbols = [chemical_symbols[z] for z in atomic_numbers]
         kinds: dict[str, list[list[int]]] = {}
         for bond in bonds.tolist():
-            kind = "-".join(sorted(symbols[atom] for atom in bond))
+            kind = pair_name(*(symbols[atom] for atom in bond))
             kinds.setdefault(kind, []).append(bond)
         self._bonds = [torch.tensor(found) for _, found in sorted(kinds.items())]
         elements = sorted(set(symbols))
@@ -274,24 +274,6 @@ def excess_of(heat: Tensor, error: Tensor) -> Tensor:
         Sum of the squares of the heat, less that of its errors.
     """
     return (heat.square() - error.square()).sum()
-
-
-def formula_of(atomic_numbers: NDArray[np.integer]) -> str:
-    """
-    Write a molecule as its formula.
-
-    Parameters
-    ----------
-    atomic_numbers : ndarray of int, shape (n_atoms,)
-        Its elements.
-
-    Returns
-    -------
-    str
-        In the order of Hill.
-    """
-    symbols = [chemical_symbols[z] for z in atomic_numbers]
-    return str(Formula.from_list(symbols).format("hill"))
 
 
 def _moved_by_mean(

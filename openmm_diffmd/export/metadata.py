@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from openmm_diffmd.elements import PROTON_ACCEPTORS, contact_distances
+from openmm_diffmd.elements import PROTON_ACCEPTORS, contact_distances, pair_name
 
 SCHEMA_VERSION = 2
 DYNAMICS = ("flow", "thermostatted")
@@ -206,7 +206,7 @@ class ModelMetadata:
             If the training data held no such bond.
         """
         ranges: Mapping[str, tuple[float, float]] = self.guards["bond_ranges_nm"]
-        pair = "-".join(sorted((symbol1, symbol2)))
+        pair = pair_name(symbol1, symbol2)
         if pair not in ranges:
             raise ValueError(
                 f"found a {pair} bond, but model {self.name!r} was trained on "

@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmm_diffmd.bond_stretches import WINDOW_PS, bond_stretches, reduced_masses
+from openmm_diffmd.bond_stretches import (
+    STRETCH_WINDOW_PS,
+    bond_stretches,
+    reduced_masses,
+)
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.units import BOLTZMANN, to_float
 
@@ -33,7 +37,7 @@ class BondEnergy:
     Attributes
     ----------
     energy_kT : float
-        Mean over `WINDOW_PS`, kT of the heat bath.
+        Mean over `STRETCH_WINDOW_PS`, kT of the heat bath.
     atoms : tuple of int
         Its particles.
     molecule : int
@@ -84,7 +88,7 @@ class StretchEnergies:
     Attributes
     ----------
     size : int
-        Frames in `WINDOW_PS`.
+        Frames in `STRETCH_WINDOW_PS`.
     is_settled : bool
         Whether each kind of bond has been seen for `SETTLING_PS`.
     """
@@ -92,7 +96,7 @@ class StretchEnergies:
     def __init__(
         self, masses: Array, bonds: Indices, kinds: Indices, lag_time: float
     ) -> None:
-        self.size = max(1, round(WINDOW_PS / lag_time))
+        self.size = max(1, round(STRETCH_WINDOW_PS / lag_time))
         self._bonds = bonds
         self._kinds = kinds
         self._reduced = reduced_masses(masses, bonds)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
-from ase.formula import Formula
 from numpy.typing import NDArray
 from openmm import app, unit
 from scipy import stats
 
 from openmm_diffmd.bond_graphs import bond_graph, is_same_molecule
+from openmm_diffmd.elements import formula_of
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.reference.molecules import load_molecule, molecule_names
 
@@ -262,6 +262,5 @@ def _trained_on(metadata: ModelMetadata) -> list[nx.Graph]:
 
 
 def _formulas(graphs: list[nx.Graph]) -> str:
-    symbols = ([symbol for _, symbol in g.nodes(data="element")] for g in graphs)
-    formulas = (Formula.from_list(each).format("hill") for each in symbols)
+    formulas = (formula_of([s for _, s in g.nodes(data="element")]) for g in graphs)
     return ", ".join(dict.fromkeys(formulas))

@@ -1,10 +1,62 @@
-"""The names of a rollout's files, and what may be replaced."""
+"""The files of a rollout: their names, what may be replaced, the PDB."""
 
 from pathlib import Path
+
+import mdtraj
+from openmm import app
 
 from openmm_diffmd.sidecar import RolloutSidecar
 
 SUFFIXES = (".dcd", ".pdb", ".json", ".h5")
+
+
+def with_suffix(output: Path, suffix: str) -> Path:
+    """
+    Name a file of a rollout.
+
+    Parameters
+    ----------
+    output : Path
+        What the files of a run are called, without suffixes; dots are of the name.
+    suffix : str
+        Suffix.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return output.with_name(output.name + suffix)
+
+
+def write_pdb(path: Path, shown: app.Modeller) -> None:
+    """
+    Write a PDB file whose bonds can be read back.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shown : openmm.app.Modeller
+        Topology and positions.
+    """
+    topology = shown.topology
+    with path.open("w") as pdb:
+        app.PDBFile.writeFile(topology, shown.positions, pdb)
+    if mdtraj.load_pdb(str(path)).topology.n_bonds == topology.getNumBonds():
+        return
+    # Bonds of residues with a standard name are left out of a PDB file.
+    renamed = app.Topology()
+    chain = renamed.addChain()
+    residues = {r: renamed.addResidue("MOL", chain) for r in topology.residues()}
+    atoms = {
+        a: renamed.addAtom(a.name, a.element, residues[a.residue])
+        for a in topology.atoms()
+    }
+    for first, second in topology.bonds():
+        renamed.addBond(atoms[first], atoms[second])
+    with path.open("w") as pdb:
+        app.PDBFile.writeFile(renamed, shown.positions, pdb)
 
 
 def check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
@@ -43,7 +95,7 @@ def check_free(output: Path, n_files: int | None, overwrite: bool) -> None:
         )
     numbers = [""] if n_files is None else [f"_{index}" for index in range(n_files)]
     suffixes = [".json", ".pdb", ".h5", *(f"{number}.dcd" for number in numbers)]
-    files = [output.with_name(output.name + suffix) for suffix in suffixes]
+    files = [with_suffix(output, suffix) for suffix in suffixes]
     there = [file for file in files if file.exists()]
     if files[0] in there:
         if not overwrite:

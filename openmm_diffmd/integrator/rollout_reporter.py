@@ -22,7 +22,12 @@ from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
-from openmm_diffmd.integrator.rollout_files import check_free, remove_frames
+from openmm_diffmd.integrator.rollout_files import (
+    check_free,
+    remove_frames,
+    with_suffix,
+    write_pdb,
+)
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
@@ -178,7 +183,7 @@ class RolloutReporter(PeriodicReporter):
         check_free(output, n_replicas if dcd_per_replica else None, overwrite)
         state = simulation.context.getState(positions=True)
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-        self.path = _with_suffix(output, ".json")
+        self.path = with_suffix(output, ".json")
         self._integrator = integrator
         self._first_step = simulation.currentStep
         self._start = to_float(state.getTime(), unit.picosecond)
@@ -222,9 +227,9 @@ class RolloutReporter(PeriodicReporter):
         modeller = app.Modeller(simulation.topology, positions * unit.nanometer)
         if dcd_per_replica:
             modeller.delete(list(simulation.topology.atoms())[n_atoms:])
-        _write_pdb(_with_suffix(output, ".pdb"), modeller)
+        write_pdb(with_suffix(output, ".pdb"), modeller)
         # Velocities of an earlier run of this name would not fit this one's frames.
-        velocity_file = _with_suffix(output, ".h5")
+        velocity_file = with_suffix(output, ".h5")
         velocity_file.unlink(missing_ok=True)
         self._velocities: HDF5TrajectoryFile | None = None
         if velocities:
@@ -411,28 +416,3 @@ def _heat_bath(integrator: DiffusionIntegrator) -> tuple[float, float]:
 def _versions() -> Mapping[str, str]:
     names = ("openmm_diffmd", "openmm", "torch", "mdtraj", "numpy")
     return {name: version(name) for name in names}
-
-
-def _with_suffix(output: Path, suffix: str) -> Path:
-    return output.with_name(output.name + suffix)
-
-
-def _write_pdb(path: Path, shown: app.Modeller) -> None:
-    """Write a PDB file whose bonds can be read back."""
-    topology = shown.topology
-    with path.open("w") as pdb:
-        app.PDBFile.writeFile(topology, shown.positions, pdb)
-    if mdtraj.load_pdb(str(path)).topology.n_bonds == topology.getNumBonds():
-        return
-    # Bonds of residues with a standard name are left out of a PDB file.
-    renamed = app.Topology()
-    chain = renamed.addChain()
-    residues = {r: renamed.addResidue("MOL", chain) for r in topology.residues()}
-    atoms = {
-        a: renamed.addAtom(a.name, a.element, residues[a.residue])
-        for a in topology.atoms()
-    }
-    for first, second in topology.bonds():
-        renamed.addBond(atoms[first], atoms[second])
-    with path.open("w") as pdb:
-        app.PDBFile.writeFile(renamed, shown.positions, pdb)

@@ -9,7 +9,6 @@ from typing import Any
 
 import mdtraj
 import numpy as np
-from ase.formula import Formula
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -20,6 +19,7 @@ from openmm_diffmd.analysis.loading import (
     load_rollout,
 )
 from openmm_diffmd.checks import at_least, to_int
+from openmm_diffmd.elements import formula_of
 from openmm_diffmd.outputs import check_output_file, file_sha256, make_folder
 from openmm_diffmd.reference.contexts import check_first_force, reference_context
 from openmm_diffmd.reference.dynamics import DynamicsError, ReferenceFrame
@@ -148,7 +148,7 @@ def revisit(
     context.setPositions(ensemble.positions[0][0].astype(np.float64))
     check_first_force(context, potential, potential_options)
     masses = particle_masses(system)
-    formula = Formula.from_list(ensemble.symbols).format("hill")
+    formula = formula_of(ensemble.symbols)
     described = describe_run(formula, potential, potential_options, masses)
     described["sha256"] |= {path.name: file_sha256(path) for path in found}
     described |= {

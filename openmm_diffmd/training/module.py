@@ -17,7 +17,7 @@ from openmm_diffmd.diffusion.residuals import (
     spread_loss,
 )
 from openmm_diffmd.models import TransitionModel
-from openmm_diffmd.training.config import TrainConfig
+from openmm_diffmd.training.config import ModelConfig, TrainConfig
 from openmm_diffmd.training.trainer import check_finite, make_optimizer
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -53,7 +53,7 @@ class TransitionTraining(lightning.LightningModule):
         super().__init__()
         self.config = config
         self.elements = elements
-        self.model = build_model(config, len(elements))
+        self.model = build_model(config.model, config.data.lag_time_fs, len(elements))
         self.model.encoder.requires_grad_(not config.optimizer.freeze_encoder)
         if config.optimizer.compile:
             # Once for each size of molecules: symbolic sizes take far longer to trace.
@@ -286,14 +286,18 @@ def _mean_norm(errors: Tensor) -> Tensor:
     return (errors.square().sum(-1) + 1e-8).sqrt().mean()
 
 
-def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:
+def build_model(
+    config: ModelConfig, lag_time_fs: float, n_elements: int
+) -> TransitionModel:
     """
     Make the network a configuration describes.
 
     Parameters
     ----------
-    config : TrainConfig
-        All options.
+    config : ModelConfig
+        Options of the network.
+    lag_time_fs : float
+        Lag, fs.
     n_elements : int
         Number of elements.
 
@@ -305,6 +309,6 @@ def build_model(config: TrainConfig, n_elements: int) -> TransitionModel:
     # The options of the network are its keywords.
     return TransitionModel(
         n_elements,
-        config.data.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
-        **dataclasses.asdict(config.model),
+        lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+        **dataclasses.asdict(config),
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openmm_diffmd.analysis.contacts import APPROACH, closest_contact, contact_limits
+from openmm_diffmd.analysis.contacts import APPROACH, closest_contact, new_bond_limits
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.elements import BOND_TOLERANCE
 
@@ -27,7 +27,7 @@ def test_limits_are_those_of_bonds(hydrogen_peroxide: mdtraj.Topology, row):
         "H-O": BOND_TOLERANCE * (HYDROGEN + OXYGEN),
         "H-H": BOND_TOLERANCE * 2 * HYDROGEN,
     }
-    assert contact_limits(ensemble) == pytest.approx(expected)
+    assert new_bond_limits(ensemble) == pytest.approx(expected)
 
 
 def test_what_the_reference_brings_close_is_no_new_bond(
@@ -37,13 +37,13 @@ def test_what_the_reference_brings_close_is_no_new_bond(
     row[1, 3, 0] = row[1, 3, 2] + [0.0, 0.12, 0.0]
     ensemble = Ensemble(hydrogen_peroxide, 0.01, list(row))
     expected = {"H-O": 0.12 - APPROACH, "H-H": BOND_TOLERANCE * 2 * HYDROGEN}
-    assert contact_limits(ensemble) == pytest.approx(expected)
+    assert new_bond_limits(ensemble) == pytest.approx(expected)
 
 
 def test_the_closest_contact_is_found_where_it_was(
     hydrogen_peroxide: mdtraj.Topology, row
 ):
-    limits = contact_limits(Ensemble(hydrogen_peroxide, 0.01, list(row)))
+    limits = new_bond_limits(Ensemble(hydrogen_peroxide, 0.01, list(row)))
     row[1, 4, 0] = row[1, 4, 3] + [0.0, 0.05, 0.0]
     found = closest_contact(Ensemble(hydrogen_peroxide, 0.01, list(row)), limits)
     assert found is not None
@@ -55,5 +55,5 @@ def test_the_closest_contact_is_found_where_it_was(
 
 def test_two_atoms_have_no_contact(diatomic: mdtraj.Topology):
     ensemble = Ensemble(diatomic, 0.01, [np.zeros((1, 2, 3))])
-    assert contact_limits(ensemble) == {}
+    assert new_bond_limits(ensemble) == {}
     assert closest_contact(ensemble, {}) is None

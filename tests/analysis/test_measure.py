@@ -26,7 +26,7 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.temperature import ElementTemperature, KineticEnergyTest
+from openmm_diffmd.analysis.temperature import KineticEnergyTest, KineticTemperature
 
 Maker = Callable[..., Ensemble]
 
@@ -382,9 +382,9 @@ def test_temperature_that_its_error_does_not_decide_is_undecided(
     row: Row, reference: Reference
 ):
     def verdict(value: float, error: float, length_ps: float = 100.0) -> bool | None:
-        t = ElementTemperature(value, error, 500.0)
+        t = KineticTemperature(value, error, 500.0)
         own = dataclasses.replace(
-            reference.figures, temperatures={"C": ElementTemperature(500.0, 0.0, 500.0)}
+            reference.figures, temperatures={"C": KineticTemperature(500.0, 0.0, 500.0)}
         )
         found = dataclasses.replace(
             row.figures, temperatures={"C": t}, analyzed_ps=length_ps
@@ -447,7 +447,7 @@ def test_spectra_divergences_and_kinetic_energies_have_goals(
         (519.0, 2.9, False),
     ):
         modes = dict.fromkeys(reference.figures.modes or {}, row.figures.modes["C-H"])
-        modes["C-H"] = ElementTemperature(value, error, 500.0)
+        modes["C-H"] = KineticTemperature(value, error, 500.0)
         assert verdict("T(C-H stretch)", modes=modes) is passed
     target = reference.figures.step_residual
     assert target is not None

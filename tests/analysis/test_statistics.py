@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from openmm_diffmd.analysis.statistics import (
-    autocorrelation,
+    autocovariance,
     mean_and_error,
     statistical_inefficiency,
 )
@@ -19,7 +19,7 @@ def autoregressive(phi: float, shape: tuple[int, int], seed: int) -> np.ndarray:
     return x
 
 
-def test_autocorrelation_equals_the_direct_sum():
+def test_autocovariance_equals_the_direct_sum():
     series = [np.array([1.0, 2.0, 4.0]), np.array([0.0, 3.0])]
     mean = 2.0
     a, b = series[0] - mean, series[1] - mean
@@ -28,7 +28,7 @@ def test_autocorrelation_equals_the_direct_sum():
         (a[:2] @ a[1:] + b[0] * b[1]) / 3,
         a[0] * a[2] / 1,
     ]
-    np.testing.assert_allclose(autocorrelation(series), expected, rtol=1e-12)
+    np.testing.assert_allclose(autocovariance(series), expected, rtol=1e-12)
 
 
 @pytest.mark.statistical

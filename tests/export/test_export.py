@@ -70,7 +70,7 @@ def exported(bursts, tmp_path, monkeypatch):
         split = contiguous_split(trajectory.segments, 1, FRACTIONS)
         description = describe(config, 1, [bursts], [trajectory], [split], ["H", "O"])
         (tmp_path / "training.json").write_text(json.dumps(description))
-        weights = build_model(config, 2).state_dict()
+        weights = build_model(config.model, config.data.lag_time_fs, 2).state_dict()
         torch.save(
             {
                 "state_dict": {f"model.{name}": w for name, w in weights.items()},
@@ -242,7 +242,7 @@ def test_commit_is_that_of_the_code(tmp_path, monkeypatch):
 
 def test_training_of_fewer_options_has_the_defaults_of_the_others(tmp_path):
     config = TrainConfig(model=ModelConfig(channels=8, n_heads=2, n_layers=1))
-    weights = build_model(config, 2).state_dict()
+    weights = build_model(config.model, config.data.lag_time_fs, 2).state_dict()
     torch.save(
         {
             "state_dict": {f"model.{name}": w for name, w in weights.items()},
