@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +169,19 @@ def _heat_lines(molecules: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rollout(path: Path) -> str:
+    from mdtraj import load_topology
+
+    from openmm_diffmd.elements import formula_of
     from openmm_diffmd.sidecar import RolloutSidecar
 
     found = RolloutSidecar.read(path)
+    atoms = load_topology(str(path.with_suffix(".pdb"))).atoms
+    one = islice(atoms, found.atoms_per_replica)
+    formula = formula_of([atom.element.symbol for atom in one])
     return (
-        f"{found.num_replicas} x {found.num_lags} lags of {found.lag_time_fs:g} fs by "
-        f"{found.model_name!r} at {found.temperature_K:g} K, {found.friction_per_ps:g}"
-        f"/ps, seed {found.seed}: {found.resamples} drawn again"
+        f"{found.num_replicas} x {found.num_lags} lags of {found.lag_time_fs:g} fs of "
+        f"{formula} by {found.model_name!r} at {found.temperature_K:g} K, "
+        f"{found.friction_per_ps:g}/ps, seed {found.seed}: {found.resamples} drawn again"
         + (f", {found.rescues} run with the reference force" if found.rescues else "")
     )
 

@@ -666,6 +666,24 @@ def test_a_contact_between_the_frames_that_are_compared_is_seen(
     assert found.n_broken == 0
     assert found.closest_contact is not None
     assert found.closest_contact.time == pytest.approx(2.005)
+    # 2.005 ps is within an equilibration of 2.5, 250 of the frames that are compared.
+    later = measure("closer", closer, reference, equilibration=2.5).figures
+    assert later.closest_contact is not None
+    assert later.closest_contact.time > 2.5
+
+
+def test_a_run_that_breaks_as_its_equilibration_ends_has_nothing_to_compare(
+    gaussian_ethanol: Maker,
+):
+    reference = prepare_reference(gaussian_ethanol(4, 2000, seed=1), 500.0)
+    ensemble = gaussian_ethanol(1, 1000, seed=2)
+    x = ensemble.positions[0].copy()
+    x[200:, 8] += 1.0
+    broken = dataclasses.replace(ensemble, positions=[x])
+    for equilibration, compared in ((1.99, True), (2.0, False), (2.01, False)):
+        found = measure("a", broken, reference, equilibration=equilibration).figures
+        assert found.n_broken == 1
+        assert (found.h_r_error is not None) is compared
 
 
 def test_the_hottest_bond_is_found_where_it_was(gaussian_ethanol: Maker):
