@@ -180,7 +180,7 @@ def measure(
     result = {}
     for name, found in predict(model, cases, samples, seed, real=real).items():
         predicted = ANGSTROM_PER_NM * found
-        errors = displacement_errors(predicted, truth, cases.stretch)
+        errors = displacement_errors(predicted, truth, cases.num_independent)
         distance = np.linalg.norm(predicted - truth[:, None], axis=-1)
         result[name] = to_plain(errors) | {
             "samples": predicted.shape[1],
@@ -200,8 +200,8 @@ def print_rows(
     """Print a table."""
     each = frames_per_lag(model, cases.spacing_fs)
     horizon = NUM_PREDICTED * cases.spacing_fs
-    stretches = len(np.unique(cases.stretch))
-    overlap = f" in {stretches} stretches that do not overlap" if real else ""
+    apart = f"{cases.num_independent:.2g} that do not overlap"
+    overlap = f", together as long as {apart}" if real else ""
     print(
         f"\n{model.metadata.name}, {cases.molecule}: {len(cases.positions)} cases"
         f"{overlap}, {horizon:g} fs ahead, compared at {NUM_PREDICTED // each} of "

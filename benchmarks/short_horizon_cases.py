@@ -36,8 +36,8 @@ class Cases:
         The frames after it.
     spacing_fs : float
         Time between them, fs.
-    stretch : ndarray of int, shape (n_cases,)
-        Cases of one number overlap in time.
+    num_independent : float
+        How many cases that do not overlap are as long together.
     source : dict
         Where they are from.
     """
@@ -48,7 +48,7 @@ class Cases:
     velocities: Array
     truth: Array
     spacing_fs: float
-    stretch: NDArray[np.int64]
+    num_independent: float
     source: dict[str, Any]
 
 
@@ -69,7 +69,7 @@ def reference_cases(
         velocities=v[:, NUM_KNOWN - 1],
         truth=x[:, NUM_KNOWN:],
         spacing_fs=float(bursts.provenance["frame_interval_fs"]),
-        stretch=np.arange(len(x)),
+        num_independent=len(x),
         source=dict(bursts.provenance),
     )
 
@@ -114,6 +114,7 @@ def md17_cases(
     chosen = np.linspace(0, len(starts) - 1, count).astype(int)
     starts = starts[np.unique(chosen)]
     later = STRIDE * np.arange(1, NUM_PREDICTED + 1)
+    covered = np.unique(starts[:, None] + np.arange(1, NUM_PREDICTED * STRIDE + 1))
     return Cases(
         # md17_benzene2017.npz, md17_ethanol_first2000.npz
         molecule=re.split(r"[^a-z]", path.stem.removeprefix("md17_"))[0],
@@ -122,6 +123,6 @@ def md17_cases(
         velocities=frames.velocities[starts].astype(np.float64),
         truth=frames.positions[starts[:, None] + later].astype(np.float64),
         spacing_fs=STRIDE * frame_interval_fs,
-        stretch=(starts - starts[0]) // (NUM_PREDICTED * STRIDE),
+        num_independent=len(covered) / (NUM_PREDICTED * STRIDE),
         source=dict(frames.provenance),
     )

@@ -181,7 +181,8 @@ def _rollout(path: Path) -> str:
     return (
         f"{found.num_replicas} x {found.num_lags} lags of {found.lag_time_fs:g} fs of "
         f"{formula} by {found.model_name!r} at {found.temperature_K:g} K, "
-        f"{found.friction_per_ps:g}/ps, seed {found.seed}: {found.resamples} drawn again"
+        f"{found.friction_per_ps:g}/ps, seed {found.seed}: "
+        f"{found.resamples} drawn again"
         + (f", {found.rescues} run with the reference force" if found.rescues else "")
     )
 

@@ -156,8 +156,12 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"found {path} without {METADATA_FILE} and {WEIGHTS_FILE}, expected a file "
             "that openmm_diffmd exported; export the model again"
         )
-    description = json.loads(metadata)
-    if "model" not in description.get("config", {}):
+    try:
+        description = json.loads(metadata)
+        sizes = description["config"]["model"]
+    except (KeyError, TypeError, ValueError):
+        sizes = None
+    if not isinstance(sizes, dict):
         raise ValueError(
             f"found {path} without the sizes of its network, expected a file that "
             "export wrote"

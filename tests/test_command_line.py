@@ -248,9 +248,7 @@ def test_results_of_the_first_model_outlive_the_second(
 def one_case() -> Any:
     topology, positions = load_molecule("ethanol")
     x = positions._value
-    return cases.Cases(
-        "ethanol", topology, x[None], x[None], x[None], 5.0, np.zeros(1, int), {}
-    )
+    return cases.Cases("ethanol", topology, x[None], x[None], x[None], 5.0, 1.0, {})
 
 
 def test_cost_outlives_rollouts_that_fail(tmp_path, monkeypatch):

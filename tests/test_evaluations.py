@@ -233,6 +233,10 @@ def test_hot_bonds_of_another_molecule_are_refused(
         patch.setattr(hot_bonds, "load_reference", lambda _: (other, provenance))
         with pytest.raises(SystemExit, match="found a reference of atoms C-C-O-H-H"):
             hot_bonds.main(words)
+        cold = {**provenance, "temperature_K": TEMPERATURE - 50.0}
+        patch.setattr(hot_bonds, "load_reference", lambda _: (loaded, cold))
+        with pytest.raises(SystemExit, match=r"found a reference at .* K, expected"):
+            hot_bonds.main(words)
     monkeypatch.setattr(bursts, "unseen", lambda t, _: np.zeros(t.n_frames, bool))
     with pytest.raises(SystemExit, match=r"found no frame.*another seed"):
         hot_bonds.main(words)
@@ -551,14 +555,15 @@ def test_published_rows_are_comparable_on_original_md17_only(
     short_horizon.main(arguments)
     printed = capsys.readouterr().out
     assert "published on the whole file, ADE/FDE over all 20 frames: EGNN" in printed
-    assert "5 cases in 2 stretches that do not overlap, 100 fs ahead" in printed
+    assert "5 cases, together as long as 2.5 that do not overlap, 100" in printed
     assert "GeoTDM 0.115/0.209" in printed
     assert "context only" not in printed
     cases = short_horizon.md17_cases(model, tmp_path / "md17_ethanol.npz", 0.5, 5)
     # Frames of the file are numbered from its second; the last fifth begins at 2400.
     file = np.load(tmp_path / "md17_ethanol.npz")["R"] / 10.0
     first = 1 + 2400 + 90
-    assert cases.stretch.tolist() == [0, 0, 0, 1, 1]
+    # They begin within 309 frames, and look 200 ahead.
+    assert cases.num_independent == pytest.approx((309 + 200) / 200)
     np.testing.assert_allclose(cases.positions[0], file[first], atol=1e-9)
     np.testing.assert_allclose(cases.truth[0, 0], file[first + 10], atol=1e-9)
     np.testing.assert_allclose(cases.truth[-1, -1], file[3000], atol=1e-9)
@@ -611,7 +616,7 @@ def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
         v,
         np.zeros((3, 20, 9, 3)),
         spacing_fs,
-        np.arange(3),
+        3.0,
         {},
     )
     assert short_horizon.run_trained_force(model, cases) == (None, None)

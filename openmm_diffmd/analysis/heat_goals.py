@@ -16,6 +16,8 @@ MAX_TEMPERATURE_ERRORS = 3.0
 """Standard errors beyond a limit that chance may take one of many temperatures."""
 MAX_STEP_DEVIATION = 0.15
 """Coarse: a reference of 20 ps has bonds a quarter too cold, which leave less."""
+MAX_SHORT_STEP_DEVIATION = 1.0
+"""Beside a shorter reference: one of 1 ps left two thirds of what it should."""
 MAX_KINETIC_ENERGY_DEVIATION = 3.0
 MIN_KINETIC_ENERGY_P = 0.01
 
@@ -42,7 +44,7 @@ def velocity_goals(
         error for small.
     reference_is_long : bool
         Whether the reference knows how far bonds swing, by which energies are told, and
-        how fast.
+        how fast, by which steps are.
 
     Yields
     ------
@@ -59,9 +61,12 @@ def velocity_goals(
     for mode in reference.modes or modes:
         goal = _mode_goal(mode, modes.get(mode), absent)
         yield goal if enough or mode not in modes else _undecided_if_missed(goal)
-    goal = _step_goal(found.step_residual, reference.step_residual, absent)
-    known = reference_is_long or found.step_residual is None
-    yield goal if known else _undecided_if_missed(goal)
+    yield _step_goal(
+        found.step_residual,
+        reference.step_residual,
+        absent,
+        MAX_STEP_DEVIATION if reference_is_long else MAX_SHORT_STEP_DEVIATION,
+    )
     hottest, energies = found.hottest_bond, found.kinetic_energy
     if reference.hottest_bond is not None or hottest is not None:
         goal = _hottest_bond_goal(hottest, absent)
@@ -114,8 +119,12 @@ def _mode_goal(mode: str, ours: KineticTemperature | None, absent: Absent) -> Go
 
 
 def _step_goal(
-    ours: StepResidual | None, target: StepResidual | None, absent: Absent
+    ours: StepResidual | None,
+    target: StepResidual | None,
+    absent: Absent,
+    limit: float,
 ) -> Goal:
+    """Judge whether velocities belong to the steps; beyond `limit` they do not."""
     name = (
         "velocities leave of steps what the reference's leave, within "
         f"{100 * MAX_STEP_DEVIATION:g} %"
@@ -130,7 +139,10 @@ def _step_goal(
         f"{100 * residual.value:.1f} +- {_error(residual.error)} %"
         for residual in (ours, target)
     )
-    return Goal(name, told, _is_within(ratio - 1, error, MAX_STEP_DEVIATION))
+    passed = _is_within(ratio - 1, error, MAX_STEP_DEVIATION)
+    if passed is False and _is_within(ratio - 1, error, limit) is not False:
+        passed = None
+    return Goal(name, told, passed)
 
 
 def _hottest_bond_goal(ours: HottestBond | None, absent: Absent) -> Goal:

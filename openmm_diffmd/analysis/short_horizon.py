@@ -55,7 +55,7 @@ class DisplacementErrors:
     min_ade, min_fde : float
         The same for the best of the K samples of each case.
     ade_error, fde_error : float
-        Standard errors of `ade` and `fde`, stretches taken as independent; nan for one.
+        Standard errors of `ade` and `fde`; nan for fewer than two independent cases.
     """
 
     ade: float
@@ -69,7 +69,7 @@ class DisplacementErrors:
 def displacement_errors(
     samples: NDArray[np.floating],
     truth: NDArray[np.floating],
-    stretch: NDArray[np.integer] | None = None,
+    num_independent: float | None = None,
 ) -> DisplacementErrors:
     r"""
     ADE and FDE of predicted trajectories.
@@ -83,10 +83,9 @@ def displacement_errors(
         Predicted positions, in any unit.
     truth : ndarray, shape (n_cases, n_frames, n_atoms, 3)
         True positions, in the same unit.
-    stretch : ndarray of int, shape (n_cases,), optional
-        Number of the stretch of trajectory that each case is from: cases that overlap
-        tell the same, and the scatter of stretches is the error. By default each case
-        is its own.
+    num_independent : float, optional
+        How many cases that do not overlap cover as much of the trajectory as these do,
+        whose scatter decides the errors; the number of cases unless given.
 
     Returns
     -------
@@ -112,22 +111,19 @@ def displacement_errors(
         samples.astype(np.float64) - truth[:, None], axis=-1
     ).mean(axis=-1)
     average, final = distances.mean(axis=-1), distances[..., -1]
-    if stretch is None:
-        stretch = np.arange(len(samples))
+    if num_independent is None:
+        num_independent = len(samples)
     return DisplacementErrors(
         ade=float(average.mean()),
         fde=float(final.mean()),
         min_ade=float(average.min(axis=1).mean()),
         min_fde=float(final.min(axis=1).mean()),
-        ade_error=_standard_error(average.mean(axis=1), stretch),
-        fde_error=_standard_error(final.mean(axis=1), stretch),
+        ade_error=_standard_error(average.mean(axis=1), num_independent),
+        fde_error=_standard_error(final.mean(axis=1), num_independent),
     )
 
 
-def _standard_error(values: NDArray[np.float64], stretch: NDArray[np.integer]) -> float:
-    """Of the mean over cases, from sums of deviations in each stretch."""
-    _, numbers = np.unique(stretch, return_inverse=True)
-    away = np.bincount(numbers, weights=values - values.mean())
-    if len(away) < 2:
+def _standard_error(values: NDArray[np.float64], num_independent: float) -> float:
+    if num_independent < 2:
         return float("nan")
-    return float(np.sqrt(len(away) / (len(away) - 1) * (away**2).sum()) / len(values))
+    return float(values.std(ddof=1) / np.sqrt(num_independent))

@@ -20,8 +20,11 @@ from openmm_diffmd.units import (
 )
 
 MD17_KEYS = frozenset({"R", "E", "F", "z"})
-MD17_UNITS = {"e_unit": "kcal/mol", "r_unit": "Ang"}
-"""What files of sGDML's form say of their units, and how it must begin."""
+MD17_UNITS: Mapping[str, tuple[str, ...]] = {
+    "e_unit": ("kcal/mol", "kcal/mole", "kcalmol^-1", "kcalmol-1"),
+    "r_unit": ("Angstrom", "Angstroms", "Ang", "A", "Å"),
+}
+"""What files of sGDML's form may say of their units, blanks left out."""
 RMD17_KEYS = frozenset(
     {"nuclear_charges", "coords", "energies", "forces", "old_indices"}
 )
@@ -80,12 +83,7 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         raise ValueError(
             f"{path} has one frame, expected two or more: velocities are differences"
         )
-    for key in ("E", "F"):
-        if len(data[key]) != len(positions):
-            raise ValueError(
-                f"{path} has {key} of {len(data[key])} frames, expected "
-                f"{len(positions)} as R: copy or download it again"
-            )
+    _check_frames(path, len(positions), "R", E=data["E"], F=data["F"])
     n_frames = len(positions) - 1
     trajectory = single_molecule(
         path,
@@ -155,12 +153,9 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             "coords"
         )
     energies = _column(path, "energies", data["energies"])
-    for key, values in (("energies", energies), ("forces", data["forces"])):
-        if len(values) != len(positions):
-            raise ValueError(
-                f"{path} has {key} of {len(values)} frames, expected {len(positions)} "
-                "as coords: copy or download it again"
-            )
+    _check_frames(
+        path, len(positions), "coords", energies=energies, forces=data["forces"]
+    )
     order = np.argsort(indices)
     return single_molecule(
         path,
@@ -242,7 +237,7 @@ def npz_keys(path: str | Path) -> frozenset[str]:
 
 def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
     found = npz_keys(path)
-    if keys == MD17_KEYS and found >= RMD17_KEYS:
+    if not keys <= found and found >= RMD17_KEYS:
         raise ValueError(
             f"found {path}, an rMD17 file, whose frames are a sample of a run, "
             "expected an original MD17 file, whose frames are in the order of time"
@@ -255,9 +250,6 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(path) as archive:
             arrays = {key: archive[key] for key in keys}
-            units = {
-                key: str(archive[key].astype(str)) for key in MD17_UNITS.keys() & found
-            }
     except (
         EOFError,
         OSError,
@@ -267,11 +259,13 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
         zlib.error,
     ) as error:
         raise _damaged(path, error) from error
-    for key, unit in units.items():
-        if not unit.lower().startswith(MD17_UNITS[key].lower()):
+    for key in MD17_UNITS.keys() & found:
+        unit = _unit_of(path, key)
+        known = {name.lower() for name in MD17_UNITS[key]}
+        if unit is not None and "".join(unit.split()).lower() not in known:
             raise ValueError(
-                f"{path} says {key}={unit!r}, expected {MD17_UNITS[key]!r}: convert E, "
-                "F and R to kcal/mol, kcal/mol/Angstrom and Angstrom, and that text"
+                f"{path} says {key}={unit!r}, expected {MD17_UNITS[key][0]!r}: convert "
+                "E, F and R to kcal/mol, kcal/mol/Angstrom and Angstrom, and that text"
             )
     for key, values in arrays.items():
         kind = np.asarray(values).dtype.kind
@@ -290,6 +284,30 @@ def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
                 "expected numbers; remove or repair that frame"
             )
     return arrays
+
+
+def _unit_of(path: str | Path, key: str) -> str | None:
+    """Look up what a file says of a unit; None where that is no text."""
+    try:
+        with np.load(path) as archive:
+            said = archive[key].ravel()[:1].tolist()
+    except ValueError:
+        return None
+    text = said[0] if said else None
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return text if isinstance(text, str) else None
+
+
+def _check_frames(
+    path: str | Path, n_frames: int, of: str, **arrays: NDArray[Any]
+) -> None:
+    for key, values in arrays.items():
+        if values.shape[:1] != (n_frames,):
+            raise ValueError(
+                f"{path} has {key} of shape {values.shape}, expected {n_frames} frames "
+                f"as {of}: copy or download it again"
+            )
 
 
 def _damaged(path: str | Path, reason: Exception | str) -> ValueError:

@@ -375,7 +375,8 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         TypeError
             If it is no Context.
         openmm.OpenMMException
-            If masses, forces, step size, constraints or integrator do not fit.
+            If masses, forces, step size, constraints or integrator do not fit, or a
+            step has not returned, which may be using the Context of before.
         """
         if context is not None and not isinstance(context, Context):
             raise TypeError(

@@ -250,6 +250,8 @@ def test_few_redraws_and_breaks_that_the_reference_has_are_undecided(
         return judge(row.figures, reference.figures, (redraws, lags))[-1].passed
 
     assert redrawn(0, 150_000) is True
+    told = judge(row.figures, reference.figures, (0, 150_000))[-1].found
+    assert told == "none of 150000 lags redrawn"
     assert redrawn(1, 150_000) is True
     # Of one lag at least, of four, and of six: 1e-5 makes six with a chance of 0.4 %.
     assert redrawn(6, 150_000) is None
@@ -454,6 +456,13 @@ def test_spectra_divergences_and_kinetic_energies_have_goals(
     for ratio, passed in ((1.1, True), (1.2, False)):
         residual = StepResidual(ratio * target.value, 0.01 * target.value)
         assert verdict("velocities leave", step_residual=residual) is passed
+    # Bonds of a short one are too cold or too hot by chance, and leave other steps.
+    short = dataclasses.replace(reference.figures, analyzed_ps=99.0)
+    for ratio, passed in ((1.1, True), (1.6, None), (2.1, False)):
+        residual = StepResidual(ratio * target.value, 0.01 * target.value)
+        other = dataclasses.replace(row.figures, step_residual=residual)
+        (goal,) = (g for g in judge(other, short) if "velocities leave" in g.name)
+        assert goal.passed is passed
 
 
 def test_replicas_that_disagree_do_not_excuse_each_other(

@@ -96,8 +96,18 @@ def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
     assert trajectory.velocities is None
 
 
-def test_units_that_a_file_tells_may_be_the_right_ones(tmp_path, md17):
-    told = md17 | {"e_unit": np.array(b"kcal/mol"), "r_unit": np.array("Angstrom")}
+@pytest.mark.parametrize(
+    ("energy", "length"),
+    [
+        (b"kcal/mol", "Angstrom"),
+        ("kcal mol^-1", "Å".encode()),
+        (["kcal/mol"], "A"),
+        # A text that needs pickle, which is not read.
+        (np.array("kcal/mol", dtype=object), "Ang"),
+    ],
+)
+def test_units_that_a_file_tells_may_be_the_right_ones(tmp_path, md17, energy, length):
+    told = md17 | {"e_unit": np.array(energy), "r_unit": np.array(length)}
     found = read_md17(save(tmp_path, told))
     np.testing.assert_array_equal(found.forces, read_md17(save(tmp_path, md17)).forces)
 
@@ -108,6 +118,7 @@ def test_rmd17_is_told_from_original_md17(tmp_path, rmd17):
 
 
 def test_npz_reader_is_chosen_by_keys(tmp_path, md17, rmd17):
+    assert read_trajectory(save(tmp_path, rmd17 | md17)).provenance["data"] == "MD17"
     assert read_trajectory(save(tmp_path, md17)).provenance["data"] == "MD17"
     assert read_trajectory(save(tmp_path, rmd17)).provenance["data"] == "rMD17"
 
@@ -137,9 +148,11 @@ def pull_apart(values):
         (change("z", np.array([8, 1])), r"coordinates \(5, 3, 3\), expected .*, 2, 3"),
         (change("z", np.ones((5, 3))), r"atomic numbers of shape \(5, 3\).*one mol"),
         (change("z", np.array([8, 1, 0])), "atomic number 0, expected an element"),
-        (change("E", np.zeros(4)), "E of 4 frames, expected 5 as R"),
+        (change("E", np.zeros(4)), r"E of shape \(4,\), expected 5 frames as R"),
         (change("e_unit", np.array("eV")), "says e_unit='eV', expected 'kcal/mol'"),
-        (change("r_unit", np.array(b"Bohr")), "says r_unit='Bohr', expected 'Ang'"),
+        (change("r_unit", np.array(b"Bohr")), "says r_unit='Bohr', expected 'Angst"),
+        (change("e_unit", np.array("kcal/mol/atom")), "says e_unit='kcal/mol/atom'"),
+        (change("E", np.array(1.0)), r"E of shape \(\), expected 5 frames as R"),
         (change("z", np.array(["O", "H", "H"])), "texts as z, expected atomic numbers"),
         (change("E", np.zeros((5, 2))), r"E \(5, 2\), expected \(n_frames,\)"),
         (change("F", np.zeros((5, 2, 3))), r"forces \(4, 2, 3\), expected \(4, 3, 3\)"),
@@ -161,7 +174,10 @@ def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
         (change("old_indices", np.array([1, 1, 2])), "an old index twice"),
         (change("old_indices", np.array([1, 2])), "2 old_indices, expected 3"),
         (change("coords", set_nan), r"not finite in coords\[2\]"),
-        (change("forces", np.ones((2, 2, 3))), "forces of 2 frames, expected 3"),
+        (
+            change("forces", np.ones((2, 2, 3))),
+            r"forces of shape \(2, 2, 3\), expected 3 frames",
+        ),
         (
             lambda arrays: {
                 key: value if key == "nuclear_charges" else value[:0]

@@ -108,8 +108,10 @@ def balanced(model, trajectories, steps=0, num_pairs=N_PAIRS):
 
 
 def test_a_single_pair_has_no_error_and_is_refused(model):
-    with pytest.raises(ValueError, match="found 1 pair of CH2O to balance on"):
-        balanced(model, [flow_of(model)], num_pairs=1)
+    for count, most in ((N_PAIRS, 1), (1, N_PAIRS)):
+        flow = flow_of(model, count=count)
+        with pytest.raises(ValueError, match="found 1 pair of CH2O to balance on"):
+            balanced(model, [flow], num_pairs=most)
 
 
 def test_modes_have_the_temperature_of_their_frames():

@@ -676,10 +676,13 @@ def test_starting_from_a_file_without_weights_is_refused(bursts, tmp_path):
         run(bursts, tmp_path / "run", initialize_from=model)
 
 
-def test_starting_from_a_file_without_sizes_of_its_network_is_refused(bursts, tmp_path):
+@pytest.mark.parametrize("text", ['{"config": {}}', '{"config": null}', "[]", "no"])
+def test_starting_from_a_file_without_sizes_of_its_network_is_refused(
+    bursts, tmp_path, text
+):
     model = tmp_path / "model.pt"
     with zipfile.ZipFile(model, "w") as archive:
-        archive.writestr("model/extra/metadata.json", '{"config": {}}')
+        archive.writestr("model/extra/metadata.json", text)
         archive.writestr("model/extra/weights.pt", pack_weights({}))
     with pytest.raises(ValueError, match="without the sizes of its network"):
         run(bursts, tmp_path / "run", initialize_from=model)

@@ -188,7 +188,7 @@ public:
      * Set a Context that runs the lags which cannot be drawn: what the guards would give up is run
      * there with the reference force, and counted. It holds one molecule, the same for all of
      * ours, has no thermostat, barostat or CMMotionRemover, and its integrator's step divides the
-     * lag. Not written to XML.
+     * lag. Not written to XML, and refused while step() has not returned.
      *
      * @param context  the Context, which must live as long as it is set: the integrator neither
      *                 copies nor deletes it; null for none. Its integrator is a VerletIntegrator,
