@@ -50,7 +50,8 @@ def analyze(
         another MDTraj HDF5 file, original MD17 (npz), extended xyz, or ``ethanol``,
         which comes with the package.
     output : path-like
-        Folder for ``report.txt``, ``report.json`` and ``report.png``.
+        Folder for ``report.txt``, ``report.json`` and ``report.png``; those of an
+        earlier comparison are replaced.
     equilibration_ps : float
         Time at the start of each replica that the distributions leave out, ps; more
         than 0 for a run that started at another temperature than its heat bath's, or
