@@ -23,8 +23,8 @@ class Variant:
     ----------
     name : str
         Name of the row.
-    model : mapping
-        Options of `ModelConfig`.
+    model, data : mapping
+        Options of `ModelConfig` and of `DataConfig`.
     lag_time_fs : float
         Lag, fs.
     dynamics : str
@@ -38,6 +38,7 @@ class Variant:
 
     name: str
     model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     lag_time_fs: float = LAG_FS
     dynamics: str = "flow"
     trained_as: str | None = None
@@ -108,6 +109,9 @@ TRAINED: tuple[tuple[Variant, tuple[int, ...]], ...] = (
         (0, 2),
     ),
     (Variant("balanced", trained_as=LEARNED.name, balance_pairs=16384), (2,)),
+    (Variant("states perturbed", data={"perturbed": 0.1}), (0, 2)),
+    (Variant("no time reversal", data={"time_reversal": False}), (0, 2)),
+    (Variant("four lags unrolled", data={"unrolled_lags": 4}), (0, 2)),
     (Variant("thermostatted", dynamics="thermostatted"), (2, 8)),
     (Variant("no velocity features", {"velocity_features": False}), (0, 2)),
     (Variant("ballistic prior", {"prior": "ballistic"}), (8,)),

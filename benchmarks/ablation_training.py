@@ -131,12 +131,15 @@ def train_variant(
     done = output / DONE
     config = TrainConfig(
         dataclasses.replace(network, **variant.model),
-        DataConfig(
-            lag_time_fs=variant.lag_time_fs,
-            dynamics=variant.dynamics,
-            fractions=FRACTIONS,
-            time_reversal=variant.dynamics == "flow",
-            perturbed=budget.perturbed,
+        dataclasses.replace(
+            DataConfig(
+                lag_time_fs=variant.lag_time_fs,
+                dynamics=variant.dynamics,
+                fractions=FRACTIONS,
+                time_reversal=variant.dynamics == "flow",
+                perturbed=budget.perturbed,
+            ),
+            **variant.data,
         ),
         budget.optimizer(),
     )

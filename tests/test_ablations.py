@@ -23,6 +23,7 @@ from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.testing import HarmonicModel, save_stub_model
+from openmm_diffmd.training.config import ModelConfig
 
 TEMPERATURE = 300.0
 FREQUENCY = 400.0  # 1/ps: stiff, so that no bond leaves its mean by 0.05 nm
@@ -216,6 +217,31 @@ def test_variants_of_one_training_are_models_of_their_own(tmp_path, monkeypatch)
     assert names == ["learned_prior", "last_layer_refitted"]
     files = [path.name for _, path, *_ in made]
     assert files == [f"{name}_exponential_4.pt" for name in names]
+
+
+def test_rows_of_the_data_train_with_the_option_they_name(tmp_path, monkeypatch):
+    asked = {}
+
+    def train(data, output, model, options, *_, **__):
+        asked[output.name] = options
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", train)
+    budget = training.Budget(perturbed=0.0)
+    for variant, _ in cells.TRAINED:
+        with pytest.raises(KeyboardInterrupt):
+            training.train_variant(variant, 1, [], ModelConfig(), budget, tmp_path)
+    default = asked.pop("learned_prior_1")
+    assert default.time_reversal
+    changes = {
+        "states_perturbed_1": {"perturbed": 0.1},
+        "no_time_reversal_1": {"time_reversal": False},
+        "four_lags_unrolled_1": {"unrolled_lags": 4},
+        "thermostatted_1": {"dynamics": "thermostatted", "time_reversal": False},
+    }
+    for name, options in asked.items():
+        assert options == replace(default, **changes.pop(name, {}))
+    assert not changes
 
 
 def test_first_segment_is_whole_or_not_there(files, tmp_path, monkeypatch):
