@@ -254,10 +254,9 @@ def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> N
 
 def _compare_vibrations(reference: Ensemble, heat_bath: float) -> None:
     """Warn of a reference that is not as hot as is said."""
-    found = None if reference.velocities is None else vibrational_temperature(reference)
-    if found is None:
+    if reference.velocities is None:
         return
-    temperature, error = found
+    temperature, error = vibrational_temperature(reference)
     apart = abs(temperature - heat_bath)
     # An unknown error is of too short a reference.
     limit = max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error)

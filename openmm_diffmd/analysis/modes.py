@@ -13,8 +13,8 @@ from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
 from openmm_diffmd.units import BOLTZMANN
 
 ROTATION = "rotation"
-LINEAR = 1e-3
-"""Least over largest moment of inertia of what has no third axis to turn about."""
+STRAIGHT = 1e-10
+"""Least over largest moment of inertia that rounding leaves of a straight line."""
 
 
 def mode_temperatures(
@@ -25,7 +25,8 @@ def mode_temperatures(
 
     Both are T in equilibrium, whatever the potential: velocities do not depend on
     positions, so that :math:`\langle L \cdot I^{-1} L \rangle = 3 kT` for the angular
-    momentum.
+    momentum, of two atoms 2 kT. A straight molecule of more atoms bends, which gives it
+    a third axis to turn about.
 
     Parameters
     ----------
@@ -37,24 +38,17 @@ def mode_temperatures(
     Returns
     -------
     dict
-        ``rotation``, unless the molecule is linear, and the elements of each kind of
-        bond, such as ``C-H``, to temperature.
+        ``rotation``, and the elements of each kind of bond, such as ``C-H``, to
+        temperature.
 
     Raises
     ------
     ValueError
         If the ensemble has no velocities.
     """
-    replicas = _replicas(ensemble)
-    turning = [
-        one
-        for x, v in replicas
-        if (one := _rotation(x, v, ensemble.masses)) is not None
-    ]
-    found = {}
-    if len(turning) == len(replicas):
-        found[ROTATION] = KineticTemperature(*mean_and_error(turning), temperature)
-    return {**found, **stretch_temperatures(ensemble, temperature)}
+    turning = [_rotation(x, v, ensemble.masses) for x, v in _replicas(ensemble)]
+    rotation = KineticTemperature(*mean_and_error(turning), temperature)
+    return {ROTATION: rotation, **stretch_temperatures(ensemble, temperature)}
 
 
 def stretch_temperatures(
@@ -113,14 +107,15 @@ def _stretch(
     return np.asarray(energies.mean(axis=1) / BOLTZMANN)
 
 
-def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float] | None:
+def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float]:
     r"""
     Temperature of the vibrations: of the velocities less those of a rigid body.
 
     :math:`T = (\langle 2 K \rangle - \langle L \cdot I^{-1} L \rangle) / (3N - 6) k`,
     the centre of mass at rest, which is the heat bath's also where the molecule does
-    not turn. In MD17's run of ethanol it does not, and a thermostat that counts 3N
-    degrees of freedom at 500 K holds the 3N - 6 that move at 643 K.
+    not turn; of two atoms there is one. In MD17's run of ethanol it does not, and a
+    thermostat that counts 3N degrees of freedom at 500 K holds the 3N - 6 that move at
+    643 K.
 
     Parameters
     ----------
@@ -129,40 +124,43 @@ def vibrational_temperature(ensemble: Ensemble) -> tuple[float, float] | None:
 
     Returns
     -------
-    tuple of float or None
-        Temperature and its standard error, K; None for a linear molecule.
+    tuple of float
+        Temperature and its standard error, K.
 
     Raises
     ------
     ValueError
         If the ensemble has no velocities.
     """
-    masses, freedom = ensemble.masses, 3 * len(ensemble.masses) - 6
+    masses = ensemble.masses
+    axes = _axes(masses)
+    freedom = 3 * len(masses) - 3 - axes
     series = []
     for x, v in _replicas(ensemble):
-        turning = _rotation(x, v, masses)
-        if turning is None:
-            return None
         twice_kinetic = np.einsum("a,tad->t", masses, v**2) / BOLTZMANN
-        series.append((twice_kinetic - 3 * turning) / freedom)
+        series.append((twice_kinetic - axes * _rotation(x, v, masses)) / freedom)
     return mean_and_error(series)
+
+
+def _axes(masses: NDArray[np.float64]) -> int:
+    """Axes that a molecule turns about."""
+    return 2 if len(masses) == 2 else 3
 
 
 def _rotation(
     x: NDArray[np.float64],
     velocities: NDArray[np.float64],
     masses: NDArray[np.float64],
-) -> NDArray[np.float64] | None:
-    """Of each frame, K; None for a linear molecule; `x` relative to its centre."""
+) -> NDArray[np.float64]:
+    """Of each frame, K; `x` relative to its centre."""
     spread = np.einsum("a,tai,taj->tij", masses, x, x)
     inertia = np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3) - spread
-    moments = np.linalg.eigvalsh(inertia)
-    if np.median(moments[:, 0]) < LINEAR * np.median(moments[:, 2]):
-        return None
     momentum = np.einsum("a,tad->td", masses, np.cross(x, velocities))
-    # Single frames of a bent molecule may be straight.
-    turning = (np.linalg.pinv(inertia, hermitian=True) @ momentum[..., None])[..., 0]
-    return np.asarray(np.einsum("td,td->t", momentum, turning) / (3 * BOLTZMANN))
+    # Of two atoms, and in single frames of more, nothing turns about the axis.
+    inverse = np.linalg.pinv(inertia, rcond=STRAIGHT, hermitian=True)
+    turning = (inverse @ momentum[..., None])[..., 0]
+    twice = np.einsum("td,td->t", momentum, turning)
+    return np.asarray(twice / (_axes(masses) * BOLTZMANN))
 
 
 @dataclass(frozen=True)

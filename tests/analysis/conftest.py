@@ -33,6 +33,11 @@ def diatomic() -> mdtraj.Topology:
 
 
 @pytest.fixture
+def triatomic() -> mdtraj.Topology:
+    return topologies.make_topology(["O", "C", "O"], [(0, 1), (1, 2)])
+
+
+@pytest.fixture
 def gaussian_ethanol(ethanol: mdtraj.Topology) -> Callable[..., Ensemble]:
     """Atoms that fluctuate about fixed places, with Maxwell velocities."""
 
