@@ -16,6 +16,7 @@ from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.readers import is_numbered, read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.data.trajectory import Trajectory, time_rounding
+from openmm_diffmd.data.velocities import check_velocities
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.topologies import make_topology
@@ -233,7 +234,8 @@ def load_reference(
     ValueError
         If frames are not evenly spaced in time, or those of MD17 not by the interval
         that their forces tell, or are of frictionless bursts, or numbered by MDTraj,
-        or masses are not the elements'.
+        or masses are not the elements', or velocities of a file from elsewhere do not
+        belong to its positions and times.
     """
     if not Path(path).suffix and str(path).lower() not in BUNDLED:
         raise FileNotFoundError(
@@ -259,6 +261,8 @@ def load_reference(
             "expected the frames of a run in order: give the true frame_interval_fs"
         )
     check_element_masses(path, data.atomic_numbers, data.masses)
+    if data.is_foreign:
+        check_velocities(path, data)
     topology = topology_of(data)
     cuts = np.flatnonzero(np.diff(data.segments)) + 1
     intervals = np.concatenate(

@@ -222,8 +222,25 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
             "data": "extxyz",
             "file": Path(path).name,
             "frame_interval_fs": frame_interval_fs,
+            **_missing(frames),
         },
     )
+
+
+def _missing(frames: Sequence[Atoms]) -> dict[str, str]:
+    """Say of what is missing what there is instead."""
+    columns = sorted({*frames[0].arrays} - {"numbers", "positions"})
+    told = f"columns: {', '.join(columns) or 'none'}"
+    result = {}
+    if not all(frame.has("momenta") for frame in frames):
+        result["velocities"] = f"it needs momenta in every frame; {told}"
+    results = [set(frame.calc.results) if frame.calc else set() for frame in frames]
+    if not {"energy", "forces"} <= set.intersection(*results):
+        values = ", ".join(sorted(map(str, frames[0].info))) or "none"
+        result["forces"] = (
+            f"it needs energy and forces in every frame; {told}, values: {values}"
+        )
+    return result
 
 
 def read_xyz_frames(path: str | Path) -> list[Atoms]:

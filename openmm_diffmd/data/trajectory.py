@@ -98,6 +98,11 @@ class Trajectory:
                 )
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether another program made the frames: their units are not known."""
+        return "friction_per_ps" not in self.provenance
+
+    @property
     def n_frames(self) -> int:
         """Number of frames."""
         return len(self.positions)

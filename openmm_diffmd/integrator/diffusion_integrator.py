@@ -200,7 +200,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         return read
 
     @classmethod
-    def cast(cls, integrator: Integrator) -> Self:
+    def cast(cls, integrator: Integrator, owner: Any = None) -> Self:
         """
         Take for what it is an integrator that OpenMM returned as `openmm.Integrator`.
 
@@ -211,6 +211,9 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         ----------
         integrator : openmm.Integrator
             A DiffusionIntegrator.
+        owner : object, optional
+            What owns it, as the CompoundIntegrator it is a part of, and is kept alive
+            as long as what this returns. Without it the caller has to keep it.
 
         Returns
         -------
@@ -231,8 +234,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
                 f"found a {type(integrator).__name__}, expected a DiffusionIntegrator"
             ) from error
         found.__class__ = cls
-        # Whoever owns it must live as long as this does.
-        found._original = integrator
+        found._owners = integrator, owner
         return found
 
     def setTemperature(self, temp: Any) -> None:

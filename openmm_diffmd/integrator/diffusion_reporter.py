@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import time
+import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,18 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class _Run:
+    """What a report needs of the Simulation that it is on."""
+
+    context: weakref.ref[openmm.Context]
+    integrator: DiffusionIntegrator
+    watch: BondWatch
+    particles: "_Particles"
+
+
+@dataclass(frozen=True)
 class _Particles:
-    """What a report needs to know about the particles, read once."""
+    """What a report needs to know about the particles."""
 
     masses: Array
     molecules: Indices
@@ -116,9 +127,11 @@ class DiffusionReporter(PeriodicReporter):
         self.last_refusal = ""
         self._separator = separator
         self._append = append
-        self._integrator = None if integrator is None else _find_integrator(integrator)
-        self._watch: BondWatch | None = None
-        self._particles: _Particles | None = None
+        if integrator is not None:
+            _find_integrator(integrator)
+        self._named = integrator
+        self._run: _Run | None = None
+        self._elements: Sequence[str] | None = None
         self._num_refused = 0
         self._clock: tuple[float, float] | None = None
         self._path: Path | None = None
@@ -137,10 +150,7 @@ class DiffusionReporter(PeriodicReporter):
 
     def _steps_to_next(self, simulation: app.Simulation) -> int:
         # Asked before the first step, when the clock begins.
-        integrator, watch = self._find(simulation)
-        if self._clock is None:
-            self._clock = time.perf_counter(), _picoseconds(simulation.context)
-            self._num_refused = _count_refused(integrator)
+        watch = self._find(simulation).watch
         return watch.steps_to_look(simulation.currentStep, self._interval)
 
     def report(self, simulation: app.Simulation, state: Any) -> None:
@@ -157,10 +167,12 @@ class DiffusionReporter(PeriodicReporter):
         Raises
         ------
         ValueError
-            If the file to continue has other columns, or the Simulation has no
-            DiffusionIntegrator, or several.
+            If the file to continue has other columns, or the Simulation other elements
+            than the one before, or it has no DiffusionIntegrator, or several, or not
+            the one that was named.
         """
-        integrator, watch = self._find(simulation)
+        run = self._find(simulation)
+        integrator, watch, particles = run.integrator, run.watch, run.particles
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
             unit.nanometer / unit.picosecond
@@ -169,11 +181,9 @@ class DiffusionReporter(PeriodicReporter):
         watch.look(now, positions, velocities)
         if simulation.currentStep % self._interval:
             return
-        if self._particles is None:
-            self._particles = _read_particles(simulation, integrator)
-            elements = self._particles.elements
-            self._begin(elements, simulation.currentStep)
-        particles = self._particles
+        if self._elements is None:
+            self._begin(particles.elements, simulation.currentStep)
+            self._elements = particles.elements
         deviation, bond = _largest_bond_deviation(particles, positions)
         row = [simulation.currentStep, f"{now:.12g}"]
         row += [f"{t:.6g}" for t in _temperatures(particles, velocities)]
@@ -188,14 +198,25 @@ class DiffusionReporter(PeriodicReporter):
         csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(row)
         self._write(line.getvalue())
 
-    def _find(
-        self, simulation: app.Simulation
-    ) -> tuple[DiffusionIntegrator, BondWatch]:
-        if self._integrator is None:
-            self._integrator = _find_integrator(simulation.integrator)
-        if self._watch is None:
-            self._watch = BondWatch(self._integrator)
-        return self._integrator, self._watch
+    def _find(self, simulation: app.Simulation) -> _Run:
+        """Look the Simulation over; again, where the reporter is on another one."""
+        context = simulation.context
+        if self._run is not None and self._run.context() is context:
+            return self._run
+        integrator = _find_integrator(simulation.integrator, self._named)
+        particles = _read_particles(simulation, integrator)
+        if self._elements not in (None, particles.elements):
+            raise ValueError(
+                f"found a Simulation of {', '.join(particles.elements)}, expected "
+                f"{', '.join(self._elements or ())} as in the one before: give it a "
+                "reporter of its own"
+            )
+        self._run = _Run(
+            weakref.ref(context), integrator, BondWatch(integrator), particles
+        )
+        self._clock = time.perf_counter(), _picoseconds(context)
+        self._num_refused = _count_refused(integrator)
+        return self._run
 
     def _begin(self, elements: Sequence[str], step: int) -> None:
         columns = ["Step", "Time (ps)", "Temperature (K)"]
@@ -250,7 +271,10 @@ def _picoseconds(context: openmm.Context) -> float:
     return float(context.getTime().value_in_unit(unit.picosecond))
 
 
-def _find_integrator(integrator: openmm.Integrator) -> DiffusionIntegrator:
+def _find_integrator(
+    integrator: openmm.Integrator, named: openmm.Integrator | None = None
+) -> DiffusionIntegrator:
+    """Find the one that is named, or the only one."""
     parts = [integrator]
     if isinstance(integrator, openmm.CompoundIntegrator):
         count = integrator.getNumIntegrators()
@@ -258,7 +282,14 @@ def _find_integrator(integrator: openmm.Integrator) -> DiffusionIntegrator:
     found = []
     for part in parts:
         with suppress(TypeError):
-            found.append(DiffusionIntegrator.cast(part))
+            found.append(DiffusionIntegrator.cast(part, owner=integrator))
+    if named is not None:
+        found = [part for part in found if int(part.this) == int(named.this)]
+        if not found:
+            raise ValueError(
+                "found a Simulation without the integrator that the reporter was "
+                "given, expected its own: give it a reporter of its own"
+            )
     if len(found) != 1:
         raise ValueError(
             f"found {len(found)} DiffusionIntegrators in a {type(integrator).__name__},"

@@ -109,7 +109,7 @@ def train_force(
     Warns
     -----
     UserWarning
-        If forces hold bonds much softer or stiffer than bonds are.
+        If forces hold bonds softer or stiffer than bonds are.
     """
     output = Path(output)
     checkpoint = find_checkpoint(output, resume)
@@ -207,12 +207,14 @@ def _read(path: Path) -> Trajectory:
     untimed = Path(path).suffix.lower() in (".xyz", ".extxyz")
     trajectory = read_trajectory(path, 1.0 if untimed else None)
     if trajectory.forces is None or trajectory.potential_energies is None:
+        reason = trajectory.provenance.get("forces", "the file has none")
         raise ValueError(
-            f"found {path} without energies or forces, expected both: bring a "
-            "reference of openmm-diffmd reference, MD17, or extxyz with both in "
-            "every frame"
+            f"found {path} without energies or forces ({reason}), expected both: "
+            "bring a reference of openmm-diffmd reference, MD17, or extxyz with both "
+            "in every frame"
         )
-    check_forces(path, trajectory)
+    if trajectory.is_foreign:
+        check_forces(path, trajectory)
     return trajectory
 
 
@@ -234,12 +236,13 @@ def check_forces(path: Path, trajectory: Trajectory) -> None:
     Raises
     ------
     ValueError
-        If most bonds are pushed apart where they are long.
+        If most bonds are pushed apart where they are long, or are more than twice as
+        soft or stiff as bonds are.
 
     Warns
     -----
     UserWarning
-        If they are much softer or stiffer than bonds are.
+        If they are softer or stiffer than bonds are.
     """
     if trajectory.forces is None or not len(trajectory.bonds):
         return
@@ -261,9 +264,10 @@ def check_forces(path: Path, trajectory: Trajectory) -> None:
         "(npz), or in eV and Angstrom (extxyz), and are these forces, not gradients?"
     ).format(*STIFFNESS_N_PER_M)
     found = f"found bonds of {newtons:.3g} N/m (median) in {path}, {expected}"
-    if newtons <= 0:
+    least, most = STIFFNESS_N_PER_M
+    if not least / 2 <= newtons <= 2 * most:
         raise ValueError(found)
-    if not STIFFNESS_N_PER_M[0] <= newtons <= STIFFNESS_N_PER_M[1]:
+    if not least <= newtons <= most:
         warnings.warn(found, stacklevel=2)
 
 

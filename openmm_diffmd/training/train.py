@@ -22,6 +22,7 @@ from openmm_diffmd.data.readers import frame_intervals, read_trajectory
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.data.velocities import check_velocities
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.threads import set_threads
@@ -264,10 +265,12 @@ def _read(path: Path, frame_interval_fs: float | None, dynamics: str) -> Traject
         reason = trajectory.provenance.get("velocities", "the file has none")
         raise ValueError(
             f"found {path} without velocities ({reason}), expected them: bring a "
-            "reference of openmm-diffmd reference or original MD17, and "
-            "--pairs.frame_interval_fs if its frames are not 0.5 fs apart"
+            "reference of openmm-diffmd reference, extxyz with momenta, or original "
+            "MD17, and --pairs.frame_interval_fs if its frames are not 0.5 fs apart"
         )
     check_element_masses(path, trajectory.atomic_numbers, trajectory.masses)
+    if trajectory.is_foreign:
+        check_velocities(path, trajectory)
     kind = trajectory.provenance.get("kind")
     friction = trajectory.provenance.get("friction_per_ps")
     if friction is not None and (friction > 0) != (dynamics == "thermostatted"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tables
 from mdtraj.formats import HDF5TrajectoryFile
 
 from openmm_diffmd.analysis.analyze import (
@@ -18,6 +19,7 @@ from openmm_diffmd.analysis.analyze import (
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE
 from openmm_diffmd.sidecar import RolloutSidecar
 
 Maker = Callable[..., Ensemble]
@@ -47,7 +49,9 @@ def write_rollout(ensemble: Ensemble, path: Path, interval_fs: float) -> Path:
     return path
 
 
-def write_reference(ensemble: Ensemble, path: Path) -> Path:
+def write_reference(
+    ensemble: Ensemble, path: Path, said: str = '{"friction_per_ps": 1.0}'
+) -> Path:
     assert ensemble.velocities is not None
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = ensemble.topology
@@ -56,7 +60,18 @@ def write_reference(ensemble: Ensemble, path: Path) -> Path:
             time=0.01 * np.arange(1, ensemble.n_frames + 1),
             velocities=ensemble.velocities[0],
         )
+    with tables.open_file(str(path), "a") as opened:
+        setattr(opened.root._v_attrs, PROVENANCE_ATTRIBUTE, said)
     return path
+
+
+def test_velocities_that_are_not_of_the_positions_are_refused(
+    gaussian_ethanol: Maker, tmp_path: Path
+):
+    # Drawn for each frame: no run, as only one of ours would be believed.
+    path = write_reference(gaussian_ethanol(1, 100, seed=1), tmp_path / "r.h5", "{}")
+    with pytest.raises(ValueError, match=r"found steps between frames of .*r\.h5, 10 "):
+        load_reference(path)
 
 
 @pytest.fixture

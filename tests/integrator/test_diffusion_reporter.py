@@ -1,4 +1,5 @@
 import csv
+import gc
 import io
 import math
 import re
@@ -312,6 +313,35 @@ def test_the_integrator_of_a_compound_is_found_and_two_need_a_name(
     assert len(read_table(stream.getvalue())) == 2
     with pytest.raises(ValueError, match="found 0 DiffusionIntegrators in a Verlet"):
         DiffusionReporter(io.StringIO(), 1, integrator=openmm.VerletIntegrator(0.001))
+
+
+def test_another_simulation_is_looked_over_anew(harmonic: DiffusionModel):
+    stream = io.StringIO()
+    reporter = DiffusionReporter(stream, 2)
+    first = make_simulation(harmonic)
+    first.reporters.append(reporter)
+    first.step(4)
+    del first
+    gc.collect()
+    second = make_simulation(harmonic, num_replicas=2)
+    second.reporters.append(reporter)
+    second.step(2)
+    *_, last = read_table(stream.getvalue())
+    # Two molecules make one batch; the counters are the second one's.
+    integrator = second.integrator
+    assert int(last["Network Evaluations"]) == integrator.getNumEvaluations()
+    assert float(last["Temperature (K)"]) > 0.0
+    third = make_simulation(load_model("benzene"))
+    third.reporters.append(reporter)
+    with pytest.raises(
+        ValueError, match="found a Simulation of H, C, expected H, C, O"
+    ):
+        third.step(2)
+    named = DiffusionReporter(io.StringIO(), 1, integrator=integrator)
+    fourth = make_simulation(harmonic)
+    fourth.reporters.append(named)
+    with pytest.raises(ValueError, match="without the integrator that the reporter"):
+        fourth.step(1)
 
 
 def test_what_cannot_be_written_is_refused(harmonic: DiffusionModel, tmp_path: Path):

@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import gc
 import pickle
 import re
+import weakref
 
 import openmm
 import pytest
@@ -137,6 +139,21 @@ def test_what_openmm_returns_can_be_taken_for_what_it_is(thermostatted):
     for other in (compound.getIntegrator(1), compound, None):
         with pytest.raises(TypeError, match="expected a DiffusionIntegrator"):
             DiffusionIntegrator.cast(other)
+
+
+def test_a_part_keeps_its_compound_alive(thermostatted):
+    topology, _ = thermostatted.example()
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(DiffusionIntegrator(thermostatted, topology))
+    owner = weakref.ref(compound)
+    found = DiffusionIntegrator.cast(compound.getIntegrator(0), owner=compound)
+    del compound
+    gc.collect()
+    assert owner() is not None
+    assert found.getModelFile() == str(thermostatted.path)
+    del found
+    gc.collect()
+    assert owner() is None
 
 
 def test_another_model_file_is_refused_saying_both_hashes(tmp_path):

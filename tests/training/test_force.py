@@ -19,9 +19,6 @@ from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
 from openmm_diffmd.training.force import check_forces, train_force
 from openmm_diffmd.training.force_module import MEV_PER_ANGSTROM
 
-# Springs of these tests' files are softer than bonds.
-pytestmark = pytest.mark.filterwarnings("ignore:found bonds of")
-
 MODEL = EnergyModelConfig(
     n_max=4, channels=8, n_heads=2, edge_channels=8, n_layers=1, cutoff=1.0
 )
@@ -266,10 +263,14 @@ def test_forces_of_other_units_or_sign_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_forces(Path("right.npz"), make_stretched(500.0))
+    with pytest.warns(UserWarning, match=r"found bonds of 3\d(\.\d)? N/m .*kcal/mol"):
+        check_forces(Path("soft.npz"), make_stretched(35.0))
+    with pytest.warns(UserWarning, match=r"found bonds of [45].*e\+03 N/m"):
+        check_forces(Path("stiff.npz"), make_stretched(5000.0))
     # eV where kcal/mol is read: 23 times too small.
-    with pytest.warns(UserWarning, match=r"found bonds of 2\d(\.\d)? N/m .*kcal/mol"):
+    with pytest.raises(ValueError, match=r"found bonds of 2\d(\.\d)? N/m .*kcal/mol"):
         check_forces(Path("eV.npz"), make_stretched(500.0 / 23.06))
-    with pytest.warns(UserWarning, match=r"found bonds of 2.*e\+04 N/m"):
+    with pytest.raises(ValueError, match=r"found bonds of 2.*e\+04 N/m"):
         check_forces(Path("kJ.npz"), make_stretched(500.0 * 41.84))
     with pytest.raises(ValueError, match=r"found bonds of -5\d\d N/m .*not gradients"):
         check_forces(Path("gradients.npz"), make_stretched(-550.0))
