@@ -190,7 +190,7 @@ def md17_rollout(
         prepared.figures,
         (ours.resamples, ours.num_lags * ours.num_replicas),
         ours.gave_up,
-        same_friction=has_friction_of(provenance, ours),
+        same_friction=has_friction_of(provenance, ours.friction_per_ps),
     )
 
     title = (

@@ -50,6 +50,25 @@ def is_same_molecule(first: nx.Graph, second: nx.Graph) -> bool:
     )
 
 
+def match_atoms(first: nx.Graph, second: nx.Graph) -> list[int] | None:
+    """
+    Find the atoms of one graph in another of the same molecule.
+
+    Parameters
+    ----------
+    first, second : networkx.Graph
+        Of `bond_graph`.
+
+    Returns
+    -------
+    list of int or None
+        For each atom of `second` one of `first`, of the same element and with the same
+        bonds, one way of all that symmetry leaves; None if they are no same molecule.
+    """
+    found = nx.vf2pp_isomorphism(second, first, node_label="element")
+    return None if found is None else [found[atom] for atom in range(len(second))]
+
+
 def pieces(graph: nx.Graph) -> list[list[int]]:
     """
     List the atoms of each piece that no bond joins to the others.

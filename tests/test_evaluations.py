@@ -72,7 +72,8 @@ def write(path: Path, model: DiffusionModel, frames, provenance) -> Path:
     """Write (segment, time, positions, velocities) as a reference."""
     topology, _ = model.example()
     rows = list(frames)
-    with ReferenceWriter(path, topology, MASSES, provenance, len(rows)) as writer:
+    made = {"potential": "springs", **provenance}
+    with ReferenceWriter(path, topology, MASSES, made, len(rows)) as writer:
         for segment, time, x, v in rows:
             writer.write(segment, ReferenceFrame(time, x, v, np.zeros_like(x), 0.0))
     return path

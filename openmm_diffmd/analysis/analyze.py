@@ -3,13 +3,15 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.goals import judge
-from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.modes import vibrational_temperature
 from openmm_diffmd.analysis.plots import plot_rows
@@ -21,6 +23,7 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
+from openmm_diffmd.analysis.rollouts import Rollout, read_rollout
 from openmm_diffmd.outputs import check_output_folder, make_folder, written_whole
 from openmm_diffmd.sidecar import RolloutSidecar
 
@@ -35,16 +38,19 @@ def analyze(
     equilibration_ps: float = 0.0,
     window_ps: float = 2.56,
     frame_interval_fs: float | None = None,
+    rollout_interval_fs: float | None = None,
+    rollout_temperature_K: float | None = None,
 ) -> Path:
     """
-    Compare rollouts with a reference.
+    Compare rollouts, of this package or from elsewhere, with a reference.
 
     Parameters
     ----------
     rollouts : list of path-like, or one
-        Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it. All
-        of one temperature. Rows are called by the file's name, with its folder's where
-        two have one name.
+        Rollouts: the ``.json`` or ``.dcd`` of each, with its ``.pdb`` beside it; or
+        trajectories of other programs, in any form that `reference` may have. All of
+        one temperature, atoms in any order. Rows are called by the file's name, with
+        its folder's where two have one name.
     reference : path-like
         Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
         another MDTraj HDF5 file, original MD17 (npz), extended xyz, or ``ethanol``,
@@ -61,6 +67,11 @@ def analyze(
     frame_interval_fs : float, optional
         Time between frames of a reference of MD17 (npz), fs, 0.5 unless given, or of
         extended xyz, which has no times and needs it.
+    rollout_interval_fs : float, optional
+        The same of trajectories of other programs.
+    rollout_temperature_K : float, optional
+        Temperature of the heat bath of trajectories of other programs, K, which have
+        to be told where the files do not.
 
     Returns
     -------
@@ -82,13 +93,15 @@ def analyze(
         If `output` is a file, or cannot be made or written in.
     ValueError
         If the molecule, the temperature or the frames do not fit the reference, it
-        holds frictionless bursts, a time is out of range, or two rollouts cannot be
-        told by name and folder.
+        holds frictionless bursts, a time is out of range, two rollouts cannot be told
+        by name and folder, a trajectory from elsewhere is of unknown temperature, or a
+        rollout is the reference itself.
 
     Notes
     -----
     Rollouts and reference are compared at the least common multiple of their
-    intervals; broken bonds are looked for in all frames of a rollout.
+    intervals; broken bonds are looked for in all frames of a rollout. What is not
+    known of a trajectory from elsewhere, as its redraws, is not judged.
     """
     if not (equilibration_ps >= 0 and window_ps > 0):
         raise ValueError(
@@ -100,46 +113,52 @@ def analyze(
         raise ValueError("found no rollout, expected at least one")
     names = row_names([Path(path) for path in rollouts])
     check_output_folder(output)
-    loaded = [load_rollout(path) for path in rollouts]
-    temperatures = sorted({sidecar.temperature_K for _, sidecar in loaded})
+    loaded = [
+        read_rollout(path, rollout_interval_fs, rollout_temperature_K)
+        for path in rollouts
+    ]
+    temperatures = sorted({rollout.temperature for rollout in loaded})
     if len(temperatures) > 1:
         raise ValueError(
             f"found rollouts at {temperatures} K, expected one temperature; analyze "
             "them one by one"
         )
-    for name, (_, sidecar) in zip(names, loaded, strict=True):
-        _check_equilibration(name, sidecar, equilibration_ps)
-        if sidecar.error and not sidecar.gave_up:
+    for name, rollout in zip(names, loaded, strict=True):
+        _check_equilibration(name, rollout, equilibration_ps)
+        sidecar = rollout.sidecar
+        if sidecar is not None and sidecar.error and not sidecar.gave_up:
             _warn_of_stop(name, sidecar)
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
-    for name, (_, sidecar) in zip(names, loaded, strict=True):
-        if not has_friction_of(provenance, sidecar):
-            _warn_of_friction(name, sidecar, provenance["friction_per_ps"])
+    for name, rollout in zip(names, loaded, strict=True):
+        _check_another(name, rollout.ensemble, reference, frames)
+        if not has_friction_of(provenance, rollout.friction):
+            _warn_of_friction(name, rollout, provenance["friction_per_ps"])
     _compare_vibrations(frames, temperatures[0])
+    ensembles = [rollout.ensemble.in_order_of(frames) for rollout in loaded]
     interval = common_interval(
-        frames.frame_interval, *(ensemble.frame_interval for ensemble, _ in loaded)
+        frames.frame_interval, *(rollout.ensemble.frame_interval for rollout in loaded)
     )
     prepared = prepare_reference(
         at_interval(frames, interval), temperatures[0], window_ps
     )
     rows, verdicts = [], []
-    for name, (ensemble, sidecar) in zip(names, loaded, strict=True):
+    for name, rollout, ensemble in zip(names, loaded, ensembles, strict=True):
         row = measure(name, ensemble, prepared, equilibration_ps)
         rows.append(row)
         verdicts.append(
             judge(
                 row.figures,
                 prepared.figures,
-                (sidecar.resamples, sidecar.num_lags * sidecar.num_replicas),
-                sidecar.gave_up,
-                same_friction=has_friction_of(provenance, sidecar),
-                rescues=sidecar.rescues,
+                rollout.redraws,
+                rollout.gave_up,
+                same_friction=has_friction_of(provenance, rollout.friction),
+                rescues=rollout.rescues,
             )
         )
     output = make_folder(output)
     title = (
-        f"{loaded[0][1].model_name}, {temperatures[0]:g} K, "
+        f"{loaded[0].maker}, {temperatures[0]:g} K, "
         f"compared each {1000 * interval:g} fs"
     )
     text = "\n\n".join(
@@ -149,12 +168,7 @@ def analyze(
             temperature_table(prepared, rows),
             *filter(None, [mode_table(prepared, rows)]),
             *filter(None, [event_table(prepared, rows)]),
-            *(
-                f"{name}: {sidecar.rescues} lags that could not be drawn were run with "
-                "the reference force"
-                for name, (_, sidecar) in zip(names, loaded, strict=True)
-                if sidecar.rescues
-            ),
+            *_remarks(names, loaded, ensembles),
             *(
                 f"{name}\n{goal_lines(goals)}"
                 for name, goals in zip(names, verdicts, strict=True)
@@ -173,10 +187,10 @@ def analyze(
         "rollouts": {
             row.name: {
                 "figures": to_plain(row.figures),
-                "sidecar": to_plain(sidecar),
+                "sidecar": to_plain(rollout.sidecar),
                 "goals": to_plain(goals),
             }
-            for row, (_, sidecar), goals in zip(rows, loaded, verdicts, strict=True)
+            for row, rollout, goals in zip(rows, loaded, verdicts, strict=True)
         },
     }
     with written_whole(result) as part:
@@ -184,19 +198,44 @@ def analyze(
     return result
 
 
-def _check_equilibration(
-    name: str, sidecar: RolloutSidecar, equilibration_ps: float
+def _remarks(
+    names: Sequence[str], loaded: Sequence[Rollout], ensembles: Sequence[Ensemble]
+) -> Iterator[str]:
+    """Tell what of the rollouts no figure tells."""
+    for name, rollout, ensemble in zip(names, loaded, ensembles, strict=True):
+        if ensemble is not rollout.ensemble:
+            yield f"{name}: atoms are named by their order in the reference"
+        if rollout.sidecar is None:
+            yield f"{name}: from elsewhere, so that its redraws, if any, are not known"
+        if rollout.rescues:
+            yield (
+                f"{name}: {rollout.rescues} lags that could not be drawn were run with "
+                "the reference force"
+            )
+
+
+def _check_another(
+    name: str, ensemble: Ensemble, path: Path, reference: Ensemble
 ) -> None:
-    length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
+    """Refuse to compare a run with itself."""
+    if np.array_equal(ensemble.positions[0], reference.positions[0]):
+        raise ValueError(
+            f"found the frames of {name} in the reference {path} too, expected another "
+            "run"
+        )
+
+
+def _check_equilibration(name: str, rollout: Rollout, equilibration_ps: float) -> None:
+    length, sidecar = rollout.length_ps, rollout.sidecar
     # A run that the guards ended is as long as it is.
-    if equilibration_ps >= length and not sidecar.gave_up:
+    if equilibration_ps >= length and not rollout.gave_up:
         raise ValueError(
             f"found equilibration_ps {equilibration_ps:g} for {name}, which is "
             f"{length:g} ps long, expected less than that: leave out less, or run "
             "longer"
         )
     # Without a heat bath there is no other temperature to come to.
-    if equilibration_ps > 0 or sidecar.friction_per_ps == 0:
+    if sidecar is None or equilibration_ps > 0 or sidecar.friction_per_ps == 0:
         return
     start = sidecar.start_temperature_K
     if sidecar.from_geometry:
@@ -213,7 +252,7 @@ def _check_equilibration(
         )
 
 
-def has_friction_of(provenance: Mapping[str, Any], sidecar: RolloutSidecar) -> bool:
+def has_friction_of(provenance: Mapping[str, Any], friction: float | None) -> bool:
     """
     Say whether a rollout had the friction of a reference.
 
@@ -221,16 +260,16 @@ def has_friction_of(provenance: Mapping[str, Any], sidecar: RolloutSidecar) -> b
     ----------
     provenance : mapping
         What made the reference; one that does not say its friction may have any.
-    sidecar : RolloutSidecar
-        Of the rollout.
+    friction : float or None
+        Of the rollout, 1/ps; None, where it is not known, may be any.
 
     Returns
     -------
     bool
         Whether.
     """
-    friction = provenance.get("friction_per_ps")
-    return friction is None or math.isclose(friction, sidecar.friction_per_ps)
+    theirs = provenance.get("friction_per_ps")
+    return theirs is None or friction is None or math.isclose(theirs, friction)
 
 
 def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
@@ -242,12 +281,12 @@ def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
     )
 
 
-def _warn_of_friction(name: str, sidecar: RolloutSidecar, reference: float) -> None:
+def _warn_of_friction(name: str, rollout: Rollout, reference: float) -> None:
     warnings.warn(
-        f"found {name} at a friction of {sidecar.friction_per_ps:g}/ps, expected "
+        f"found {name} at a friction of {rollout.friction:g}/ps, expected "
         f"{reference:g}/ps, that of the reference: friction widens the lines of "
         "velocity spectra and changes rates, which may differ where the model is "
-        f"right; make a reference with --friction_per_ps {sidecar.friction_per_ps:g}",
+        f"right; make a reference with --friction_per_ps {rollout.friction:g}",
         stacklevel=3,
     )
 

@@ -8,6 +8,8 @@ import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_diffmd.bond_graphs import bond_graph, match_atoms
+
 FloatArray = NDArray[np.floating]
 
 
@@ -106,6 +108,50 @@ class Ensemble:
         """Bonded pairs in ascending order, shape (n_bonds, 2)."""
         pairs = sorted(sorted((a.index, b.index)) for a, b in self.topology.bonds)
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+    def in_order_of(self, other: "Ensemble") -> "Ensemble":
+        """
+        Put the atoms in the order of another ensemble of the same molecule.
+
+        Distributions are pooled over elements, so that it does not matter which of the
+        atoms that symmetry exchanges is which.
+
+        Parameters
+        ----------
+        other : Ensemble
+            Has the order.
+
+        Returns
+        -------
+        Ensemble
+            The same frames, this one where the order is the same.
+
+        Raises
+        ------
+        ValueError
+            If it is another molecule, or its bonds are others.
+        """
+        symbols, bonds = self.symbols, self.bonds
+        if symbols == other.symbols and np.array_equal(bonds, other.bonds):
+            return self
+        order = match_atoms(
+            bond_graph(symbols, bonds.tolist()),
+            bond_graph(other.symbols, other.bonds.tolist()),
+        )
+        if order is None:
+            raise ValueError(
+                f"found atoms {'-'.join(symbols)} with bonds {bonds.tolist()}, "
+                f"expected {'-'.join(other.symbols)} with bonds "
+                f"{other.bonds.tolist()}, as in the reference, in any order"
+            )
+        return replace(
+            self,
+            topology=other.topology,
+            positions=[x[:, order] for x in self.positions],
+            velocities=None
+            if self.velocities is None
+            else [v[:, order] for v in self.velocities],
+        )
 
     def frames(self) -> mdtraj.Trajectory:
         """

@@ -35,10 +35,6 @@ from openmm_diffmd.analysis.temperature import (
 
 MAX_OWN_SCATTER = 2.0
 """Times what the reference lets expect that halves of a rollout may differ by."""
-ANOTHER_ORDER = (
-    "; where it is the same molecule with its atoms in another order, start the "
-    "rollout from a frame of the reference: run --molecule frame.xyz"
-)
 Found = TypeVar("Found", Contact, HottestBond)
 SCATTER_BLOCKS = 10
 """Blocks of a reference whose divergence from the whole tells how far that is off."""
@@ -183,8 +179,9 @@ def measure(
     name : str
         Name of the row.
     ensemble : Ensemble
-        Frames of the rollout, at the reference's interval or a whole part of it. All
-        of them are watched for broken bonds; the rest is measured at the reference's.
+        Frames of the rollout, at the reference's interval or a whole part of it, atoms
+        in any order. All of them are watched for broken bonds; the rest is measured at
+        the reference's.
     reference : Reference
         From `prepare_reference`.
     equilibration : float
@@ -201,16 +198,7 @@ def measure(
         If the rollout's molecule is not the reference's, or its frame interval no whole
         part of it.
     """
-    if ensemble.symbols != reference.ensemble.symbols:
-        raise ValueError(
-            f"found atoms {'-'.join(ensemble.symbols)}, expected "
-            f"{'-'.join(reference.ensemble.symbols)} as in the reference{ANOTHER_ORDER}"
-        )
-    if not np.array_equal(ensemble.bonds, reference.ensemble.bonds):
-        raise ValueError(
-            f"found bonds {ensemble.bonds.tolist()}, expected "
-            f"{reference.ensemble.bonds.tolist()} as in the reference{ANOTHER_ORDER}"
-        )
+    ensemble = ensemble.in_order_of(reference.ensemble)
     stride = round(reference.ensemble.frame_interval / ensemble.frame_interval)
     if not np.isclose(
         stride * ensemble.frame_interval, reference.ensemble.frame_interval

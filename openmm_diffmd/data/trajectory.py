@@ -100,7 +100,7 @@ class Trajectory:
     @property
     def is_foreign(self) -> bool:
         """Whether another program made the frames: their units are not known."""
-        return "friction_per_ps" not in self.provenance
+        return not {"friction_per_ps", "potential"} & self.provenance.keys()
 
     @property
     def n_frames(self) -> int:

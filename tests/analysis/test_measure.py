@@ -159,12 +159,12 @@ def test_another_molecule_or_interval_is_refused(
     gaussian_ethanol: Maker, reference: Reference, diatomic: mdtraj.Topology
 ):
     other = Ensemble(diatomic, 0.01, [np.zeros((3, 2, 3))])
-    with pytest.raises(ValueError, match="found atoms C-O, expected C-C-O"):
+    with pytest.raises(ValueError, match=r"found atoms C-O with .*, expected C-C-O-H"):
         measure("other", other, reference)
     rebonded = gaussian_ethanol(1, 10, seed=1)
     moved = rebonded.topology.copy()
     moved._bonds = moved._bonds[1:]
-    with pytest.raises(ValueError, match="found bonds"):
+    with pytest.raises(ValueError, match=r"with bonds .*, expected .* in any order"):
         measure("x", dataclasses.replace(rebonded, topology=moved), reference)
     with pytest.raises(ValueError, match=r"found 0\.02 ps between frames"):
         measure("other", gaussian_ethanol(1, 10, seed=1).strided(2), reference)

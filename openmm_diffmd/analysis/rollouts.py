@@ -1,0 +1,118 @@
+"""Rollouts to be judged: of this package, or trajectories from elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.sidecar import RolloutSidecar
+
+FOREIGN = (".h5", ".hdf5", ".npz", ".xyz", ".extxyz")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """
+    A trajectory to be judged, and what is known of how it was made.
+
+    Attributes
+    ----------
+    ensemble : Ensemble
+        Its frames.
+    temperature : float
+        Temperature of its heat bath, K.
+    friction : float or None
+        Friction of its heat bath, 1/ps; None where it is not known.
+    maker : str
+        The model that made it, or the file.
+    sidecar : RolloutSidecar or None
+        What this package wrote of it; None of a trajectory from elsewhere, whose
+        redraws, if it has any, are not known.
+    """
+
+    ensemble: Ensemble
+    temperature: float
+    friction: float | None
+    maker: str
+    sidecar: RolloutSidecar | None
+
+    @property
+    def length_ps(self) -> float:
+        """Length of the longest replica, ps."""
+        return max(map(len, self.ensemble.positions)) * self.ensemble.frame_interval
+
+    @property
+    def redraws(self) -> tuple[int, int] | None:
+        """Redraws, and lags of all replicas; None where they are not known."""
+        if self.sidecar is None:
+            return None
+        return self.sidecar.resamples, self.sidecar.num_lags * self.sidecar.num_replicas
+
+    @property
+    def gave_up(self) -> str | None:
+        """Why the guards ended the run; None where they did not."""
+        return None if self.sidecar is None else self.sidecar.gave_up
+
+    @property
+    def rescues(self) -> int:
+        """Lags that were run with the reference force."""
+        return 0 if self.sidecar is None else self.sidecar.rescues
+
+
+def read_rollout(
+    path: str | Path,
+    frame_interval_fs: float | None = None,
+    temperature_K: float | None = None,
+) -> Rollout:
+    """
+    Read a rollout of this package, or a trajectory from elsewhere.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``.json`` or ``.dcd`` of a rollout, as `load_rollout` takes it; else a file
+        as `load_reference` reads it, with no ``.json`` of its name beside it.
+    frame_interval_fs : float, optional
+        Time between frames of a trajectory from elsewhere that does not tell, fs.
+    temperature_K : float, optional
+        Temperature of its heat bath, K, where it does not tell.
+
+    Returns
+    -------
+    Rollout
+        The rollout.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file is damaged or disagrees with others, or a trajectory from elsewhere
+        has no temperature, or another one than is given.
+    """
+    path = Path(path)
+    ours = path.suffix.lower() not in FOREIGN or path.with_suffix(".json").is_file()
+    if ours:
+        ensemble, sidecar = load_rollout(path)
+        return Rollout(
+            ensemble,
+            sidecar.temperature_K,
+            sidecar.friction_per_ps,
+            sidecar.model_name,
+            sidecar,
+        )
+    ensemble, provenance = load_reference(path, frame_interval_fs)
+    said = provenance.get("temperature_K")
+    temperature = said if temperature_K is None else temperature_K
+    if temperature is None:
+        raise ValueError(
+            f"found {path}, which does not tell the temperature of its heat bath, "
+            "expected rollout_temperature_K"
+        )
+    if said not in (None, temperature):
+        raise ValueError(
+            f"found {path} of {said:g} K, expected rollout_temperature_K "
+            f"{temperature:g}"
+        )
+    friction = provenance.get("friction_per_ps")
+    return Rollout(ensemble, temperature, friction, path.stem, None)

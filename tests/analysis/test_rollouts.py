@@ -1,0 +1,149 @@
+"""Trajectories of other programs, judged as rollouts."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import ase.units
+import numpy as np
+import pytest
+from ase import Atoms
+from mdtraj.formats import HDF5TrajectoryFile
+
+from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.loading import BUNDLED, load_reference
+from openmm_diffmd.analysis.measure import measure, prepare_reference
+from openmm_diffmd.analysis.report import to_plain
+from openmm_diffmd.analysis.rollouts import read_rollout
+
+ORDER = [3, 1, 8, 0, 2, 7, 6, 5, 4]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run as ASE writes it, atoms in another order, and one of ours beside it."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    ensemble, _ = load_reference("ethanol")
+    assert ensemble.velocities is not None
+    numbers = np.array([atom.element.number for atom in ensemble.topology.atoms])
+    frames = []
+    for x, v in zip(ensemble.positions[2], ensemble.velocities[2], strict=True):
+        atoms = Atoms(numbers[ORDER], 10.0 * x[ORDER])
+        atoms.set_velocities(v[ORDER] * 1e-2 / ase.units.fs)
+        frames.append(atoms)
+    ase.io.write(folder / "md.extxyz", frames[:3000], format="extxyz")
+    reference = folder / "reference.h5"
+    with HDF5TrajectoryFile(str(reference), "w") as file:
+        file.topology = ensemble.topology
+        file.write(
+            ensemble.positions[3],
+            time=0.01 * np.arange(1, 1 + len(ensemble.positions[3])),
+            velocities=ensemble.velocities[3],
+        )
+    return folder / "md.extxyz", reference
+
+
+def test_a_trajectory_from_elsewhere_is_judged(files: tuple[Path, Path], tmp_path):
+    rollout, reference = files
+    path = analyze(
+        [rollout],
+        reference,
+        tmp_path / "out",
+        rollout_interval_fs=10.0,
+        rollout_temperature_K=500.0,
+    )
+    (name,) = report = json.loads(path.read_text())["rollouts"]
+    assert name == "md"
+    assert report[name]["sidecar"] is None
+    figures, goals = report[name]["figures"], report[name]["goals"]
+    assert figures["analyzed_ps"] == pytest.approx(30.0)
+    for symbol in ("C", "H", "O"):
+        assert figures["temperatures"][symbol]["value"] > 100.0
+    assert figures["h_r_error"] < 0.1
+    assert not any("redrawn" in goal["name"] for goal in goals)
+    assert any("velocity spectra" in goal["name"] for goal in goals)
+    text = (tmp_path / "out" / "report.txt").read_text()
+    assert "md, 500 K, compared each 10 fs" in text
+    assert "md: atoms are named by their order in the reference" in text
+    assert "md: from elsewhere, so that its redraws, if any, are not known" in text
+
+
+def test_atoms_in_another_order_have_the_same_figures(make_topology):
+    ensemble, _ = load_reference("ethanol")
+    reference = prepare_reference(ensemble.window([0] * 4, [2000, 0, 0, 0]), 500.0)
+    part = ensemble.window([0] * 4, [0, 0, 1000, 0])
+    assert part.velocities is not None
+    place = np.argsort(ORDER)
+    mixed = dataclasses.replace(
+        part,
+        topology=make_topology(
+            [part.symbols[i] for i in ORDER], [tuple(place[b]) for b in part.bonds]
+        ),
+        positions=[x[:, ORDER] for x in part.positions],
+        velocities=[v[:, ORDER] for v in part.velocities],
+    )
+    assert mixed.symbols != part.symbols
+    found, expected = (
+        to_plain(measure("x", one, reference).figures) for one in (mixed, part)
+    )
+    for name, value in expected.items():
+        if name in ("closest_contact", "hottest_bond"):
+            # Which of the atoms that symmetry exchanges it was.
+            continue
+        np.testing.assert_allclose(
+            list(numbers_in(found[name])),
+            list(numbers_in(value)),
+            1e-6,
+            1e-9,
+            True,
+            name,
+        )
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """All numbers of dicts and lists, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from numbers_in(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def test_what_it_does_not_tell_has_to_be_given(files: tuple[Path, Path], tmp_path):
+    rollout, reference = files
+    with pytest.raises(ValueError, match="has no times, expected frame_interval_fs"):
+        read_rollout(rollout)
+    with pytest.raises(ValueError, match=r"md\.extxyz, which does not tell the tempe"):
+        read_rollout(rollout, 10.0)
+    found = read_rollout(rollout, 10.0, 500.0)
+    assert (found.temperature, found.friction, found.redraws) == (500.0, None, None)
+    assert (found.gave_up, found.rescues, found.maker) == (None, 0, "md")
+    assert found.length_ps == pytest.approx(30.0)
+    with pytest.raises(ValueError, match=r"steps between frames of .* 5 fs apart"):
+        # Half the time: atoms move twice as far as their velocities say.
+        read_rollout(rollout, 5.0, 500.0)
+    with pytest.raises(ValueError, match="found the frames of reference in the refer"):
+        analyze([reference], reference, tmp_path / "out", rollout_temperature_K=500.0)
+    with pytest.raises(ValueError, match="equilibration_ps 40 for md, which is 30 ps"):
+        analyze(
+            [rollout],
+            reference,
+            tmp_path / "out",
+            equilibration_ps=40.0,
+            rollout_interval_fs=10.0,
+            rollout_temperature_K=500.0,
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_the_reference_force_tells_its_temperature():
+    bundled = BUNDLED["ethanol"]
+    found = read_rollout(bundled)
+    assert (found.temperature, found.friction) == (500.0, 1.0)
+    with pytest.raises(ValueError, match="of 500 K, expected rollout_temperature_K 30"):
+        read_rollout(bundled, temperature_K=300.0)
