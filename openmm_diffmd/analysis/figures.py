@@ -34,6 +34,8 @@ class Figures:
         Earliest broken bond, ps; None where none breaks.
     stable_ps : float
         Mean time without a broken bond, ps.
+    n_atoms : int or None
+        Atoms of the molecule; None in results from before it was kept.
     closest_contact : Contact or None
         The atoms, not bonded, that come closest to being so.
     h_r_error : float or None
@@ -74,6 +76,7 @@ class Figures:
     n_broken: int
     first_break_ps: float | None
     stable_ps: float
+    n_atoms: int | None = None
     closest_contact: Contact | None = None
     h_r_error: float | None = None
     h_r_halves: float | None = None

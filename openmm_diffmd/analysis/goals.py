@@ -27,6 +27,9 @@ errors of h(r) are 0.6 to 1.8 times the estimate, divergences of bonds and angle
 the rest stands beside pieces of 100 ps (``benchmarks/perfect_runs.py``)."""
 MAX_DIVERGENCE_FACTOR = 2.0
 DIVERGENCE_CHANCE = 4.0
+FEW_ATOMS = 6
+FEW_ATOMS_CHANCE = 2.0
+"""Molecules of fewer atoms have few motions, whose halves agree by luck more often."""
 MIN_TURNS = 20
 """Turns of a torsion below which a reference does not know its populations."""
 MIN_SPECTRUM_OVERLAP = 0.97
@@ -104,11 +107,12 @@ def judge(
         because its error is above 20 %, one that is two to three errors off, or any
         beside less than ten blocks of 10 ps, whose errors are not known. So are errors
         of h(r), divergences and spectra beyond the limit, but not beyond 2, 4 and 2
-        times what sampling is estimated to explain; spectra that miss beside less than
-        100 ps; errors of h(r) and divergences within the limit, but beyond that; and
-        those within it beside a reference of less than 100 ps, whose halves do not know
-        their difference; beside one so short a hot bond and dihedrals that miss are
-        undecided too. Groups of dihedrals with a torsion that turned, but less than 20
+        times what sampling is estimated to explain (of less than six atoms 4, 8 and 2);
+        spectra that miss beside less than 100 ps; errors of h(r) and divergences within
+        the limit, but beyond that; and those within it beside a reference of less than
+        100 ps, whose halves do not know their difference; beside one so short a hot
+        bond and dihedrals that miss are undecided too, and of less than six atoms all
+        distributions. Groups of dihedrals with a torsion that turned, but less than 20
         times in the reference's time, are named and left out; where their counts of
         turns are more than four standard errors apart the goal is missed.
 
@@ -139,8 +143,9 @@ def judge(
             found.h_r_error,
             reference.h_r_halves,
             found.h_r_expected,
-            H_R_CHANCE,
+            H_R_CHANCE * _chance(found),
             reference_is_long,
+            _is_small(found) and not reference_is_long,
         )
     )
     for kind, floors in (reference.divergences or {}).items():
@@ -208,6 +213,15 @@ def _redraws_goal(redraws: int, lags: int) -> Goal:
     return Goal(f"at most {MAX_REDRAWN:g} of lags redrawn", told, passed)
 
 
+def _is_small(found: Figures) -> bool:
+    return found.n_atoms is not None and found.n_atoms < FEW_ATOMS
+
+
+def _chance(found: Figures) -> float:
+    """How much farther chance takes a molecule than one of ethanol's size."""
+    return FEW_ATOMS_CHANCE if _is_small(found) else 1.0
+
+
 def _divergence_goal(
     kind: str, found: Figures, reference: Figures, floor_is_known: bool
 ) -> Goal:
@@ -215,6 +229,9 @@ def _divergence_goal(
     slow, disagree = (
         _slow_torsions(found, reference) if kind == "dihedrals" else ({}, False)
     )
+    # Populations of torsions take longer to be known than halves of 20 ps show.
+    slow_to_know = kind == "dihedrals" or _is_small(found)
+    forgiven = slow_to_know and not floor_is_known
     ours = found.mean_divergence(kind, slow)
     goal = _floor_goal(
         f"divergence of {kind}",
@@ -222,13 +239,10 @@ def _divergence_goal(
         ours,
         reference.mean_divergence(kind, slow),
         found.mean_expected_divergence(kind, slow),
-        DIVERGENCE_CHANCE,
+        DIVERGENCE_CHANCE * _chance(found),
         floor_is_known,
+        forgiven,
     )
-    # Populations of torsions take longer to be known than halves of 20 ps show.
-    forgiven = kind == "dihedrals" and not floor_is_known
-    if forgiven and goal.passed is False and ours is not None:
-        goal = replace(goal, found=f"{goal.found}; {SHORT_REFERENCE}", passed=None)
     farthest = _farthest_group(kind, found, reference, slow)
     if farthest:
         goal = replace(goal, found=f"{goal.found}; farthest {farthest}")
@@ -255,7 +269,7 @@ def _farthest_group(
         for name, ours in (found.divergences or {}).get(kind, {}).items()
         if name not in without
         and ours > MAX_DIVERGENCE_FACTOR * floors.get(name, 0.0) > 0
-        and ours > DIVERGENCE_CHANCE * expected.get(name, math.inf)
+        and ours > DIVERGENCE_CHANCE * _chance(found) * expected.get(name, math.inf)
     }
     if len(floors) < 2 or not beyond:
         return ""
@@ -294,8 +308,14 @@ def _floor_goal(
     expected: float | None,
     chance: float,
     floor_is_known: bool,
+    forgiven: bool,
 ) -> Goal:
-    """Judge a difference beside the reference's half against its other half."""
+    """
+    Judge a difference beside the reference's half against its other half.
+
+    What is `forgiven` is not missed: the reference is too short to know its floor at
+    all.
+    """
     name = f"{what} at most {limit:g} x the floor"
     if ours is None or floor is None:
         return Goal(name, "not measured", passed=False)
@@ -308,7 +328,7 @@ def _floor_goal(
         return Goal(name, f"{told}; more than sampling explains", None)
     if not passed and by_chance:
         return Goal(name, f"{told}; {BY_CHANCE}", None)
-    if passed and not floor_is_known:
+    if forgiven or (passed and not floor_is_known):
         return Goal(name, f"{told}; {SHORT_REFERENCE}", None)
     return Goal(name, told, passed)
 

@@ -141,6 +141,7 @@ def prepare_reference(
         n_broken=stable.n_broken,
         first_break_ps=_first(stable),
         stable_ps=stable.mean_time,
+        n_atoms=ensemble.topology.n_atoms,
         closest_contact=closest_contact(ensemble, limits),
         h_r_error=floor_h,
         h_r_halves=floor_h,
@@ -221,6 +222,7 @@ def measure(
         n_broken=stable.n_broken,
         first_break_ps=_first(stable),
         stable_ps=stable.mean_time,
+        n_atoms=ensemble.topology.n_atoms,
     )
     if not (stable_frames > skipped).any():
         return Row(name, figures, Curves(stable))

@@ -202,6 +202,38 @@ def test_h_r_error_that_sampling_explains_is_undecided(row: Row, reference: Refe
     assert verdict(0.08, 0.03) is False
 
 
+def test_few_atoms_may_be_farther_off_by_chance(row: Row, reference: Reference):
+    def verdicts(error: float, n_atoms: int, length: float = 100.0) -> set[bool | None]:
+        kinds = reference.figures.divergences or {}
+        each = {kind: dict.fromkeys(groups, error) for kind, groups in kinds.items()}
+        figures = dataclasses.replace(
+            row.figures,
+            n_atoms=n_atoms,
+            h_r_error=error / 2,
+            h_r_expected=1.0,
+            divergences=each,
+            divergences_expected={
+                kind: dict.fromkeys(groups, 1.0) for kind, groups in each.items()
+            },
+        )
+        floor = dataclasses.replace(
+            reference.figures,
+            analyzed_ps=length,
+            h_r_halves=0.01,
+            divergences={
+                kind: dict.fromkeys(groups, 0.01) for kind, groups in each.items()
+            },
+        )
+        return {g.passed for g in judge(figures, floor) if "the floor" in g.name}
+
+    assert row.figures.n_atoms == 9
+    assert (verdicts(3.9, 6), verdicts(4.1, 6)) == ({None}, {False})
+    assert (verdicts(7.9, 5), verdicts(8.1, 5)) == ({None}, {False})
+    # Halves of a short reference know nothing of so few motions.
+    assert verdicts(80.0, 5, 99.0) == {None}
+    assert verdicts(80.0, 6, 99.0) == {False, None}  # dihedrals are not known
+
+
 def test_floor_of_a_short_reference_meets_no_goal(row: Row, reference: Reference):
     verdicts = []
     for length in (99.0, 100.0):
