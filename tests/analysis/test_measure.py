@@ -228,7 +228,7 @@ def test_few_atoms_may_be_farther_off_by_chance(row: Row, reference: Reference):
 
     assert row.figures.n_atoms == 9
     assert (verdicts(3.9, 6), verdicts(4.1, 6)) == ({None}, {False})
-    assert (verdicts(7.9, 5), verdicts(8.1, 5)) == ({None}, {False})
+    assert (verdicts(9.9, 5), verdicts(10.1, 5)) == ({None}, {False})
     # Halves of a short reference know nothing of so few motions.
     assert verdicts(80.0, 5, 99.0) == {None}
     assert verdicts(80.0, 6, 99.0) == {False, None}  # dihedrals are not known
