@@ -192,7 +192,6 @@ MOLECULES = (
         ("ethanol_5fs", "ethanol", 5),
         ("ethanol_15fs", "ethanol", 15),
         ("ethanol_20fs", "ethanol", 20),
-        ("salicylic_8fs", "salicylic", 8),
         ("alanine_dipeptide", "alanine_dipeptide", 10),
         ("ethanol_pbe", "ethanol", 10),
         ("uracil_pbe", "uracil", 10),
