@@ -132,7 +132,8 @@ def analyze(
     check_temperature(provenance, temperatures[0])
     for name, rollout in zip(names, loaded, strict=True):
         _check_another(name, rollout.ensemble, reference, frames)
-        if not has_friction_of(provenance, rollout.friction):
+        known = rollout.friction is not None
+        if known and not has_friction_of(provenance, rollout.friction):
             _warn_of_friction(name, rollout, provenance["friction_per_ps"])
     _compare_vibrations(frames, temperatures[0])
     ensembles = [rollout.ensemble.in_order_of(frames) for rollout in loaded]
@@ -207,6 +208,11 @@ def _remarks(
             yield f"{name}: atoms are named by their order in the reference"
         if rollout.sidecar is None:
             yield f"{name}: from elsewhere, so that its redraws, if any, are not known"
+        if rollout.friction is None:
+            yield (
+                f"{name}: its friction is not known, so that spectra and rates are not "
+                "missed beside a reference of known friction"
+            )
         if rollout.rescues:
             yield (
                 f"{name}: {rollout.rescues} lags that could not be drawn were run with "
@@ -261,15 +267,17 @@ def has_friction_of(provenance: Mapping[str, Any], friction: float | None) -> bo
     provenance : mapping
         What made the reference; one that does not say its friction may have any.
     friction : float or None
-        Of the rollout, 1/ps; None, where it is not known, may be any.
+        Of the rollout, 1/ps; None where it is not known.
 
     Returns
     -------
     bool
-        Whether.
+        Whether, as far as is known of both.
     """
     theirs = provenance.get("friction_per_ps")
-    return theirs is None or friction is None or math.isclose(theirs, friction)
+    if theirs is None or friction is None:
+        return theirs is None
+    return math.isclose(theirs, friction)
 
 
 def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:

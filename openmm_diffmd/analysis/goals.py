@@ -390,7 +390,9 @@ def _rate_goal(
 def _excuse(goal: Goal) -> Goal:
     if goal.passed is not False:
         return goal
-    return replace(goal, found=f"{goal.found}; friction differs", passed=None)
+    return replace(
+        goal, found=f"{goal.found}; friction differs, or is not known", passed=None
+    )
 
 
 def _rate_deviation(ours: EventRate, target: EventRate) -> float:

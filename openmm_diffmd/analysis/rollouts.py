@@ -5,9 +5,13 @@ from pathlib import Path
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
+from openmm_diffmd.checks import above
+from openmm_diffmd.data.readers import is_numbered, read_reference
 from openmm_diffmd.sidecar import RolloutSidecar
 
-FOREIGN = (".h5", ".hdf5", ".npz", ".xyz", ".extxyz")
+HDF5 = (".h5", ".hdf5")
+WITHOUT_TIMES = (".xyz", ".extxyz")
+FOREIGN = (*HDF5, ".npz", *WITHOUT_TIMES)
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,11 @@ def read_rollout(
     Parameters
     ----------
     path : path-like
-        The ``.json`` or ``.dcd`` of a rollout, as `load_rollout` takes it; else a file
-        as `load_reference` reads it, with no ``.json`` of its name beside it.
+        The ``.json`` or ``.dcd`` of a rollout, as `load_rollout` takes it, or its
+        ``.h5``; else a file as `load_reference` reads it.
     frame_interval_fs : float, optional
-        Time between frames of a trajectory from elsewhere that does not tell, fs.
+        Time between frames of a trajectory from elsewhere that does not tell, fs; not
+        used where it does.
     temperature_K : float, optional
         Temperature of its heat bath, K, where it does not tell.
 
@@ -88,12 +93,16 @@ def read_rollout(
         If a file is missing.
     ValueError
         If a file is damaged or disagrees with others, or a trajectory from elsewhere
-        has no temperature, or another one than is given.
+        has no temperature or times, or another temperature than is given, or a number
+        is out of range.
     """
+    above(0, rollout_interval_fs=frame_interval_fs, rollout_temperature_K=temperature_K)
     path = Path(path)
-    ours = path.suffix.lower() not in FOREIGN or path.with_suffix(".json").is_file()
-    if ours:
+    suffix = path.suffix.lower()
+    beside = suffix in HDF5 and path.with_suffix(".json").is_file()
+    if beside or suffix not in FOREIGN:
         ensemble, sidecar = load_rollout(path)
+        _check_said(path, sidecar.temperature_K, temperature_K)
         return Rollout(
             ensemble,
             sidecar.temperature_K,
@@ -101,7 +110,13 @@ def read_rollout(
             sidecar.model_name,
             sidecar,
         )
-    ensemble, provenance = load_reference(path, frame_interval_fs)
+    if frame_interval_fs is None and suffix in WITHOUT_TIMES:
+        raise ValueError(
+            f"found {path}, which has no times, expected rollout_interval_fs, the time "
+            "between its frames"
+        )
+    timed = suffix in HDF5 and not is_numbered(read_reference(path))
+    ensemble, provenance = load_reference(path, None if timed else frame_interval_fs)
     said = provenance.get("temperature_K")
     temperature = said if temperature_K is None else temperature_K
     if temperature is None:
@@ -109,10 +124,14 @@ def read_rollout(
             f"found {path}, which does not tell the temperature of its heat bath, "
             "expected rollout_temperature_K"
         )
-    if said not in (None, temperature):
-        raise ValueError(
-            f"found {path} of {said:g} K, expected rollout_temperature_K "
-            f"{temperature:g}"
-        )
+    _check_said(path, said, temperature_K)
     friction = provenance.get("friction_per_ps")
     return Rollout(ensemble, temperature, friction, path.stem, None)
+
+
+def _check_said(path: Path, said: float | None, given: float | None) -> None:
+    if said is not None and given is not None and abs(said - given) > 1:
+        raise ValueError(
+            f"found {path} of {said:g} K, expected rollout_temperature_K {given:g}: "
+            "leave it out"
+        )

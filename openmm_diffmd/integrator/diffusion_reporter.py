@@ -127,9 +127,7 @@ class DiffusionReporter(PeriodicReporter):
         self.last_refusal = ""
         self._separator = separator
         self._append = append
-        if integrator is not None:
-            _find_integrator(integrator)
-        self._named = integrator
+        self._named = None if integrator is None else _find_integrator(integrator)
         self._run: _Run | None = None
         self._elements: Sequence[str] | None = None
         self._num_refused = 0

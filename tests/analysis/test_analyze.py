@@ -65,13 +65,15 @@ def write_reference(
     return path
 
 
-def test_velocities_that_are_not_of_the_positions_are_refused(
+def test_velocities_of_another_unit_are_refused(
     gaussian_ethanol: Maker, tmp_path: Path
 ):
-    # Drawn for each frame: no run, as only one of ours would be believed.
-    path = write_reference(gaussian_ethanol(1, 100, seed=1), tmp_path / "r.h5", "{}")
-    with pytest.raises(ValueError, match=r"found steps between frames of .*r\.h5, 10 "):
+    # A hundred times as hot: only one of ours would be believed.
+    hot = gaussian_ethanol(1, 100, seed=1, temperature=50_000.0)
+    path = write_reference(hot, tmp_path / "r.h5", "{}")
+    with pytest.raises(ValueError, match=r"e\+04 K in .*r\.h5, expected 10 to 10000 K"):
         load_reference(path)
+    assert load_reference(write_reference(hot, tmp_path / "ours.h5"))
 
 
 @pytest.fixture

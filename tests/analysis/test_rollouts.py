@@ -13,11 +13,12 @@ import pytest
 from ase import Atoms
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.analyze import analyze, has_friction_of
 from openmm_diffmd.analysis.loading import BUNDLED, load_reference
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.rollouts import read_rollout
+from openmm_diffmd.integrator.run import run
 
 ORDER = [3, 1, 8, 0, 2, 7, 6, 5, 4]
 
@@ -116,8 +117,11 @@ def numbers_in(value: Any) -> Iterator[float]:
 
 def test_what_it_does_not_tell_has_to_be_given(files: tuple[Path, Path], tmp_path):
     rollout, reference = files
-    with pytest.raises(ValueError, match="has no times, expected frame_interval_fs"):
+    with pytest.raises(ValueError, match="has no times, expected rollout_interval_fs"):
         read_rollout(rollout)
+    for options in ((0.0, 500.0), (10.0, -500.0)):
+        with pytest.raises(ValueError, match=r"found rollout_\S+ -?\d+, expected more"):
+            read_rollout(rollout, *options)
     with pytest.raises(ValueError, match=r"md\.extxyz, which does not tell the tempe"):
         read_rollout(rollout, 10.0)
     found = read_rollout(rollout, 10.0, 500.0)
@@ -147,3 +151,32 @@ def test_a_run_of_the_reference_force_tells_its_temperature():
     assert (found.temperature, found.friction) == (500.0, 1.0)
     with pytest.raises(ValueError, match="of 500 K, expected rollout_temperature_K 30"):
         read_rollout(bundled, temperature_K=300.0)
+    # It has times of its own, where another of the same command has none.
+    assert read_rollout(bundled, 5.0).ensemble.frame_interval == 0.01
+
+
+def test_unknown_friction_misses_no_spectrum():
+    for known, friction, same in (
+        ({"friction_per_ps": 1.0}, 1.0, True),
+        ({"friction_per_ps": 1.0}, 2.0, False),
+        ({"friction_per_ps": 1.0}, None, False),
+        ({}, None, True),
+        ({}, 2.0, True),
+    ):
+        assert has_friction_of(known, friction) is same
+
+
+def test_velocities_beside_a_rollout_of_ours_name_it(tmp_path: Path):
+    path = run(
+        "ethanol",
+        tmp_path / "a",
+        length_ps=0.05,
+        seed=1,
+        velocities=True,
+        progress=False,
+    )
+    found = read_rollout(path.with_suffix(".h5"), temperature_K=500.0)
+    assert found.sidecar is not None
+    assert found.maker == "ethanol"
+    with pytest.raises(ValueError, match="of 500 K, expected rollout_temperature_K 30"):
+        read_rollout(path, temperature_K=300.0)

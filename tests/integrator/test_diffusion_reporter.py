@@ -309,6 +309,7 @@ def test_the_integrator_of_a_compound_is_found_and_two_need_a_name(
     simulation.context.setPositions(positions)
     stream = io.StringIO()
     simulation.reporters.append(DiffusionReporter(stream, 1))
+    simulation.reporters.append(DiffusionReporter(io.StringIO(), 1, integrator=one))
     simulation.step(2)
     assert len(read_table(stream.getvalue())) == 2
     with pytest.raises(ValueError, match="found 0 DiffusionIntegrators in a Verlet"):

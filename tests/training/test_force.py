@@ -221,7 +221,9 @@ def test_a_file_too_short_for_its_parts_is_named(write_bursts, tmp_path):
 
 def test_file_without_forces_is_named(many, tmp_path):
     data = [many, write_xyz(tmp_path / "bare.xyz", labelled=False)]
-    with pytest.raises(ValueError, match=r"found .*bare.xyz without energies or for"):
+    with pytest.raises(
+        ValueError, match=r"bare.xyz without energies or forces \(it needs"
+    ):
         train_force(data, tmp_path / "run", MODEL, OPTIMIZER, progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -274,3 +276,7 @@ def test_forces_of_other_units_or_sign_are_told():
         check_forces(Path("kJ.npz"), make_stretched(500.0 * 41.84))
     with pytest.raises(ValueError, match=r"found bonds of -5\d\d N/m .*not gradients"):
         check_forces(Path("gradients.npz"), make_stretched(-550.0))
+    # Of rigid bonds nothing can be told.
+    springs = make_stretched(500.0 / 23.06)
+    rigid = springs.positions[:1] + 1e-3 * (springs.positions - springs.positions[:1])
+    check_forces(Path("rigid.npz"), dataclasses.replace(springs, positions=rigid))

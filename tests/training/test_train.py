@@ -10,12 +10,15 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import ase.io
 import lightning
 import pytest
 import torch
+from ase import Atoms
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.accelerators import CUDAAccelerator
 
+from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.held_out import check_overlap
 from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.model_files import pack_weights
@@ -762,3 +765,20 @@ def test_freezing_an_encoder_that_knows_nothing_is_refused(bursts, tmp_path):
     frozen = dataclasses.replace(OPTIMIZER, freeze_encoder=True)
     with pytest.raises(ValueError, match="freeze_encoder without initialize_from"):
         run(bursts, tmp_path / "run", optimizer=frozen)
+
+
+def test_velocities_of_another_unit_are_not_trained_on(tmp_path):
+    run_of_ethanol = read_trajectory(PRETRAINED / "ethanol_reference.h5")
+    frames = []
+    for x, v in zip(
+        run_of_ethanol.positions[:40], run_of_ethanol.velocities[:40], strict=True
+    ):
+        atoms = Atoms(run_of_ethanol.atomic_numbers, 10.0 * x)
+        # Angstrom/ps where ASE has its own unit of time.
+        atoms.set_velocities(10.0 * v)
+        frames.append(atoms)
+    ase.io.write(tmp_path / "wrong.xyz", frames, format="extxyz")
+    pairs = dataclasses.replace(DATA, frame_interval_fs=10.0)
+    with pytest.raises(ValueError, match=r"K in .*wrong\.xyz, expected 10 to 10000 K"):
+        run(tmp_path / "wrong.xyz", tmp_path / "run", pairs=pairs)
+    assert not (tmp_path / "run").exists()
