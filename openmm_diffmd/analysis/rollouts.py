@@ -115,8 +115,10 @@ def read_rollout(
             f"found {path}, which has no times, expected rollout_interval_fs, the time "
             "between its frames"
         )
-    timed = suffix in HDF5 and not is_numbered(read_reference(path))
-    ensemble, provenance = load_reference(path, None if timed else frame_interval_fs)
+    asked = frame_interval_fs is not None
+    if asked and suffix in HDF5 and not is_numbered(read_reference(path)):
+        frame_interval_fs = None
+    ensemble, provenance = load_reference(path, frame_interval_fs)
     said = provenance.get("temperature_K")
     temperature = said if temperature_K is None else temperature_K
     if temperature is None:
