@@ -53,8 +53,8 @@ def analyze(
         its folder's where two have one name.
     reference : path-like
         Reference trajectory at that temperature: ``thermostatted.h5``, not the bursts,
-        another MDTraj HDF5 file, original MD17 (npz), extended xyz, or ``ethanol``,
-        which comes with the package.
+        another MDTraj HDF5 file, original MD17 (npz), extended xyz, DCD with the PDB
+        file of its name beside it, or ``ethanol``, which comes with the package.
     output : path-like
         Folder for ``report.txt``, ``report.json`` and ``report.png``; those of an
         earlier comparison are replaced.
@@ -66,7 +66,7 @@ def analyze(
         Window of the velocity spectra, ps.
     frame_interval_fs : float, optional
         Time between frames of a reference of MD17 (npz), fs, 0.5 unless given, or of
-        extended xyz, which has no times and needs it.
+        extended xyz and DCD, which need it.
     rollout_interval_fs : float, optional
         The same of trajectories of other programs.
     rollout_temperature_K : float, optional

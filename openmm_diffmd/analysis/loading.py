@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.bundled import PRETRAINED
+from openmm_diffmd.data.dcd import read_dcd_positions, read_pdb_topology
 from openmm_diffmd.data.readers import is_numbered, read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.data.trajectory import Trajectory, time_rounding
@@ -61,13 +62,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
             f"{sidecar_path} counts no good frame, expected at least one"
             + (f"; the run ended with {sidecar.error}" if sidecar.error else "")
         )
-    try:
-        topology = mdtraj.load_pdb(str(pdb)).topology
-    except (AssertionError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"{pdb} is no PDB file that can be read ({damage(error)}), expected the "
-            "atoms of the rollout"
-        ) from error
+    topology = read_pdb_topology(pdb)
     in_each_file = sidecar.num_replicas // len(files)
     n_atoms = in_each_file * sidecar.atoms_per_replica
     if topology.n_atoms != n_atoms:
@@ -167,16 +162,7 @@ def _require(file: Path) -> None:
 
 
 def _load_dcd(file: Path, topology: mdtraj.Topology, num_frames: int) -> FloatArray:
-    # MDTraj takes names of ASCII only; this one it may always read.
-    with file.open("rb") as opened:
-        name = f"/dev/fd/{opened.fileno()}"
-        try:
-            xyz: FloatArray = mdtraj.load_dcd(name, top=topology).xyz
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"found {file} damaged or of other atoms than the .pdb beside it, "
-                f"expected a DCD of {topology.n_atoms} atoms: copy or make it again"
-            ) from error
+    xyz = read_dcd_positions(file, topology)
     if len(xyz) < num_frames:
         raise ValueError(
             f"{file} has {len(xyz)} frames, expected {num_frames}: "
@@ -245,15 +231,15 @@ def load_reference(
     data = read_trajectory(BUNDLED.get(str(path).lower(), path), frame_interval_fs)
     if frame_interval_fs is None and is_numbered(data):
         raise ValueError(
-            f"found times of 0, 1, 2, ... ps in {path}, which does not say what made "
-            "it, expected those of its frames: MDTraj numbers the frames of a DCD so; "
-            "give frame_interval_fs"
+            f"found no times in {path}, or 0, 1, 2, ... ps, which does not say what "
+            "made it, expected those of its frames: MDTraj numbers the frames of a DCD "
+            "so; give frame_interval_fs"
         )
     if data.provenance.get("kind") == "bursts":
         raise ValueError(
-            f"found the frictionless bursts {path} as the reference, expected the "
-            "thermostatted run beside them (thermostatted.h5): spectra and rates of "
-            "rare events need dynamics that is longer than a burst"
+            f"found the frictionless bursts {path}, expected the thermostatted run "
+            "beside them (thermostatted.h5): spectra and rates of rare events need "
+            "dynamics that is longer than a burst"
         )
     if data.provenance.get("data") == "MD17" and data.velocities is None:
         raise ValueError(

@@ -6,12 +6,14 @@ from pathlib import Path
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.checks import above
-from openmm_diffmd.data.readers import is_numbered, read_reference
+from openmm_diffmd.data.readers import (
+    DCD,
+    HDF5,
+    WITHOUT_TIMES,
+    is_numbered,
+    read_reference,
+)
 from openmm_diffmd.sidecar import RolloutSidecar
-
-HDF5 = (".h5", ".hdf5")
-WITHOUT_TIMES = (".xyz", ".extxyz")
-FOREIGN = (*HDF5, ".npz", *WITHOUT_TIMES)
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,7 @@ def read_rollout(
     above(0, rollout_interval_fs=frame_interval_fs, rollout_temperature_K=temperature_K)
     path = Path(path)
     suffix = path.suffix.lower()
-    beside = suffix in HDF5 and path.with_suffix(".json").is_file()
-    if beside or suffix not in FOREIGN:
+    if _is_ours(path):
         ensemble, sidecar = load_rollout(path)
         _check_said(path, sidecar.temperature_K, temperature_K)
         return Rollout(
@@ -114,6 +115,7 @@ def read_rollout(
         raise ValueError(
             f"found {path}, which has no times, expected rollout_interval_fs, the time "
             "between its frames"
+            + ("; or what openmm-diffmd run writes beside it" if suffix == DCD else "")
         )
     asked = frame_interval_fs is not None
     if asked and suffix in HDF5 and not is_numbered(read_reference(path)):
@@ -129,6 +131,17 @@ def read_rollout(
     _check_said(path, said, temperature_K)
     friction = provenance.get("friction_per_ps")
     return Rollout(ensemble, temperature, friction, path.stem, None)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `load_rollout` reads it, or says what it lacks."""
+    suffix = path.suffix.lower()
+    if suffix == DCD:
+        pdb = path.with_suffix(".pdb")
+        return path.with_suffix(".json").is_file() or not pdb.is_file()
+    if suffix in HDF5:
+        return path.with_suffix(".json").is_file()
+    return suffix not in (".npz", *WITHOUT_TIMES)
 
 
 def _check_said(path: Path, said: float | None, given: float | None) -> None:

@@ -10,6 +10,7 @@ from ase import Atoms, units
 from ase.io import iread
 from ase.io.extxyz import XYZError
 
+from openmm_diffmd.data.dcd import read_dcd
 from openmm_diffmd.data.md17 import (
     MD17_KEYS,
     RMD17_KEYS,
@@ -27,6 +28,7 @@ from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
 __all__ = [
     "frame_intervals",
     "is_numbered",
+    "read_dcd",
     "read_extxyz",
     "read_md17",
     "read_reference",
@@ -36,6 +38,9 @@ __all__ = [
 ]
 
 HDF5 = (".h5", ".hdf5")
+DCD = ".dcd"
+WITHOUT_TIMES = (".xyz", ".extxyz", DCD)
+"""Files that need the time between their frames told."""
 XYZ_FORM = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
 
 
@@ -48,12 +53,12 @@ def read_trajectory(
     Parameters
     ----------
     path : path-like
-        MDTraj HDF5 (``.h5``), MD17 or rMD17 (``.npz``), or extxyz (``.xyz``,
-        ``.extxyz``).
+        MDTraj HDF5 (``.h5``), MD17 or rMD17 (``.npz``), extxyz (``.xyz``,
+        ``.extxyz``), or DCD (``.dcd``) with the PDB file of its name beside it.
     frame_interval_fs : float, optional
         Time between frames where the file does not tell, fs; default 0.5 for MD17
-        and rMD17. Must be given for extxyz, must not for HDF5, but where its frames
-        are numbered only.
+        and rMD17. Must be given for extxyz and DCD, must not for HDF5, but where its
+        frames are numbered only.
 
     Returns
     -------
@@ -94,15 +99,17 @@ def read_trajectory(
             f"rMD17's {sorted(RMD17_KEYS)}; where only old_indices is missing, rename "
             "coords, energies, forces and nuclear_charges to R, E, F and z"
         )
-    if suffix in (".xyz", ".extxyz"):
+    if suffix in WITHOUT_TIMES:
         if frame_interval_fs is None:
             raise ValueError(
                 f"{path} has no times, expected frame_interval_fs: give the time "
                 "between its frames"
             )
-        return read_extxyz(path, frame_interval_fs)
+        read = read_dcd if suffix == DCD else read_extxyz
+        return read(path, frame_interval_fs)
     raise ValueError(
-        f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz: convert it"
+        f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz, .dcd: convert "
+        "it"
     )
 
 

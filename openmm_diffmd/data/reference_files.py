@@ -90,7 +90,7 @@ def read_reference(path: str | Path) -> Trajectory:
             driver_core_backing_store=0,
         ) as file:
             nodes = {node.name: node for node in file.list_nodes("/")}
-            missing = {"coordinates", "time", "topology"} - nodes.keys()
+            missing = {"coordinates", "topology"} - nodes.keys()
             if missing:
                 raise ValueError(
                     f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file "
@@ -159,13 +159,16 @@ def damage(error: Exception) -> str:
 def _whole_frames(path: str | Path, nodes: dict[str, Any]) -> dict[str, NDArray[Any]]:
     found = {name: nodes[name] for name in PER_FRAME if name in nodes}
     n_frames = min(len(node) for node in found.values())
+    # Of a file without times frames are numbered, as MDTraj does itself.
+    times = found.get("time", np.arange(n_frames, dtype=np.float64))
     # Frames that the writer has not reached have no time yet.
-    reached = np.isfinite(nodes["time"][:n_frames])
+    reached = np.isfinite(times[:n_frames])
     if not reached.all():
         n_frames = int(np.argmin(reached))
     if n_frames == 0:
         raise ValueError(f"{path} holds no whole frame yet; expected at least one")
-    return {name: node[:n_frames] for name, node in found.items()}
+    whole = {name: node[:n_frames] for name, node in found.items()}
+    return {**whole, "time": times[:n_frames]}
 
 
 def _parse_topology(

@@ -110,7 +110,7 @@ def test_frames_that_mdtraj_numbered_need_an_interval(tmp_path: Path):
     mdtraj.Trajectory(np.stack([x, x, x]), topology).save_dcd(str(tmp_path / "a.dcd"))
     converted = tmp_path / "a.h5"
     mdtraj.load(str(tmp_path / "a.dcd"), top=topology).save_hdf5(str(converted))
-    with pytest.raises(ValueError, match=r"times of 0, 1, 2, .* frame_interval_fs"):
+    with pytest.raises(ValueError, match=r"no times in .* frame_interval_fs"):
         load_reference(converted)
     ensemble, _ = load_reference(converted, frame_interval_fs=20.0)
     assert ensemble.frame_interval == 0.02

@@ -8,6 +8,7 @@ from typing import Any
 
 import ase.io
 import ase.units
+import mdtraj
 import numpy as np
 import pytest
 from ase import Atoms
@@ -143,6 +144,24 @@ def test_what_it_does_not_tell_has_to_be_given(files: tuple[Path, Path], tmp_pat
             rollout_temperature_K=500.0,
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dcd_is_read_with_the_pdb_beside_it(files: tuple[Path, Path], tmp_path):
+    reference, _ = load_reference(files[1])
+    (positions,) = reference.positions
+    frames = mdtraj.Trajectory(positions[:2000], reference.topology)
+    path = tmp_path / "md.dcd"
+    frames.save_dcd(str(path))
+    with pytest.raises(FileNotFoundError, match=r"found no .*md\.json; a rollout is"):
+        read_rollout(path, 10.0, 500.0)
+    frames[0].save_pdb(str(path.with_suffix(".pdb")))
+    with pytest.raises(ValueError, match=r"rollout_interval_fs, .*; or what openmm-di"):
+        read_rollout(path)
+    found = read_rollout(path, 10.0, 500.0)
+    assert (found.ensemble.velocities, found.maker) == (None, "md")
+    assert found.length_ps == pytest.approx(20.0)
+    np.testing.assert_allclose(found.ensemble.positions[0], positions[:2000], atol=2e-7)
+    np.testing.assert_array_equal(found.ensemble.bonds, reference.bonds)
 
 
 def test_a_run_of_the_reference_force_tells_its_temperature():

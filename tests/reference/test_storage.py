@@ -164,6 +164,16 @@ def test_plain_mdtraj_file_is_read(tmp_path):
     np.testing.assert_allclose(trajectory.masses, MASSES)
 
 
+def test_frames_without_times_are_numbered(tmp_path):
+    path = tmp_path / "file.h5"
+    with HDF5TrajectoryFile(str(path), "w") as file:
+        file.topology = mdtraj.Topology.from_openmm(TOPOLOGY)
+        file.write(coordinates=np.ones((4, 3, 3)))
+    np.testing.assert_array_equal(read_reference(path).times, np.arange(4))
+    trajectory = read_trajectory(path, frame_interval_fs=20.0)
+    np.testing.assert_allclose(trajectory.times, 0.02 * np.arange(4))
+
+
 def test_arrays_of_different_length_are_cut_to_the_shortest(tmp_path):
     topology = mdtraj.Topology.from_openmm(TOPOLOGY)
     path = tmp_path / "file.h5"
@@ -182,7 +192,7 @@ def test_other_files_are_refused(tmp_path):
         read_reference(path)
     with tables.open_file(str(path), "w") as file:
         file.create_array("/", "coordinates", np.ones((1, 3, 3)))
-    with pytest.raises(ValueError, match=r"lacks \['time', 'topology'\], expected"):
+    with pytest.raises(ValueError, match=r"lacks \['topology'\], expected"):
         read_reference(path)
     with pytest.raises(FileNotFoundError):
         read_reference(tmp_path / "absent.h5")
