@@ -353,9 +353,6 @@ def save_stub_model(
     model: HarmonicModel | None = None,
     *,
     name: str = "harmonic",
-    sampler: str = "exponential",
-    num_steps: int = 2,
-    bond_range_nm: tuple[float, float] = (0.0, 5.0),
     contact_limits_nm: Mapping[str, float] | None = None,
     max_resamples: int = 10,
 ) -> Path:
@@ -370,12 +367,6 @@ def save_stub_model(
         The stub; by default the frictionless flow.
     name : str
         Name of the model.
-    sampler : str
-        Default sampler.
-    num_steps : int
-        Default number of denoising steps.
-    bond_range_nm : tuple of float
-        Allowed length of every bond, nm.
     contact_limits_nm : mapping of str to float, optional
         Symbols, such as ``C-H``, to what atoms without a bond keep, nm; none by
         default: atoms of a stub pass through each other.
@@ -405,9 +396,9 @@ def save_stub_model(
         temperature_K=model.temperature,
         friction_per_ps=model.friction or 1.0,
         elements=["H", "C", "O"],
-        sampler={"name": sampler, "num_steps": num_steps},
+        sampler={"name": "exponential", "num_steps": 2},
         guards={
-            "bond_ranges_nm": {pair: list(bond_range_nm) for pair in pairs},
+            "bond_ranges_nm": {pair: [0.0, 5.0] for pair in pairs},
             "max_resamples": max_resamples,
             "contact_limits_nm": dict(contact_limits_nm or {}),
         },

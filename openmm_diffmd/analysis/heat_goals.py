@@ -55,11 +55,15 @@ def velocity_goals(
     # Heat is judged by equipartition: a reference without velocities does not matter.
     ours, theirs = found.temperatures or {}, reference.temperatures or {}
     for symbol in theirs or ours:
-        goal = _temperature_goal(symbol, ours.get(symbol), theirs.get(symbol), absent)
+        target = theirs.get(symbol)
+        beside = "" if target is None else f" (the reference {_percent(target)})"
+        limit = MAX_TEMPERATURE_DEVIATION
+        goal = _heat_goal(symbol, ours.get(symbol), limit, absent, beside)
         yield goal if enough or symbol not in ours else _undecided_if_missed(goal)
     modes = found.modes or {}
     for mode in reference.modes or modes:
-        goal = _mode_goal(mode, modes.get(mode), absent)
+        what = mode if mode == ROTATION else f"{mode} stretch"
+        goal = _heat_goal(what, modes.get(mode), MAX_MODE_DEVIATION, absent)
         yield goal if enough or mode not in modes else _undecided_if_missed(goal)
     yield _step_goal(
         found.step_residual,
@@ -80,42 +84,18 @@ def _undecided_if_missed(goal: Goal) -> Goal:
     return replace(goal, passed=goal.passed or None)
 
 
-def _temperature_goal(
-    symbol: str,
+def _heat_goal(
+    what: str,
     ours: KineticTemperature | None,
-    target: KineticTemperature | None,
+    limit: float,
     absent: Absent,
+    beside: str = "",
 ) -> Goal:
-    name = f"T({symbol}) within 1 % of equipartition"
+    name = f"T({what}) within {100 * limit:g} % of equipartition"
     if ours is None:
         return absent(name)
-    beside = "" if target is None else f" (the reference {_percent(target)})"
-    return Goal(
-        name,
-        f"{_percent(ours)}{beside}",
-        _is_within(
-            ours.value / ours.expected - 1,
-            ours.error / ours.expected,
-            MAX_TEMPERATURE_DEVIATION,
-        ),
-    )
-
-
-def _mode_goal(mode: str, ours: KineticTemperature | None, absent: Absent) -> Goal:
-    """Judge a temperature that is the heat bath's exactly."""
-    what = mode if mode == ROTATION else f"{mode} stretch"
-    name = f"T({what}) within {100 * MAX_MODE_DEVIATION:g} % of equipartition"
-    if ours is None:
-        return absent(name)
-    return Goal(
-        name,
-        _percent(ours),
-        _is_within(
-            ours.value / ours.expected - 1,
-            ours.error / ours.expected,
-            MAX_MODE_DEVIATION,
-        ),
-    )
+    deviation, error = ours.value / ours.expected - 1, ours.error / ours.expected
+    return Goal(name, f"{_percent(ours)}{beside}", _is_within(deviation, error, limit))
 
 
 def _step_goal(

@@ -1,6 +1,5 @@
 """Official MD17, rMD17 and ISO17 files: resumable downloads, checked where known."""
 
-import hashlib
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from openmm_diffmd.outputs import make_folder
+from openmm_diffmd.outputs import file_sha256, make_folder
 
 BLOCK = 1 << 18
 TIMEOUT_SECONDS = 60
@@ -180,8 +179,7 @@ def _check(path: Path, file: RemoteFile, remedy: str) -> None:
                 f"file of {file.url}, and no page that says why there is none: {remedy}"
             )
         return
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = file_sha256(path)
     if digest != file.sha256:
         raise ValueError(
             f"{path} has SHA-256 {digest}, expected {file.sha256} of {file.url}: "

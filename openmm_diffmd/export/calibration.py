@@ -22,7 +22,7 @@ def calibrate_spread(
     sampler: str,
     num_sampling_steps: int,
     noise_levels: Mapping[str, float],
-) -> dict[str, Tensor]:
+) -> Tensor:
     """
     Scale the drawn residuals until their covariance is that of the true errors.
 
@@ -45,17 +45,14 @@ def calibrate_spread(
 
     Returns
     -------
-    dict of str to Tensor
-        ``error``, shape (B, A, 2, 3), the mean's error in units of the elements'
-        scales; ``spread``, shape (n_elements, 2), root mean square of the drawn
-        residuals over that of the true ones, before calibration, for position and
-        velocity (nan for K = 0).
+    Tensor, shape (n_elements, 2)
+        Root mean square of the drawn residuals over that of the true ones, before
+        calibration, for position and velocity (nan for K = 0).
     """
-    condition = encode_pairs(model, batch)
-    error = model.error(batch.following, condition)
     spread = torch.full((model.n_elements, 2), torch.nan)
     if num_sampling_steps == 0:
-        return {"error": error, "spread": spread}
+        return spread
+    condition = encode_pairs(model, batch)
     drawn = draw(
         sampler,
         lambda u, sigma: model.denoise(u, sigma, condition),
@@ -77,7 +74,7 @@ def calibrate_spread(
                 torch.linalg.cholesky(found)
             )
             model.residual_cholesky[index] = model.residual_cholesky[index] @ scaling
-    return {"error": error, "spread": spread}
+    return spread
 
 
 @torch.no_grad()
@@ -105,7 +102,8 @@ def one_lag_figures(
     model: TransitionModel,
     batch: PairBatch,
     symbols: Sequence[str],
-    calibration: dict[str, Tensor],
+    error: Tensor,
+    spread: Tensor,
 ) -> dict[str, Any]:
     """
     Summarise one-lag errors per element.
@@ -118,7 +116,9 @@ def one_lag_figures(
         The pairs.
     symbols : sequence of str
         The elements.
-    calibration : dict of str to Tensor
+    error : Tensor, shape (B, A, 2, 3)
+        From `mean_errors`.
+    spread : Tensor, shape (n_elements, 2)
         From `calibrate_spread`.
 
     Returns
@@ -130,11 +130,11 @@ def one_lag_figures(
     """
     figures: dict[str, Any] = {"n_pairs": len(batch.species)}
     for index, symbol in enumerate(symbols):
-        own = calibration["error"][batch.species == index]
+        own = error[batch.species == index]
         if not len(own):
             continue
         relative = own.square().mean((0, 2)).sqrt()
-        drawn = calibration["spread"][index]
+        drawn = spread[index]
         figures[symbol] = {
             "position_relative": float(relative[0]),
             "velocity_relative": float(relative[1]),

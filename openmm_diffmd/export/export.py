@@ -204,7 +204,7 @@ def export_model(
     batch = pairs_left_out(
         model, data, description, temperature_K, calibration_fraction
     )
-    calibration = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
+    spread = calibrate_spread(model, batch, sampler, num_sampling_steps, noise)
     heat = []
     if balance_pairs and model.prior == "learned" and metadata.dynamics == "flow":
         heat = balance_heat(
@@ -217,9 +217,9 @@ def export_model(
             num_sampling_steps,
             noise,
         )
-        # Of the weights that are written.
-        calibration["error"] = mean_errors(model, batch)
-    figures = one_lag_figures(model, batch, description["elements"], calibration)
+    # Of the weights that are written.
+    error = mean_errors(model, batch)
+    figures = one_lag_figures(model, batch, description["elements"], error, spread)
     metadata = replace(
         metadata,
         config={**metadata.config, "refit_pairs": refitted},

@@ -109,12 +109,6 @@ class ModelMetadata:
 
     def __post_init__(self) -> None:
         """Refuse what does not fit."""
-        if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(
-                f"found model schema version {self.schema_version}, expected "
-                f"{SCHEMA_VERSION}; export the model again with this version of "
-                "openmm_diffmd, or install the version that wrote it"
-            )
         if not self.max_temperature_K:
             object.__setattr__(self, "max_temperature_K", self.temperature_K)
         _expect("dynamics", self.dynamics, self.dynamics in DYNAMICS, str(DYNAMICS))

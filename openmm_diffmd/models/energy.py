@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openmm_diffmd.models.attention import EquivariantAttention, FeedForward
 from openmm_diffmd.models.couplings import EdgeCouplings
-from openmm_diffmd.models.geometry import Geometry, edges_of
+from openmm_diffmd.models.geometry import Geometry, edges_of, pad_species
 from openmm_diffmd.ops import solid_harmonics, spherical_fourier_bessel
 from openmm_diffmd.outputs import written_whole
 
@@ -134,7 +134,7 @@ class EnergyModel(nn.Module):
             Energies less the sum of `element_energy`.
         """
         real = species >= 0
-        padded = torch.where(real, species, torch.full_like(species, self.n_elements))
+        padded = pad_species(species, self.n_elements)
         geometry = self.edge_features(positions, species)
         scalars = self.elements(padded)[:, :, None]
         rest = scalars.new_zeros(

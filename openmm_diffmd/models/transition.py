@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from openmm_diffmd.checks import one_of, within
 from openmm_diffmd.models.denoiser import Denoiser
 from openmm_diffmd.models.encoder import Encoder
 from openmm_diffmd.models.geometry import Geometry, pad_species
@@ -88,15 +89,9 @@ class TransitionModel(nn.Module):
         velocity_features: bool = True,
     ) -> None:
         super().__init__()
-        if prior not in PRIORS:
-            raise ValueError(f"found prior {prior!r}, expected one of {PRIORS}")
-        if noise_conditioning not in NOISE_CONDITIONINGS:
-            raise ValueError(
-                f"found noise_conditioning {noise_conditioning!r}, expected one of "
-                f"{NOISE_CONDITIONINGS}"
-            )
-        if not 1 <= l_max <= 3:
-            raise ValueError(f"found l_max {l_max}, expected 1, 2 or 3")
+        one_of(PRIORS, prior=prior)
+        one_of(NOISE_CONDITIONINGS, noise_conditioning=noise_conditioning)
+        within(1, 3, l_max=l_max)
         self.has_operator = is_registered("diffmd::conserve_momenta")
         self.n_elements = n_elements
         self.lag_time = lag_time

@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from openmm_diffmd.data.pairs import PairBatch
-from openmm_diffmd.export.calibration import calibrate_spread, one_lag_figures
+from openmm_diffmd.export.calibration import (
+    calibrate_spread,
+    mean_errors,
+    one_lag_figures,
+)
 from openmm_diffmd.models import TransitionModel
 
 N_PAIRS = 400
@@ -49,13 +53,13 @@ def test_draws_get_the_covariance_of_the_errors(model, batch):
     # Drawn over true: 1/2 for positions, 1/0.5 for velocities; the standard error of
     # a spread from 1200 numbers and more is 2 %.
     torch.testing.assert_close(
-        before["spread"], torch.tensor([[0.5, 2.0]]).expand(2, -1), rtol=0.08, atol=0
+        before, torch.tensor([[0.5, 2.0]]).expand(2, -1), rtol=0.08, atol=0
     )
     expected = torch.tensor([[2.0, 0.0], [0.3, 0.4]])
     for factor in model.residual_cholesky[:2]:
         torch.testing.assert_close(factor, expected, rtol=0.1, atol=0.1)
     after = calibrate_spread(model, batch, "exponential", 2, LEVELS)
-    torch.testing.assert_close(after["spread"], torch.ones(2, 2), rtol=1e-4, atol=0)
+    torch.testing.assert_close(after, torch.ones(2, 2), rtol=1e-4, atol=0)
 
 
 def test_factor_comes_out_the_same_from_any_before(model, batch):
@@ -67,9 +71,10 @@ def test_factor_comes_out_the_same_from_any_before(model, batch):
 
 
 def test_no_steps_leave_the_model_as_it_was(model, batch):
-    found = calibrate_spread(model, batch, "exponential", 0, LEVELS)
+    spread = calibrate_spread(model, batch, "exponential", 0, LEVELS)
     assert torch.equal(model.residual_cholesky[0], torch.eye(2))
-    figures = one_lag_figures(model, batch, ["C", "H"], found)
+    error = mean_errors(model, batch)
+    figures = one_lag_figures(model, batch, ["C", "H"], error, spread)
     assert figures["C"]["drawn_over_true_spread"] is None
     assert figures["H"]["position_relative"] == pytest.approx(2.0, rel=0.05)
 
@@ -96,8 +101,8 @@ def test_figures_are_root_mean_squares_in_the_units_of_their_scales(model, batch
     error = torch.ones(N_PAIRS, 3, 2, 3)
     error[:, 0, 0], error[:, 0, 1] = 2.0, -0.5
     error[:, 1, 1], error[:, 2, 1] = 3.0, 5.0
-    calibration = {"error": error, "spread": torch.tensor([[0.5, 2.0], [1.0, 1.5]])}
-    found = one_lag_figures(model, batch, ["C", "H"], calibration)
+    spread = torch.tensor([[0.5, 2.0], [1.0, 1.5]])
+    found = one_lag_figures(model, batch, ["C", "H"], error, spread)
     assert found["n_pairs"] == N_PAIRS
     assert found["C"].pop("drawn_over_true_spread") == [0.5, 2.0]
     assert found["C"] == pytest.approx(

@@ -125,11 +125,11 @@ def test_one_lag_errors_are_of_the_weights_that_are_written(exported, monkeypatc
                 weight.mul_(1.5)
         return [{}]
 
-    def compare(model, batch, symbols, calibration):
+    def compare(model, batch, symbols, error, spread):
         with torch.no_grad():
             expected = model.error(batch.following, encode_pairs(model, batch))
-        torch.testing.assert_close(calibration["error"], expected)
-        return figures(model, batch, symbols, calibration)
+        torch.testing.assert_close(error, expected)
+        return figures(model, batch, symbols, error, spread)
 
     figures = export.one_lag_figures
     before = exported(balance_pairs=0).acceptance["one_lag"]

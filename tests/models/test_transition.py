@@ -251,13 +251,13 @@ def test_invariants_have_unit_root_mean_square_after_calibration(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prior": "uniform"}, "found prior 'uniform', expected one of"),
+        ({"prior": "uniform"}, "found prior 'uniform', expected 'learned', "),
         (
             {"noise_conditioning": "mass"},
-            "found noise_conditioning 'mass', expected one of",
+            "found noise_conditioning 'mass', expected 'acceleration' or 'element'",
         ),
-        ({"l_max": 0}, "found l_max 0, expected 1, 2 or 3"),
-        ({"l_max": 4}, "found l_max 4, expected 1, 2 or 3"),
+        ({"l_max": 0}, "found l_max 0, expected 1 to 3"),
+        ({"l_max": 4}, "found l_max 4, expected 1 to 3"),
         ({"n_heads": 5}, "found 48 edge_channels, expected a multiple of 5 heads"),
     ],
 )
