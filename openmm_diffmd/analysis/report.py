@@ -108,14 +108,11 @@ def temperature_table(reference: Reference, rows: Sequence[Row]) -> str:
         return "The reference has no velocities: no temperatures to compare."
     symbols = list(own)
     lines = []
-    for name, temperatures in [
-        *((row.name, row.figures.temperatures) for row in rows),
-        ("reference", own),
-    ]:
+    for name, figures in _with_reference(reference, rows):
         cells = ["-"] * len(symbols)
-        if temperatures is not None:
-            found = [temperatures[s] for s in symbols]
-            cells = [f"{t.value:.0f} +- {_number(t.error, '.0f')}" for t in found]
+        if figures.temperatures is not None:
+            found = [figures.temperatures[s] for s in symbols]
+            cells = [_with_error(t.value, t.error, ".0f") for t in found]
         lines.append([name, *cells])
     lines.append(["equipartition", *(f"{own[s].expected:.0f}" for s in symbols)])
     return format_columns(["K, centre-of-mass frame", *symbols], lines)
@@ -143,23 +140,20 @@ def mode_table(reference: Reference, rows: Sequence[Row]) -> str:
     if own is None:
         return ""
     lines = []
-    for name, figures in [
-        *((row.name, row.figures) for row in rows),
-        ("reference", reference.figures),
-    ]:
+    for name, figures in _with_reference(reference, rows):
         cells = ["-"] * (len(own) + 1)
         if figures.modes is not None:
             found = [figures.modes.get(mode) for mode in own]
             cells[:-1] = [
                 "-"
                 if t is None
-                else f"{100 * (t.value / t.expected - 1):+.1f} +- "
-                f"{_number(100 * t.error / t.expected, '.1f')}"
+                else _with_error(
+                    100 * (t.value / t.expected - 1), 100 * t.error / t.expected, "+.1f"
+                )
                 for t in found
             ]
         if (residual := figures.step_residual) is not None:
-            error = _number(100 * residual.error, ".1f")
-            cells[-1] = f"{100 * residual.value:.1f} +- {error}"
+            cells[-1] = _with_error(100 * residual.value, 100 * residual.error, ".1f")
         lines.append([name, *cells])
     return format_columns(["% off equipartition", *own, "left of steps, %"], lines)
 
@@ -193,22 +187,18 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
         if rate.in_equilibrium is not None:
             header += ["at T", "T of it, K"]
     lines = []
-    for name, figures in [
-        *((row.name, row.figures) for row in rows),
-        ("reference", reference.figures),
-    ]:
+    for name, figures in _with_reference(reference, rows):
         cells = []
         for kind in own:
             found = figures.events[kind] if figures.events else None
             cells.append(
-                "-" if found is None else f"{found.rate:.0f} +- {found.error:.0f}"
+                "-" if found is None else _with_error(found.rate, found.error, ".0f")
             )
             if own[kind].share is not None:
                 cells.append(
                     "-"
                     if found is None or found.share is None or found.share_error is None
-                    else f"{100 * found.share:.2f} +- "
-                    f"{_number(100 * found.share_error, '.2f')}"
+                    else _with_error(100 * found.share, 100 * found.share_error, ".2f")
                 )
             if own[kind].in_equilibrium is not None:
                 even = None if found is None else found.in_equilibrium
@@ -216,8 +206,8 @@ def event_table(reference: Reference, rows: Sequence[Row]) -> str:
                     ["-", "-"]
                     if even is None
                     else [
-                        f"{even.rate:.0f} +- {even.error:.0f}",
-                        f"{even.temperature:.0f} +- {even.temperature_error:.0f}",
+                        _with_error(even.rate, even.error, ".0f"),
+                        _with_error(even.temperature, even.temperature_error, ".0f"),
                     ]
                 )
         lines.append([name, *cells])
@@ -278,6 +268,12 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+def _with_reference(
+    reference: Reference, rows: Sequence[Row]
+) -> list[tuple[str, Figures]]:
+    return [*((r.name, r.figures) for r in rows), ("reference", reference.figures)]
+
+
 def _structure_cells(name: str, figures: Figures) -> list[str]:
     test = figures.kinetic_energy
     return [
@@ -305,6 +301,10 @@ def _structure_cells(name: str, figures: Figures) -> list[str]:
 def _beside(value: float | None, expected: float | None, form: str) -> str:
     alone = _number(value, form)
     return alone if expected is None else f"{alone} ({_number(expected, form)})"
+
+
+def _with_error(value: float, error: float, form: str) -> str:
+    return f"{_number(value, form)} +- {_number(error, form.lstrip('+'))}"
 
 
 def _number(value: float | None, form: str) -> str:
