@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from openmm_diffmd import cli
+from openmm_diffmd.analysis.loading import after_equilibration, load_rollout
+from openmm_diffmd.analysis.modes import stretch_temperatures
+from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.balancing import rollouts
 from openmm_diffmd.balancing.rollouts import balance_model
 from openmm_diffmd.export.export import build_exported
@@ -60,8 +63,8 @@ def few_states(monkeypatch):
     monkeypatch.setattr(rollouts, "GRADIENT_STATES", 8)
 
 
-def heat_of(model, round_number=-1):
-    (found,) = model.metadata.config["balanced_on"][round_number]["rollouts"]
+def heat_of(model):
+    (found,) = model.metadata.config["balanced_on"][-1]["rollouts"]
     return {name: (one["value"], one["error"]) for name, one in found["heat"].items()}
 
 
@@ -74,18 +77,27 @@ def test_the_heat_of_a_model_goes_by_its_own_rollouts(
     shown = capsys.readouterr().out
     assert "Beyond the heat bath's temperature before balancing, %:" in shown
     assert "C2H6O, 100 ps:  C-C " in shown
-    second = tmp_path / "second.pt"
-    balance_model(
-        first, rollout_of(first, "first", seed=12), second, equilibration_ps=1.0
-    )
-    model = load_model(second)
-    before, after = heat_of(model, -2), heat_of(model, -1)
-    assert before.keys() == {"C-C", "C-H", "C-O", "H-O", "C", "H", "O"}
+    before = heat_of(load_model(first))
+    after = heat_in(rollout_of(first, "first", seed=12))
+    assert before.keys() == after.keys() == {"C-C", "C-H", "C-O", "H-O", "C", "H", "O"}
     assert before["H"][0] > 5 * before["H"][1]
     assert after["H"][0] < 0.5 * before["H"][0]
     for name in before:
         chance = (before[name][1] ** 2 + after[name][1] ** 2) ** 0.5
         assert abs(after[name][0]) < 0.25 * abs(before[name][0]) + 3 * chance, name
+
+
+def heat_in(path):
+    """Heat of a rollout, beside the balance's own way of it."""
+    ensemble = after_equilibration(path, load_rollout(path)[0], 1.0)
+    found = {
+        **stretch_temperatures(ensemble, 500.0),
+        **element_temperatures(ensemble, 500.0),
+    }
+    return {
+        name: (one.value / one.expected - 1, one.error / one.expected)
+        for name, one in found.items()
+    }
 
 
 @pytest.mark.usefixtures("few_states")
@@ -104,6 +116,19 @@ def test_only_the_encoder_changes_and_by_little(hot, of_hot, tmp_path):
     assert after.guards == before.guards
     assert after.acceptance["one_lag"] == before.acceptance["one_lag"]
     assert after.acceptance["heat"] == []
+
+
+@pytest.mark.usefixtures("few_states")
+def test_a_file_lists_all_rounds(hot, of_hot, rollout_of, tmp_path, monkeypatch):
+    first = balance_model(hot, of_hot, tmp_path / "first.pt")
+    # There may be nothing left to take away.
+    monkeypatch.setattr(rollouts, "excess_of", lambda *_: 1.0)
+    again = rollout_of(first, "again", length_ps=3.0)
+    second = balance_model(first, again, tmp_path / "second.pt", equilibration_ps=1.0)
+    rounds = load_model(second).metadata.config["balanced_on"]
+    assert [one["model_sha256"] for one in rounds[-2:]] == [
+        load_model(path).sha256 for path in (hot, first)
+    ]
 
 
 @pytest.mark.usefixtures("few_states")
