@@ -304,17 +304,26 @@ def _compare_vibrations(reference: Ensemble, heat_bath: float) -> None:
     if reference.velocities is None:
         return
     temperature, error = vibrational_temperature(reference)
+    n_atoms = len(reference.symbols)
+    of_md17 = heat_bath * n_atoms / (n_atoms - 2) if n_atoms > 2 else heat_bath
     apart = abs(temperature - heat_bath)
     # An unknown error is of too short a reference.
     limit = max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error)
     if math.isnan(error) or apart <= limit:
         return
+    why = (
+        "are its velocities in the file's units and the time between its frames right, "
+        "and of MD17 forces in kcal/mol/Angstrom?"
+    )
+    if abs(temperature - of_md17) <= limit:
+        why = (
+            "MD17's thermostats hold 3N degrees of freedom, of which 3N - 6 move, at "
+            f"500 K: {500 * of_md17 / heat_bath:.0f} K for {n_atoms} atoms"
+        )
     warnings.warn(
         f"found vibrations of the reference at {temperature:.0f} +- {error:.0f} K, "
         f"expected {heat_bath:g} K, the heat bath of the run: distributions may differ "
-        "where the model is right; run it at the temperature of the reference (MD17's "
-        "thermostats hold 3N degrees of freedom at 500 K, of which 3N - 6 move: 643 K "
-        "in ethanol)",
+        f"where the model is right; run it at the temperature of the reference ({why})",
         stacklevel=3,
     )
 

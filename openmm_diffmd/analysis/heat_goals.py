@@ -69,7 +69,9 @@ def velocity_goals(
         found.step_residual,
         reference.step_residual,
         absent,
-        MAX_STEP_DEVIATION if reference_is_long else MAX_SHORT_STEP_DEVIATION,
+        MAX_STEP_DEVIATION
+        if reference_is_long and enough
+        else MAX_SHORT_STEP_DEVIATION,
     )
     hottest, energies = found.hottest_bond, found.kinetic_energy
     if reference.hottest_bond is not None or hottest is not None:

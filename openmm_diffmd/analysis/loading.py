@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.bundled import PRETRAINED
 from openmm_diffmd.data.dcd import read_dcd_positions, read_pdb_topology
+from openmm_diffmd.data.forces import check_forces
 from openmm_diffmd.data.readers import is_numbered, read_trajectory
 from openmm_diffmd.data.reference_files import HDF5_DAMAGE, damage
 from openmm_diffmd.data.trajectory import Trajectory, time_rounding
@@ -193,7 +194,7 @@ def _load_velocities(file: Path, shape: tuple[int, ...]) -> FloatArray:
 
 
 def load_reference(
-    path: str | Path, frame_interval_fs: float | None = None
+    path: str | Path, frame_interval_fs: float | None = None, whole: bool = True
 ) -> tuple[Ensemble, Mapping[str, Any]]:
     """
     Read a reference trajectory, as `read_trajectory` does: evenly spaced frames.
@@ -205,6 +206,9 @@ def load_reference(
         it has an array ``segment``, each segment is a replica.
     frame_interval_fs : float, optional
         Time between frames of a file that does not say, fs; 0.5 of MD17 unless given.
+    whole : bool
+        Refuse frames from elsewhere in which a bond is far apart; else the first alone
+        is looked at.
 
     Returns
     -------
@@ -223,12 +227,18 @@ def load_reference(
         or masses are not the elements', or velocities of a file from elsewhere do not
         belong to its positions and times.
     """
+    if Path(path).is_file() and not Path(path).suffix:
+        raise ValueError(
+            f"found {path}, whose name does not say what kind of file it is, expected "
+            "one that ends in .h5, .npz, .xyz, .extxyz or .dcd: rename it"
+        )
     if not Path(path).suffix and str(path).lower() not in BUNDLED:
         raise FileNotFoundError(
             f"found no reference {str(path)!r}, expected the path of a file or a "
             f"bundled name ({', '.join(BUNDLED)}); openmm-diffmd reference makes one"
         )
-    data = read_trajectory(BUNDLED.get(str(path).lower(), path), frame_interval_fs)
+    file = BUNDLED.get(str(path).lower(), path)
+    data = read_trajectory(file, frame_interval_fs, whole)
     if frame_interval_fs is None and is_numbered(data):
         raise ValueError(
             f"found no times in {path}, or 0, 1, 2, ... ps, which does not say what "
@@ -244,9 +254,12 @@ def load_reference(
     if data.provenance.get("data") == "MD17" and data.velocities is None:
         raise ValueError(
             f"found {path} without velocities ({data.provenance['velocities']}), "
-            "expected the frames of a run in order: give the true frame_interval_fs"
+            "expected all frames of a run, in order"
         )
     check_element_masses(path, data.atomic_numbers, data.masses)
+    if data.provenance.get("data") == "MD17":
+        # Its velocities are made with them.
+        check_forces(path, data)
     if data.is_foreign:
         check_velocities(path, data)
     topology = topology_of(data)

@@ -120,7 +120,8 @@ def read_rollout(
     asked = frame_interval_fs is not None
     if asked and suffix in HDF5 and not is_numbered(read_reference(path)):
         frame_interval_fs = None
-    ensemble, provenance = load_reference(path, frame_interval_fs)
+    # A molecule that broke is to be judged.
+    ensemble, provenance = load_reference(path, frame_interval_fs, whole=False)
     said = provenance.get("temperature_K")
     temperature = said if temperature_K is None else temperature_K
     if temperature is None:

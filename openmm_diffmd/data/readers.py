@@ -20,7 +20,11 @@ from openmm_diffmd.data.md17 import (
     read_rmd17,
 )
 from openmm_diffmd.data.reference_files import read_reference
-from openmm_diffmd.data.single_molecule import single_molecule
+from openmm_diffmd.data.single_molecule import (
+    as_molecule,
+    check_whole,
+    single_molecule,
+)
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
@@ -45,7 +49,7 @@ XYZ_FORM = "a number of atoms, a comment, and a line of element, x, y, z for eac
 
 
 def read_trajectory(
-    path: str | Path, frame_interval_fs: float | None = None
+    path: str | Path, frame_interval_fs: float | None = None, whole: bool = True
 ) -> Trajectory:
     """
     Read any supported file: the reader is chosen by suffix and contents.
@@ -59,6 +63,9 @@ def read_trajectory(
         Time between frames where the file does not tell, fs; default 0.5 for MD17
         and rMD17. Must be given for extxyz and DCD, must not for HDF5, but where its
         frames are numbered only.
+    whole : bool
+        Refuse frames of other programs in which a bond is far apart; else only the
+        first is looked at, so that a molecule may break.
 
     Returns
     -------
@@ -70,35 +77,24 @@ def read_trajectory(
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If the file is of no supported kind, or its reader refuses it.
+        If the file is of no supported kind, its reader refuses it, or other programs'
+        frames are not of one molecule in one piece.
     """
+    trajectory = _read(path, frame_interval_fs)
+    if trajectory.is_foreign:
+        check_whole(path, trajectory, None if whole else 1)
+    return trajectory
+
+
+def _read(path: str | Path, frame_interval_fs: float | None) -> Trajectory:
+    """Read a file, the reader chosen by suffix and contents."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"found no file {path}, expected frames of a molecule")
     suffix = Path(path).suffix.lower()
     if suffix in HDF5:
-        trajectory = read_reference(path)
-        if frame_interval_fs is None:
-            return trajectory
-        if not is_numbered(trajectory):
-            raise ValueError(
-                f"found frame_interval_fs={frame_interval_fs:g} for {path}, expected "
-                "none: the file has its own times"
-            )
-        return replace(
-            trajectory, times=interval_ps(frame_interval_fs) * trajectory.times
-        )
+        return _read_hdf5(path, frame_interval_fs)
     if suffix == ".npz":
-        interval = 0.5 if frame_interval_fs is None else frame_interval_fs
-        keys = npz_keys(path)
-        if keys >= MD17_KEYS:
-            return read_md17(path, interval)
-        if keys >= RMD17_KEYS:
-            return read_rmd17(path, interval)
-        raise ValueError(
-            f"{path} has keys {sorted(keys)}, expected MD17's {sorted(MD17_KEYS)} or "
-            f"rMD17's {sorted(RMD17_KEYS)}; where only old_indices is missing, rename "
-            "coords, energies, forces and nuclear_charges to R, E, F and z"
-        )
+        return _read_npz(path, 0.5 if frame_interval_fs is None else frame_interval_fs)
     if suffix in WITHOUT_TIMES:
         if frame_interval_fs is None:
             raise ValueError(
@@ -110,6 +106,33 @@ def read_trajectory(
     raise ValueError(
         f"found {path}, expected one of .h5, .hdf5, .npz, .xyz, .extxyz, .dcd: convert "
         "it"
+    )
+
+
+def _read_hdf5(path: str | Path, frame_interval_fs: float | None) -> Trajectory:
+    trajectory = read_reference(path)
+    if trajectory.is_foreign:
+        trajectory = as_molecule(path, trajectory)
+    if frame_interval_fs is None:
+        return trajectory
+    if not is_numbered(trajectory):
+        raise ValueError(
+            f"found frame_interval_fs={frame_interval_fs:g} for {path}, expected none: "
+            "the file has its own times"
+        )
+    return replace(trajectory, times=interval_ps(frame_interval_fs) * trajectory.times)
+
+
+def _read_npz(path: str | Path, frame_interval_fs: float) -> Trajectory:
+    keys = npz_keys(path)
+    if keys >= MD17_KEYS:
+        return read_md17(path, frame_interval_fs)
+    if keys >= RMD17_KEYS:
+        return read_rmd17(path, frame_interval_fs)
+    raise ValueError(
+        f"{path} has keys {sorted(keys)}, expected MD17's {sorted(MD17_KEYS)} or "
+        f"rMD17's {sorted(RMD17_KEYS)}; where only old_indices is missing, rename "
+        "coords, energies, forces and nuclear_charges to R, E, F and z"
     )
 
 

@@ -67,7 +67,8 @@ def read_reference(path: str | Path) -> Trajectory:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is not an MDTraj HDF5 file, is damaged, or holds no whole frame.
+        If it is not an MDTraj HDF5 file, is damaged, holds no whole frame, or says that
+        an array has another unit.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -96,6 +97,7 @@ def read_reference(path: str | Path) -> Trajectory:
                     f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file "
                     f"with them; found {sorted(nodes)}"
                 )
+            _check_units(path, nodes)
             values = _whole_frames(path, nodes)
             topology = json.loads(nodes["topology"][0])
             provenance = json.loads(
@@ -154,6 +156,16 @@ def damage(error: Exception) -> str:
     if trace:
         return str(trace[-1][-1])
     return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+
+
+def _check_units(path: str | Path, nodes: dict[str, Any]) -> None:
+    for name in PER_FRAME:
+        said = getattr(nodes[name]._v_attrs, "units", None) if name in nodes else None
+        if said is not None and str(said) != UNITS[name]:
+            raise ValueError(
+                f"found {name} of {path} in {said}, expected {UNITS[name]}: "
+                "mdtraj.load(...).save_hdf5(...) writes those"
+            )
 
 
 def _whole_frames(path: str | Path, nodes: dict[str, Any]) -> dict[str, NDArray[Any]]:

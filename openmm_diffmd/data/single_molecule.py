@@ -1,5 +1,6 @@
 """Frames of outside files, checked to be one molecule in one piece."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from openmm_diffmd.elements import (
 )
 from openmm_diffmd.units import ANGSTROM
 
+FIRST_FRAMES = 20
+"""From which bonds are taken where those of most frames leave pieces: of a run whose
+molecule broke."""
 BROKEN = 1.8
 """A bond longer than this times the sum of covalent radii is not one."""
 SHORTEST = 0.05
@@ -30,7 +34,7 @@ def single_molecule(
     **fields: Any,
 ) -> Trajectory:
     """
-    Make a Trajectory with masses and bonds by element and distance.
+    Make a Trajectory with masses by element, and bonds by element and distance.
 
     Parameters
     ----------
@@ -51,41 +55,93 @@ def single_molecule(
     Raises
     ------
     ValueError
-        If shapes disagree, a number is not finite, atoms are too close or not all
-        bonded to each other, as where positions have another unit, or the frames are of
-        different molecules: a bond of most frames is far apart in one.
+        If shapes disagree, a number is not finite, or `as_molecule` refuses the frames.
     """
     try:
-        masses = element_masses(atomic_numbers)
         trajectory = Trajectory(
             positions=positions,
             atomic_numbers=atomic_numbers,
-            masses=masses,
-            bonds=bonds_from_radii(atomic_numbers, positions),
+            masses=element_masses(atomic_numbers),
+            bonds=np.empty((0, 2), dtype=np.int64),
             **fields,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return as_molecule(path, trajectory)
+
+
+def as_molecule(path: str | Path, trajectory: Trajectory) -> Trajectory:
+    """
+    See that frames are of one molecule, and give them bonds where theirs do not do.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the frames are from, for messages.
+    trajectory : Trajectory
+        The frames.
+
+    Returns
+    -------
+    Trajectory
+        The same, with bonds by distance unless its own leave no piece apart.
+
+    Raises
+    ------
+    ValueError
+        If atoms are too close or not all bonded to each other, as where positions have
+        another unit.
+    """
     check_positions(path, trajectory.positions[0])
-    symbols = [chemical_symbols[number] for number in atomic_numbers]
-    parts = pieces(bond_graph(symbols, trajectory.bonds.tolist()))
-    if len(parts) > 1:
-        raise ValueError(
-            f"found {path} in {len(parts)} pieces, the smallest of atoms "
-            f"{min(parts, key=len)}, expected one molecule, bonds by covalent radii: "
-            "split the file, or convert positions that are not in Angstrom"
-        )
+    numbers, positions = trajectory.atomic_numbers, trajectory.positions
+    symbols = [chemical_symbols[number] for number in numbers]
+    for bonds in (
+        trajectory.bonds,
+        bonds_from_radii(numbers, positions),
+        bonds_from_radii(numbers, positions[:FIRST_FRAMES]),
+    ):
+        parts = pieces(bond_graph(symbols, bonds.tolist()))
+        if len(parts) == 1:
+            return replace(trajectory, bonds=bonds)
+    raise ValueError(
+        f"found {path} in {len(parts)} pieces, the smallest of atoms "
+        f"{min(parts, key=len)}, expected one molecule, bonds by covalent radii: split "
+        "the file, or convert positions that are not in Angstrom (HDF5, nanometers)"
+    )
+
+
+def check_whole(
+    path: str | Path, trajectory: Trajectory, n_frames: int | None = None
+) -> None:
+    """
+    Refuse frames in which a bond is far apart: of other molecules, or wrapped in a box.
+
+    Parameters
+    ----------
+    path : path-like
+        Where they are from, for the message.
+    trajectory : Trajectory
+        The frames.
+    n_frames : int, optional
+        How many of them, from the first on, are looked at; all unless given.
+
+    Raises
+    ------
+    ValueError
+        If there is such a frame.
+    """
     first, second = trajectory.bonds.T
+    positions = trajectory.positions[:n_frames]
     lengths = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
-    stretch = lengths / contact_distances(atomic_numbers, first, second)
-    if (stretch > BROKEN).any():
-        frame, bond = np.argwhere(stretch > BROKEN)[0]
+    contact = contact_distances(trajectory.atomic_numbers, first, second)
+    apart = np.argwhere(lengths > BROKEN * contact)
+    if len(apart):
+        frame, bond = apart[0]
         raise ValueError(
-            f"{path}: atoms {first[bond]} and {second[bond]} are bonded in most frames "
-            f"and {lengths[frame, bond]:.3f} nm apart in frame {frame}; expected "
-            "frames of one molecule: split the file"
+            f"{path}: atoms {first[bond]} and {second[bond]} have a bond and are "
+            f"{lengths[frame, bond]:.3f} nm apart in frame {frame}; expected frames of "
+            "one molecule in one piece: split the file, or unwrap it"
         )
-    return trajectory
 
 
 def check_positions(path: str | Path, positions: NDArray[np.floating[Any]]) -> None:

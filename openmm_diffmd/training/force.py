@@ -1,16 +1,14 @@
 """Train a conservative ML force: what learned dynamics are measured against."""
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
-from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
+from openmm_diffmd.data.forces import check_forces
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.data.readers import read_trajectory
@@ -37,12 +35,6 @@ from openmm_diffmd.training.trainer import (
 
 FRACTIONS = (0.9, 0.05, 0.05)
 NUM_VALIDATION_FRAMES = 512
-STIFFNESS_N_PER_M = (50.0, 3000.0)
-"""Of bonds in molecules: C-C has some 450 N/m, C-H 500, N-N in N2 2300."""
-RIGID_NM = 1e-4
-"""Deviation of a length below which a constraint holds it; at 10 K bonds have 5e-4."""
-KILOJOULE_PER_NM2_OF_NEWTON_PER_METRE = 602.214
-"""kJ/mol/nm^2 in a N/m."""
 
 
 def train_force(
@@ -218,61 +210,6 @@ def _read(path: Path) -> Trajectory:
     if trajectory.is_foreign:
         check_forces(path, trajectory)
     return trajectory
-
-
-def check_forces(path: Path, trajectory: Trajectory) -> None:
-    r"""
-    See whether forces hold bonds as bonds are held: a matter of units and signs.
-
-    A bond's stiffness is the slope of the force on its stretch,
-    :math:`-\mathrm{cov}(F, r)/\mathrm{var}(r)` with :math:`F = \mu (F_j/m_j -
-    F_i/m_i) \cdot \hat b`.
-
-    Parameters
-    ----------
-    path : path-like
-        Of the trajectory, for errors.
-    trajectory : Trajectory
-        Frames with forces.
-
-    Raises
-    ------
-    ValueError
-        If most bonds are pushed apart where they are long, or are more than twice as
-        soft or stiff as bonds are.
-
-    Warns
-    -----
-    UserWarning
-        If they are softer or stiffer than bonds are.
-    """
-    if trajectory.forces is None or not len(trajectory.bonds):
-        return
-    chosen = evenly_spread(trajectory.n_frames, NUM_VALIDATION_FRAMES)
-    positions = np.asarray(trajectory.positions[chosen], dtype=np.float64)
-    bonds = np.asarray(trajectory.bonds)
-    masses = np.asarray(trajectory.masses, dtype=np.float64)
-    accelerations = np.asarray(trajectory.forces[chosen], np.float64) / masses[:, None]
-    lengths, apart = bond_stretches(positions, accelerations, bonds)
-    lengths = lengths - lengths.mean(0)
-    variances = (lengths**2).mean(0)
-    # A rigid bond shows no force on its stretch.
-    moves = variances > RIGID_NM**2
-    if not moves.any():
-        return
-    slopes = (lengths * apart).mean(0)[moves] / variances[moves]
-    stiffness = -float(np.median(reduced_masses(masses, bonds[moves]) * slopes))
-    newtons = stiffness / KILOJOULE_PER_NM2_OF_NEWTON_PER_METRE
-    expected = (
-        "expected {:g} to {:g}: are energies in kcal/mol and lengths in Angstrom "
-        "(npz), or in eV and Angstrom (extxyz), and are these forces, not gradients?"
-    ).format(*STIFFNESS_N_PER_M)
-    found = f"found bonds of {newtons:.3g} N/m (median) in {path}, {expected}"
-    least, most = STIFFNESS_N_PER_M
-    if not least / 2 <= newtons <= 2 * most:
-        raise ValueError(found)
-    if not least <= newtons <= most:
-        warnings.warn(found, stacklevel=2)
 
 
 def _go_on(

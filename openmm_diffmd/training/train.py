@@ -265,8 +265,8 @@ def _read(path: Path, frame_interval_fs: float | None, dynamics: str) -> Traject
         reason = trajectory.provenance.get("velocities", "the file has none")
         raise ValueError(
             f"found {path} without velocities ({reason}), expected them: bring a "
-            "reference of openmm-diffmd reference, extxyz with momenta, or original "
-            "MD17, and --pairs.frame_interval_fs if its frames are not 0.5 fs apart"
+            "reference of openmm-diffmd reference, or extxyz with momenta; frames of "
+            "MD17 are for openmm-diffmd force, and that for reference"
         )
     check_element_masses(path, trajectory.atomic_numbers, trajectory.masses)
     if trajectory.is_foreign:
@@ -287,10 +287,20 @@ def _read(path: Path, frame_interval_fs: float | None, dynamics: str) -> Traject
             "thermostatted --pairs.time_reversal false",
             stacklevel=2,
         )
+    is_md17 = trajectory.provenance.get("data") == "MD17"
+    better = "a reference by way of a force: openmm-diffmd force, then reference"
     if friction is None and kind == "thermostatted" and dynamics == "flow":
+        other = "--pairs.dynamics thermostatted --pairs.time_reversal false"
         raise ValueError(
             f"found {path} of a thermostatted run for dynamics 'flow', expected "
-            "--pairs.dynamics thermostatted --pairs.time_reversal false"
+            + (f"{better}; or {other}, at a loss" if is_md17 else other)
+        )
+    if is_md17:
+        warnings.warn(
+            f"found {path}, frames of MD17, whose heat bath is in neither positions "
+            "nor velocities, so that a model of them runs some elements a third too "
+            f"cold and others too hot, expected {better}",
+            stacklevel=2,
         )
     return trajectory
 

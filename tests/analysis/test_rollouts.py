@@ -199,3 +199,24 @@ def test_velocities_beside_a_rollout_of_ours_name_it(tmp_path: Path):
     assert found.maker == "ethanol"
     with pytest.raises(ValueError, match="of 500 K, expected rollout_temperature_K 30"):
         read_rollout(path, temperature_K=300.0)
+
+
+def test_a_run_that_broke_is_judged_as_broken(files: tuple[Path, Path], tmp_path):
+    reference, _ = load_reference(files[1])
+    positions = reference.positions[0][:3000].copy()
+    second = reference.bonds[-1][1]
+    # Its last atom flies away after a tenth of the run.
+    positions[300:, second] += np.linspace(0.0, 5.0, 2700)[:, None]
+    frames = mdtraj.Trajectory(positions, reference.topology)
+    frames.save_dcd(str(tmp_path / "md.dcd"))
+    frames[0].save_pdb(str(tmp_path / "md.pdb"))
+    path = analyze(
+        [tmp_path / "md.dcd"],
+        files[1].with_name("reference.h5"),
+        tmp_path / "out",
+        rollout_interval_fs=10.0,
+        rollout_temperature_K=500.0,
+    )
+    figures = json.loads(path.read_text())["rollouts"]["md"]["figures"]
+    assert figures["n_broken"] == 1
+    assert 3.0 < figures["first_break_ps"] < 4.0

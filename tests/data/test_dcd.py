@@ -68,8 +68,8 @@ def test_wrapped_positions_are_refused(tmp_path: Path):
     wrapped = WATER.copy()
     wrapped[1] += [2.0, 0.0, 0.0]
     path = write(tmp_path, np.stack([WATER, WATER, wrapped]))
-    with pytest.raises(ValueError, match=r"atoms 0 and 1 are bonded .* in frame 2"):
-        read_dcd(path, 1.0)
+    with pytest.raises(ValueError, match=r"atoms 0 and 1 have a bond .* in frame 2"):
+        read_trajectory(path, 1.0)
 
 
 def test_atoms_without_an_element_are_refused(tmp_path: Path):
@@ -79,3 +79,14 @@ def test_atoms_without_an_element_are_refused(tmp_path: Path):
     pdb.write_text(site)
     with pytest.raises(ValueError, match=r"found an atom of no element in .*md\.pdb"):
         read_dcd(path, 1.0)
+
+
+def test_of_a_run_that_is_judged_only_the_first_frame_has_to_be_whole(tmp_path: Path):
+    # Most frames are of a molecule that broke.
+    broken = WATER + np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    path = write(tmp_path, np.stack([WATER] * 20 + [broken] * 80))
+    found = read_trajectory(path, 1.0, whole=False)
+    assert found.bonds.tolist() == [[0, 1], [0, 2]]
+    assert found.n_frames == 100
+    with pytest.raises(ValueError, match=r"atoms 0 and 1 .* apart in frame 20"):
+        read_trajectory(path, 1.0)

@@ -76,13 +76,41 @@ def test_md17_frames_that_are_not_so_far_apart_have_no_velocities(tmp_path, md17
     path = save(tmp_path, md17)
     slow = read_md17(path, frame_interval_fs=0.2)
     assert slow.velocities is None
-    assert "are 0.5 fs apart, not 0.2, or not in order" in slow.provenance["velocities"]
+    assert "are 0.5 fs apart, not 0.2: give" in slow.provenance["velocities"]
     assert read_md17(path, frame_interval_fs=0.55).velocities is not None
     md17["R"] = md17["R"][[3, 0, 4, 1, 2]]
     assert read_md17(save(tmp_path, md17)).velocities is None
     md17["F"] = np.zeros_like(md17["F"])
     said = read_md17(save(tmp_path, md17)).provenance["velocities"]
     assert said == "none: too few frames, or no forces"
+
+
+def test_md17_out_of_order_or_far_apart_has_no_velocities(shared_data, tmp_path):
+    with np.load(shared_data / "md17" / "md17_ethanol_first2000.npz") as file:
+        whole = {name: file[name] for name in "zREF"}
+    shuffled = np.random.default_rng(1).permutation(2000)
+
+    def said(interval, frames=slice(None), **changes):
+        part = {n: x if n == "z" else x[frames] for n, x in (whole | changes).items()}
+        found = read_md17(save(tmp_path, part), interval)
+        assert found.velocities is None
+        return found.provenance["velocities"]
+
+    # At the interval that a mere fit would tell, too.
+    for interval in (0.5, 5.3):
+        told = said(interval, shuffled)
+        assert "correlation 0.2" in told
+        assert "not in order" in told
+    assert "correlation 0.6" in said(10.0, slice(None, None, 20))
+    for stride in (4, 10):
+        interval = 0.5 * stride
+        assert f"{interval:g} fs apart are too far" in said(
+            interval, slice(None, None, stride)
+        )
+    assert "are these gradients?" in said(0.5, F=-whole["F"])
+    assert "0.24 fs apart, not 0.5: give frame_interval_fs, or forces in kcal" in said(
+        0.5, F=4.184 * whole["F"]
+    )
 
 
 def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
@@ -153,12 +181,12 @@ def pull_apart(values):
         (change("r_unit", np.array(b"Bohr")), "says r_unit='Bohr', expected 'Angst"),
         (change("e_unit", np.array("kcal/mol/atom")), "says e_unit='kcal/mol/atom'"),
         (change("E", np.array(1.0)), r"E of shape \(\), expected 5 frames as R"),
+        (change("z", np.array([8, 1, 1], dtype=object)), "array of pickled objects"),
         (change("z", np.array(["O", "H", "H"])), "texts as z, expected atomic numbers"),
         (change("E", np.zeros((5, 2))), r"E \(5, 2\), expected \(n_frames,\)"),
         (change("F", np.zeros((5, 2, 3))), r"forces \(4, 2, 3\), expected \(4, 3, 3\)"),
         (change("R", set_nan), r"not finite in R\[2\], expected .*; remove or repair"),
         (change("F", set_nan), r"not finite in F\[2\], expected"),
-        (change("R", pull_apart), r"atoms 0 and 2 .* frame 2; expected frames of one"),
         (change("R", lambda r: r[:1]), "one frame, expected two or more"),
     ],
 )
@@ -166,6 +194,12 @@ def test_md17_that_is_wrong_is_refused(tmp_path, md17, spoil, message):
     path = save(tmp_path, spoil(md17))
     with pytest.raises(ValueError, match=message):
         read_md17(path)
+
+
+def test_md17_of_a_molecule_in_pieces_is_refused(tmp_path, md17):
+    path = save(tmp_path, change("R", pull_apart)(md17))
+    with pytest.raises(ValueError, match=r"atoms 0 and 2 .* frame 2; expected frames"):
+        read_trajectory(path)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from openmm_diffmd.reference.storage import ReferenceWriter
 
 TOPOLOGY, _ = load_molecule("water")
 MASSES = np.array([15.99943, 1.007947, 1.007947])
+WATER = np.array([[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]])
 
 
 def frame_at(index):
@@ -168,10 +169,44 @@ def test_frames_without_times_are_numbered(tmp_path):
     path = tmp_path / "file.h5"
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = mdtraj.Topology.from_openmm(TOPOLOGY)
-        file.write(coordinates=np.ones((4, 3, 3)))
+        file.write(coordinates=np.tile(WATER, (4, 1, 1)))
     np.testing.assert_array_equal(read_reference(path).times, np.arange(4))
     trajectory = read_trajectory(path, frame_interval_fs=20.0)
     np.testing.assert_allclose(trajectory.times, 0.02 * np.arange(4))
+
+
+def test_other_units_are_refused(tmp_path):
+    path = tmp_path / "file.h5"
+    with HDF5TrajectoryFile(str(path), "w") as file:
+        file.topology = mdtraj.Topology.from_openmm(TOPOLOGY)
+        file.write(coordinates=np.tile(WATER, (4, 1, 1)), time=np.arange(4.0))
+    assert read_trajectory(path).n_frames == 4
+    with tables.open_file(str(path), "a") as file:
+        file.root.coordinates._v_attrs.units = "angstroms"
+    with pytest.raises(ValueError, match="in angstroms, expected nanometers: mdtraj"):
+        read_trajectory(path)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        (10 * WATER, r"in 3 pieces, .* \(HDF5, nanometers\)"),
+        (WATER * [[1.0], [20.0], [1.0]], r"0 and 1 .* in frame 0"),
+        (0.1 * WATER, r"atoms 0 and 1 0\.096 Angstrom apart"),
+    ],
+)
+def test_atoms_that_make_no_molecule_are_refused(tmp_path, positions, message):
+    path = tmp_path / "file.h5"
+    topology = mdtraj.Topology.from_openmm(TOPOLOGY)
+    # With bonds of its own only where these are not what is wrong.
+    if "pieces" in message:
+        topology = topology.subset([0, 1, 2])
+        topology._bonds = []
+    with HDF5TrajectoryFile(str(path), "w") as file:
+        file.topology = topology
+        file.write(coordinates=np.tile(positions, (4, 1, 1)), time=np.arange(4.0))
+    with pytest.raises(ValueError, match=message):
+        read_trajectory(path)
 
 
 def test_arrays_of_different_length_are_cut_to_the_shortest(tmp_path):

@@ -1,5 +1,4 @@
 import dataclasses
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from ase.io import write
 from openmm_diffmd import cli
 from openmm_diffmd.data.labelled import LabelledFrames
 from openmm_diffmd.data.readers import read_reference
-from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.models.energy import load_force
 from openmm_diffmd.training import force
 from openmm_diffmd.training.config import EnergyModelConfig, OptimizerConfig
-from openmm_diffmd.training.force import check_forces, train_force
+from openmm_diffmd.training.force import train_force
 from openmm_diffmd.training.force_module import MEV_PER_ANGSTROM
 
 MODEL = EnergyModelConfig(
@@ -240,43 +238,3 @@ def test_verb_prints_errors_on_frames_left_out(many, tmp_path, capsys):
     _, description = load_force(tmp_path / "run" / "force.pt")
     error = description["data"][0]["test"]["force_mae_meV_per_A"]
     assert f"bursts.h5: {error:.1f} meV/Angstrom, energies" in found
-
-
-def make_stretched(stiffness):
-    """Frames of a molecule whose bonds have this stiffness, N/m."""
-    generator = np.random.default_rng(3)
-    x0 = 0.1 * np.array([[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-    off = 0.003 * generator.normal(size=(400, 3, 3))
-    return single_molecule(
-        Path("springs.npz"),
-        positions=x0 + off,
-        velocities=None,
-        times=np.arange(400.0),
-        segments=np.zeros(400, np.int32),
-        atomic_numbers=np.array([8, 1, 1]),
-        potential_energies=np.zeros(400),
-        # A bond shows half of the springs that hold its atoms.
-        forces=-2.0 * 602.214 * stiffness * off,
-        provenance={},
-    )
-
-
-def test_forces_of_other_units_or_sign_are_told():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_forces(Path("right.npz"), make_stretched(500.0))
-    with pytest.warns(UserWarning, match=r"found bonds of 3\d(\.\d)? N/m .*kcal/mol"):
-        check_forces(Path("soft.npz"), make_stretched(35.0))
-    with pytest.warns(UserWarning, match=r"found bonds of [45].*e\+03 N/m"):
-        check_forces(Path("stiff.npz"), make_stretched(5000.0))
-    # eV where kcal/mol is read: 23 times too small.
-    with pytest.raises(ValueError, match=r"found bonds of 2\d(\.\d)? N/m .*kcal/mol"):
-        check_forces(Path("eV.npz"), make_stretched(500.0 / 23.06))
-    with pytest.raises(ValueError, match=r"found bonds of 2.*e\+04 N/m"):
-        check_forces(Path("kJ.npz"), make_stretched(500.0 * 41.84))
-    with pytest.raises(ValueError, match=r"found bonds of -5\d\d N/m .*not gradients"):
-        check_forces(Path("gradients.npz"), make_stretched(-550.0))
-    # Of rigid bonds nothing can be told.
-    springs = make_stretched(500.0 / 23.06)
-    rigid = springs.positions[:1] + 1e-3 * (springs.positions - springs.positions[:1])
-    check_forces(Path("rigid.npz"), dataclasses.replace(springs, positions=rigid))

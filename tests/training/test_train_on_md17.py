@@ -56,7 +56,8 @@ def file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(file, tmp_path_factory):
     output = tmp_path_factory.mktemp("training") / "run"
-    train([file], output, MODEL, BATH, STEPS, threads=1, progress=False)
+    with pytest.warns(UserWarning, match="frames of MD17, .* by way of a force"):
+        train([file], output, MODEL, BATH, STEPS, threads=1, progress=False)
     return output
 
 
@@ -88,7 +89,7 @@ def test_a_model_of_an_md17_file_keeps_its_bath(file, trained, tmp_path):
     [
         (
             DataConfig(frame_interval_fs=1.0),
-            r"thermostatted run for dynamics 'flow'.*t",
+            r"thermostatted run for dynamics 'flow'.* by way of a force.*at a loss",
         ),
         (DataConfig(), r"without velocities \(none: by their forces.* 1 fs apart, not"),
     ],
