@@ -30,6 +30,7 @@ from command_line import (
     whole_frames,
     write_results,
 )
+from controls import starting_frames
 from machine import describe_run
 
 from openmm_diffmd.analysis.analyze import (
@@ -37,7 +38,6 @@ from openmm_diffmd.analysis.analyze import (
     check_temperature,
     common_interval,
 )
-from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.distributions import (
     Histogram,
     bonded_terms,

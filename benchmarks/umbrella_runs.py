@@ -8,11 +8,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 import openmm
+from controls import starting_frames
 from numpy.typing import NDArray
 from openmm import unit
 from tqdm import tqdm
 
-from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
