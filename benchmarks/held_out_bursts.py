@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import openmm
+from held_out import contiguous_ranges, held_out_frames
 from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import topology_of
-from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
