@@ -11,6 +11,7 @@ import openmm
 from held_out import contiguous_ranges, held_out_frames
 from numpy.typing import NDArray
 from openmm import app, unit
+from reference_force import recreate_reference_system
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import topology_of
@@ -24,7 +25,6 @@ from openmm_diffmd.reference.dynamics import (
     baoab_integrator,
     run_segment,
 )
-from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
