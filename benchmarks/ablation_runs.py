@@ -10,6 +10,7 @@ import openmm
 from ablation_cells import Cell
 from numpy.typing import NDArray
 from openmm import app, unit
+from reference_force import recreate_reference_system
 from rollout_cost import NS_PER_DAY
 
 from openmm_diffmd.analysis.ensemble import Ensemble
@@ -20,7 +21,6 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import make_folder
-from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
 

@@ -41,12 +41,12 @@ from command_line import (
     whole_frames,
     write_results,
 )
+from controls import make_controls, starting_frames
 from jsonargparse import auto_cli
 from machine import describe_run
 from one_lag_errors import relative_errors
 
 from openmm_diffmd.analysis.analyze import at_interval, common_interval
-from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import Reference, prepare_reference

@@ -38,6 +38,7 @@ from command_line import (
     require_same_molecule,
     write_results,
 )
+from controls import starting_frames
 from cost_rollouts import ML_FORCE, measure_rollouts
 from machine import describe_run
 from ml_force import (
@@ -51,7 +52,6 @@ from openmm import unit
 from rollout_cost import Cost, cost_table, force_cost
 
 from openmm_diffmd.analysis.analyze import check_temperature
-from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.checks import above, at_least

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import openmm
 from command_line import one_line_errors, write_results
+from early_warning import measure_alarms
 from machine import describe_run
 from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
-from openmm_diffmd.analysis.early_warning import measure_alarms
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model

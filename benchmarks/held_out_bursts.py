@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import openmm
+from held_out import contiguous_ranges, held_out_frames
 from numpy.typing import NDArray
 from openmm import app, unit
+from reference_force import recreate_reference_system
 from tqdm import tqdm
 
 from openmm_diffmd.analysis.loading import topology_of
-from openmm_diffmd.data.held_out import contiguous_ranges, held_out_frames
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.metadata import ModelMetadata
@@ -24,7 +25,6 @@ from openmm_diffmd.reference.dynamics import (
     baoab_integrator,
     run_segment,
 )
-from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 

@@ -11,6 +11,7 @@ import numpy as np
 import openmm
 from bundled_reference import reference_of
 from command_line import one_line_errors, whole_frames, write_results
+from controls import make_controls, starting_frames
 from jsonargparse import auto_cli
 from machine import describe_run
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from openmm_diffmd.analysis.analyze import (
     common_interval,
     has_friction_of,
 )
-from openmm_diffmd.analysis.controls import make_controls, starting_frames
 from openmm_diffmd.analysis.figures import Row
 from openmm_diffmd.analysis.goal import Goal
 from openmm_diffmd.analysis.goals import judge

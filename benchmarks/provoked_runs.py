@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from openmm import app, unit
+from spread import SpreadPredictor, SpreadRecorder
 from tqdm import tqdm
 
 from openmm_diffmd.export.torchscript import DiffusionModel
@@ -13,7 +14,6 @@ from openmm_diffmd.integrator.guards import LagRefusedError
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.integrator.spread import SpreadPredictor, SpreadRecorder
 from openmm_diffmd.units import BOLTZMANN
 
 Array = NDArray[np.float64]

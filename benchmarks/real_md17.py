@@ -15,13 +15,11 @@ Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
-import mdtraj
 import numpy as np
 from bundled_reference import reference_of
 from command_line import (
@@ -30,28 +28,21 @@ from command_line import (
     whole_frames,
     write_results,
 )
+from controls import starting_frames
 from machine import describe_run
+from shape_comparison import compare_all, variance_ratios
 
 from openmm_diffmd.analysis.analyze import (
     at_interval,
     check_temperature,
     common_interval,
 )
-from openmm_diffmd.analysis.controls import starting_frames
-from openmm_diffmd.analysis.distributions import (
-    Histogram,
-    bonded_terms,
-    common_share,
-    h_r_error,
-    marginal_divergences,
-    marginals,
-    pair_distances,
-)
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_frames, load_reference, load_rollout
-from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
+from openmm_diffmd.analysis.loading import load_reference, load_rollout, topology_of
+from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.checks import above, at_least
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import file_sha256, make_folder
@@ -64,93 +55,39 @@ OF_THE_RUN = ("temperature_K", "replicas", "length_ps", "seed")
 """Options that have no meaning for a rollout that was made."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """h(r) of a set of frames, and its bonds, angles and dihedrals."""
-
-    h_r: Histogram
-    marginals: dict[str, dict[str, Histogram]]
-
-
-def shape_of(ensemble: Ensemble) -> Shape:
-    """Measure one set of frames."""
-    return Shape(pair_distances(ensemble), marginals(ensemble))
-
-
-def compare(one: Shape, other: Shape) -> dict[str, Any]:
-    """Compare two sets of frames."""
-    divergences = marginal_divergences(one.marginals, other.marginals)
-    return {
-        "h_r_error": h_r_error(one.h_r, other.h_r),
-        "divergences": {
-            kind: fmean(divergences[kind].values()) if divergences[kind] else None
-            for kind in KINDS
-        },
-        "by_group": divergences,
-    }
-
-
-def compare_all(
-    rollout: Ensemble, reference: Ensemble, real: Ensemble
-) -> dict[str, Any]:
+def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     """
-    Compare the three sets in pairs.
+    Read frames of one molecule for their structure, whatever their times.
+
+    Parameters
+    ----------
+    path : path-like
+        MD17 or rMD17 npz, or MDTraj HDF5.
 
     Returns
     -------
-    dict
-        ``rows``: of each pair; ``share``: of the rollout's difference to the real
-        frames what the reference has at the same distances and of the same sign.
+    ensemble : Ensemble
+        One replica in the order of time, without velocities; its frame interval is
+        the mean one, and may hide gaps.
+    provenance : mapping
+        What made the frames.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is of no supported kind, or has fewer than two frames.
     """
-    sets = {"rollout": rollout, "reference": reference, "real": real}
-    shapes = {name: shape_of(ensemble) for name, ensemble in sets.items()}
-    rows = {
-        f"{one} - {other}": compare(shapes[one], shapes[other])
-        for one, other in (
-            ("rollout", "real"),
-            ("reference", "real"),
-            ("rollout", "reference"),
-        )
-    }
-    for name, ensemble in sets.items():
-        first, second = ensemble.split(2)
-        rows[f"{name}, half - half"] = compare(shape_of(first), shape_of(second))
-    share = common_share(*(shapes[name].h_r for name in sets))
-    return {"rows": rows, "share": share}
-
-
-def variance_ratios(one: Ensemble, other: Ensemble) -> dict[str, float]:
-    """
-    Compare how widely bonds and angles vary in two sets of frames.
-
-    Returns
-    -------
-    dict
-        For each group of bonds and angles, such as ``C-H``: the variance of a term,
-        mean over the group, in one set over that in the other. Of oscillators of equal
-        stiffness it is the ratio of the temperatures.
-    """
-    first, second = (_variances(ensemble) for ensemble in (one, other))
-    return {
-        name: first[name] / second[name] for name in first if second.get(name, 0.0) > 0
-    }
-
-
-def _variances(ensemble: Ensemble) -> dict[str, float]:
-    frames = ensemble.frames()
-    terms = bonded_terms(ensemble.topology)
-    computed = {
-        name: function(frames, found)
-        for kind, function in (
-            ("bonds", mdtraj.compute_distances),
-            ("angles", mdtraj.compute_angles),
-        )
-        for name, found in terms[kind].items()
-    }
-    return {
-        name: float(values.astype(np.float64).var(axis=0).mean())
-        for name, values in computed.items()
-    }
+    data = read_trajectory(path)
+    if data.n_frames < 2:
+        raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
+    ensemble = Ensemble(
+        topology=topology_of(data),
+        frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
+        positions=[data.positions],
+    )
+    return ensemble, data.provenance
 
 
 def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, int]:

@@ -29,23 +29,23 @@ import torch
 from ase.data import atomic_numbers
 from bundled_reference import reference_of
 from command_line import one_line_errors, write_results
+from controls import starting_frames
+from early_warning import measure_warning, split_by_events
 from held_out_bursts import make_bursts, unseen_pieces
 from machine import describe_run
 from numpy.typing import NDArray
 from provoked_runs import Provocation, Run
+from reliability_curve import Reliability, measure_reliability
 from reliability_report import QUANTITIES, draw, print_tables, without_values
+from spread import SpreadPredictor
 
-from openmm_diffmd.analysis.controls import starting_frames
-from openmm_diffmd.analysis.early_warning import measure_warning, split_by_events
 from openmm_diffmd.analysis.loading import load_reference
-from openmm_diffmd.analysis.reliability import Reliability, measure_reliability
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.data.pairs import LaggedPairs, encode_pairs, evenly_spread
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
-from openmm_diffmd.integrator.spread import SpreadPredictor
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND

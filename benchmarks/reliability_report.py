@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from early_warning import EventWarning
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from reliability_curve import Reliability
 
-from openmm_diffmd.analysis.early_warning import EventWarning
-from openmm_diffmd.analysis.reliability import Reliability
 from openmm_diffmd.analysis.report import format_columns
 
 QUANTITIES = ("position", "velocity")

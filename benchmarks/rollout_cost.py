@@ -9,11 +9,10 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
+from reference_force import recreate_reference_system
 
 from openmm_diffmd.analysis.report import format_columns
-from openmm_diffmd.diffusion.samplers import num_evaluations
 from openmm_diffmd.reference.dynamics import baoab_integrator
-from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
@@ -53,6 +52,26 @@ class Cost:
     def ns_per_day(self) -> float:
         """Length that each trajectory gains in a day, ns."""
         return NS_PER_DAY * self.step_fs / self.step_seconds
+
+
+def num_evaluations(sampler: str, num_steps: int) -> int:
+    """
+    Count the denoiser evaluations of one sample.
+
+    Parameters
+    ----------
+    sampler : str
+        Name of the sampler.
+    num_steps : int
+        Denoising steps K.
+
+    Returns
+    -------
+    int
+        Evaluations.
+    """
+    second_order = sampler in {"heun", "predictor_corrector"}
+    return max(2 * num_steps - 1, 0) if second_order else num_steps
 
 
 def network_cost(name: str, sidecar: RolloutSidecar, seconds_per_lag: float) -> Cost:

@@ -27,6 +27,7 @@ import numpy as np
 import openmm
 from bundled_reference import reference_of
 from command_line import one_line_errors, write_results
+from displacement_errors import PUBLISHED, displacement_errors
 from held_out_bursts import run_force
 from machine import describe_run
 from numpy.typing import NDArray
@@ -40,7 +41,6 @@ from short_horizon_cases import (
 )
 
 from openmm_diffmd.analysis.report import format_columns, to_plain
-from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import create_system, replicate

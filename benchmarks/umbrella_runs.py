@@ -8,17 +8,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 import openmm
+from controls import starting_frames
 from numpy.typing import NDArray
 from openmm import unit
+from reference_force import recreate_reference_system
 from tqdm import tqdm
 
-from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
-from openmm_diffmd.reference.potentials import recreate_reference_system
 from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
 
 Array = NDArray[np.float64]

@@ -8,8 +8,8 @@ import ml_force
 import numpy as np
 import pytest
 import torch
+from controls import starting_frames
 
-from openmm_diffmd.analysis.controls import starting_frames
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.measure import prepare_reference
 from openmm_diffmd.bundled import PRETRAINED

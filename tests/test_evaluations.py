@@ -23,6 +23,7 @@ import pytest
 import real_md17
 import reliability
 import reliability_report
+import shape_comparison
 import short_horizon
 import short_horizon_cases
 import torch
@@ -30,7 +31,7 @@ from matplotlib.figure import Figure
 from openmm import app, unit
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_frames, load_reference
+from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.data import single_molecule
 from openmm_diffmd.data.readers import read_md17, read_reference
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -672,7 +673,7 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
         forces=np.zeros((1000, 9, 3)),
         old_indices=10 * generator.permutation(1000),
     )
-    real, provenance = load_frames(tmp_path / "rmd17_ethanol.npz")
+    real, provenance = real_md17.load_frames(tmp_path / "rmd17_ethanol.npz")
     assert provenance["data"] == "rMD17"
     assert len(real.bonds) == 8
     model = stub(tmp_path / "flow.pt", HarmonicModel())
@@ -683,7 +684,7 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
     ensemble, _ = load_reference(reference)
     first = ensemble.window([0], [1500])
     second = ensemble.window([1500], [3000])
-    found = real_md17.compare_all(first, second, real)
+    found = shape_comparison.compare_all(first, second, real)
     rows = found["rows"]
     assert found["share"] > 0.8
     assert rows["rollout - real"]["h_r_error"] > 0.3
@@ -695,11 +696,11 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
         Ensemble(ensemble.topology, 0.01, [places + scale * (x[:1000] - places)])
         for scale in (0.4, 0.2)
     )
-    for ratio in real_md17.variance_ratios(wide, narrow).values():
+    for ratio in shape_comparison.variance_ratios(wide, narrow).values():
         assert ratio == pytest.approx(4.0, rel=0.02)
     # A rollout as the real frames differs from its reference, and has no such share.
     right = Ensemble(ensemble.topology, 0.01, [x[2000:]])
-    found = real_md17.compare_all(right, second, real)
+    found = shape_comparison.compare_all(right, second, real)
     assert found["rows"]["rollout - real"]["h_r_error"] < 0.1
 
 

@@ -96,42 +96,6 @@ def h_r_error(h: Histogram, reference: Histogram) -> float:
     return float(np.sum(np.abs(h.density - reference.density) * np.diff(h.edges)))
 
 
-def common_share(h: Histogram, model: Histogram, truth: Histogram) -> float:
-    r"""
-    Share of a difference that another one has too.
-
-    :math:`\int_+ \min(|h - h_t|, |h_m - h_t|) dr / \int |h - h_t| dr`, the first
-    integral where both differences have one sign.
-
-    Parameters
-    ----------
-    h : Histogram
-        What is to be explained.
-    model : Histogram
-        What may explain it.
-    truth : Histogram
-        What both are compared with.
-
-    Returns
-    -------
-    float
-        1: `model` has all of the difference; 0: none of it. nan where `h` and
-        `truth` are equal.
-
-    Raises
-    ------
-    ValueError
-        If the bins differ.
-    """
-    _check_bins(h, truth)
-    _check_bins(model, truth)
-    ours, theirs = h.density - truth.density, model.density - truth.density
-    widths = np.diff(h.edges)
-    common = np.minimum(np.abs(ours), np.abs(theirs)) * (ours * theirs > 0)
-    whole = float(np.sum(np.abs(ours) * widths))
-    return float(np.sum(common * widths)) / whole if whole > 0 else float("nan")
-
-
 def bonded_terms(topology: mdtraj.Topology) -> dict[str, Terms]:
     """
     List bonds, angles and proper dihedrals, grouped by their elements.

@@ -1,4 +1,4 @@
-"""Ensembles from files: rollouts with their sidecar, references, bare frames."""
+"""Ensembles from files: rollouts with their sidecar, and references."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -281,41 +281,6 @@ def load_reference(
         frame_interval=round(float(intervals.mean()), 6),
         positions=np.split(data.positions, cuts),
         velocities=None if data.velocities is None else np.split(data.velocities, cuts),
-    )
-    return ensemble, data.provenance
-
-
-def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
-    """
-    Read frames of one molecule for their structure, whatever their times.
-
-    Parameters
-    ----------
-    path : path-like
-        MD17 or rMD17 npz, or MDTraj HDF5.
-
-    Returns
-    -------
-    ensemble : Ensemble
-        One replica in the order of time, without velocities; its frame interval is
-        the mean one, and may hide gaps.
-    provenance : mapping
-        What made the frames.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is of no supported kind, or has fewer than two frames.
-    """
-    data = read_trajectory(path)
-    if data.n_frames < 2:
-        raise ValueError(f"found {data.n_frames} frame in {path}, expected two or more")
-    ensemble = Ensemble(
-        topology=topology_of(data),
-        frame_interval=float(data.times[-1] - data.times[0]) / (data.n_frames - 1),
-        positions=[data.positions],
     )
     return ensemble, data.provenance
 

@@ -10,9 +10,9 @@ import tables
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 
-from openmm_diffmd.data.held_out import same_run
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE, UNITS
+from openmm_diffmd.data.runs import same_run
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.outputs import written_whole
 

@@ -10,7 +10,6 @@ import torch
 from ase.data import chemical_symbols
 from torch.utils.data import DataLoader
 
-from openmm_diffmd.data.held_out import check_overlap
 from openmm_diffmd.data.pairs import (
     LaggedPairs,
     NoPairError,
@@ -19,6 +18,7 @@ from openmm_diffmd.data.pairs import (
     lag_in_frames,
 )
 from openmm_diffmd.data.readers import frame_intervals, read_trajectory
+from openmm_diffmd.data.runs import check_overlap
 from openmm_diffmd.data.scales import Scales, residual_scales
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory

@@ -8,7 +8,6 @@ from scipy.stats import norm
 from openmm_diffmd.analysis.distributions import (
     Histogram,
     bonded_terms,
-    common_share,
     dihedral_turns,
     h_r_error,
     jensen_shannon_divergence,
@@ -166,22 +165,3 @@ def test_marginals_of_another_molecule_are_refused(
     b = marginals(Ensemble(ethanol, 0.01, [positions]))
     with pytest.raises(ValueError, match="is it the same molecule"):
         marginal_divergences(a, b)
-
-
-def test_share_of_a_difference_that_another_has_too():
-    edges = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
-
-    def histogram(*density: float) -> Histogram:
-        return Histogram(edges, np.array(density))
-
-    truth = histogram(0.25, 0.25, 0.25, 0.25)
-    ours = histogram(0.45, 0.05, 0.35, 0.15)
-    assert common_share(ours, ours, truth) == pytest.approx(1.0)
-    assert common_share(ours, truth, truth) == 0.0
-    # Of 0.2, 0.2, 0.1, 0.1: half of the first, all of the second (which exceeds it),
-    # none of the third, which has the other sign, and none of the last.
-    theirs = histogram(0.35, 0.0, 0.15, 0.25)
-    assert common_share(ours, theirs, truth) == pytest.approx(0.3 / 0.6)
-    assert np.isnan(common_share(truth, ours, truth))
-    with pytest.raises(ValueError, match="different bins"):
-        common_share(ours, Histogram(edges + 1.0, ours.density), truth)

@@ -1,4 +1,4 @@
-"""Bare frames as an ensemble: bonds by distance, the order of time."""
+"""References as an ensemble: bonds by distance, times that are told."""
 
 from pathlib import Path
 
@@ -8,43 +8,9 @@ import pytest
 
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.groups import find_protons, find_rotors
-from openmm_diffmd.analysis.loading import load_frames, load_reference
+from openmm_diffmd.analysis.loading import load_reference, topology_of
+from openmm_diffmd.data.readers import read_trajectory
 from openmm_diffmd.topologies import make_topology
-
-
-def test_bonds_are_found_by_mean_distances(tmp_path: Path):
-    # Water whose hydrogens meet in one frame of two.
-    apart = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
-    close = np.array([[0.0, 0.0, 0.0], [0.9, 0.0, 0.0], [0.9, 0.5, 0.0]])
-    np.savez(
-        tmp_path / "water.npz",
-        nuclear_charges=np.array([8, 1, 1]),
-        coords=np.stack([close, apart]),
-        energies=np.zeros(2),
-        forces=np.zeros((2, 3, 3)),
-        old_indices=np.array([20, 10]),
-    )
-    ensemble, provenance = load_frames(tmp_path / "water.npz")
-    assert provenance["data"] == "rMD17"
-    assert ensemble.symbols == ["O", "H", "H"]
-    assert ensemble.bonds.tolist() == [[0, 1], [0, 2]]
-    # In the order of the old indices, ten frames of 0.5 fs apart.
-    assert ensemble.positions[0] == pytest.approx(0.1 * np.stack([apart, close]))
-    assert ensemble.frame_interval == pytest.approx(0.005)
-    assert ensemble.velocities is None
-
-
-def test_one_frame_is_refused(tmp_path: Path):
-    np.savez(
-        tmp_path / "one.npz",
-        nuclear_charges=np.array([8, 1]),
-        coords=np.array([[[0.0, 0.0, 0.0], [0.96, 0.0, 0.0]]]),
-        energies=np.zeros(1),
-        forces=np.zeros((1, 2, 3)),
-        old_indices=np.array([1]),
-    )
-    with pytest.raises(ValueError, match=r"found 1 frame in .*, expected two"):
-        load_frames(tmp_path / "one.npz")
 
 
 @pytest.mark.parametrize(
@@ -61,11 +27,12 @@ def test_one_frame_is_refused(tmp_path: Path):
 def test_real_molecules_are_what_chemistry_says(
     shared_data: Path, molecule: str, bonds: int, rotors: list[str], protons: int
 ):
-    ensemble, _ = load_frames(shared_data / "rmd17" / f"rmd17_{molecule}.npz")
-    assert len(ensemble.bonds) == bonds
-    assert sorted(r.kind for r in find_rotors(ensemble.topology)) == sorted(rotors)
-    assert len(find_protons(ensemble.topology)) == protons
-    assert "C-H" in bonded_terms(ensemble.topology)["bonds"]
+    frames = read_trajectory(shared_data / "rmd17" / f"rmd17_{molecule}.npz")
+    topology = topology_of(frames)
+    assert topology.n_bonds == bonds
+    assert sorted(r.kind for r in find_rotors(topology)) == sorted(rotors)
+    assert len(find_protons(topology)) == protons
+    assert "C-H" in bonded_terms(topology)["bonds"]
 
 
 def test_md17_at_another_interval_than_its_forces_say_is_refused(

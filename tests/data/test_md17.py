@@ -295,6 +295,20 @@ def test_real_rmd17_frames_are_those_of_real_md17(shared_data):
     assert 400 < temperature < 600
 
 
+def test_bonds_are_found_by_mean_distances(tmp_path):
+    # Water whose hydrogens meet in one frame of two.
+    apart = [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]]
+    close = [[0.0, 0.0, 0.0], [0.9, 0.0, 0.0], [0.9, 0.5, 0.0]]
+    arrays = {
+        "nuclear_charges": np.array([8, 1, 1]),
+        "coords": np.array([close, apart]),
+        "energies": np.zeros(2),
+        "forces": np.zeros((2, 3, 3)),
+        "old_indices": np.array([20, 10]),
+    }
+    assert read_rmd17(save(tmp_path, arrays)).bonds.tolist() == [[0, 1], [0, 2]]
+
+
 @pytest.mark.parametrize(
     ("molecule", "n_bonds"),
     [("aspirin", 21), ("benzene", 12), ("naphthalene", 19), ("uracil", 12)],

@@ -3,10 +3,7 @@ import pytest
 from openmm import unit
 
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.reference.potentials import (
-    create_reference_system,
-    recreate_reference_system,
-)
+from openmm_diffmd.reference.potentials import create_reference_system
 
 TOPOLOGY, POSITIONS = load_molecule("water")
 
@@ -177,19 +174,3 @@ def test_odd_electrons_need_a_charge_or_a_multiplicity(tmp_path):
             create_reference_system(TOPOLOGY, options={"charge": charge})
     for options in ({"charge": 1}, {"multiplicity": 2}):
         assert create_reference_system(ion, options=options).getNumForces() == 1
-
-
-def test_force_of_a_reference_is_made_again_with_its_options():
-    pytest.importorskip("tblite")
-    said = {"potential": "GFN2-xTB", "potential_options": {"charge": 2}}
-    ion = energy_of(create_reference_system(TOPOLOGY, options={"charge": 2}))
-    assert energy_of(recreate_reference_system(TOPOLOGY, said)) == ion
-    neutral = recreate_reference_system(TOPOLOGY, {"potential": "GFN2-xTB"})
-    assert abs(energy_of(neutral) - ion) > 1000.0
-
-
-def test_force_that_is_not_named_or_not_here_is_refused():
-    with pytest.raises(ValueError, match="does not name its force"):
-        recreate_reference_system(TOPOLOGY, {})
-    with pytest.raises(FileNotFoundError, match=r"no mine\.xml in this folder"):
-        recreate_reference_system(TOPOLOGY, {"potential": "mine.xml"})

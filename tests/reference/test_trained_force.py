@@ -9,10 +9,7 @@ from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.models.energy import EnergyModel, load_force, save_force
 from openmm_diffmd.reference.driver import make_reference
 from openmm_diffmd.reference.molecules import load_molecule
-from openmm_diffmd.reference.potentials import (
-    create_reference_system,
-    recreate_reference_system,
-)
+from openmm_diffmd.reference.potentials import create_reference_system
 from openmm_diffmd.reference.trained_force import read_trained_force
 
 SIZES = {"n_max": 4, "channels": 8, "n_heads": 2, "edge_channels": 8, "n_layers": 1}
@@ -51,11 +48,6 @@ def test_reference_system_has_the_trained_force(tmp_path):
     assert scale > 10
     found = forces_of(system, positions)
     np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5 * scale)
-    # The same from what a reference says of itself, where the file lies here.
-    with pytest.raises(FileNotFoundError, match=r"found no gone\.pt in this folder"):
-        recreate_reference_system(topology, {"potential": "gone.pt"})
-    again = recreate_reference_system(topology, {"potential": str(path)})
-    np.testing.assert_array_equal(forces_of(again, positions), found)
 
 
 def test_molecule_that_a_force_was_not_trained_on_is_told(tmp_path):

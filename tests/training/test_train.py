@@ -19,8 +19,8 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.accelerators import CUDAAccelerator
 
 from openmm_diffmd.bundled import PRETRAINED
-from openmm_diffmd.data.held_out import check_overlap
 from openmm_diffmd.data.readers import read_trajectory
+from openmm_diffmd.data.runs import check_overlap
 from openmm_diffmd.model_files import pack_weights
 from openmm_diffmd.training.config import (
     DataConfig,

@@ -46,26 +46,6 @@ def num_extra_draws(sampler: str, num_steps: int) -> int:
     return 2 * max(num_steps - 1, 0) if stochastic else 0
 
 
-def num_evaluations(sampler: str, num_steps: int) -> int:
-    """
-    Count the denoiser evaluations of one sample.
-
-    Parameters
-    ----------
-    sampler : str
-        Name of the sampler.
-    num_steps : int
-        Denoising steps K.
-
-    Returns
-    -------
-    int
-        Evaluations.
-    """
-    second_order = sampler in {"heun", "predictor_corrector"}
-    return max(2 * num_steps - 1, 0) if second_order else num_steps
-
-
 def sample(
     sampler: str, denoiser: Denoiser, noise: Tensor, noise_levels: Sequence[float]
 ) -> Tensor:

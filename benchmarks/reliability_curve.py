@@ -8,6 +8,8 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 COMPONENTS = 3
+SEED = 1
+"""Of the Gaussians of `Reliability.best_correlation`."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,7 @@ class Reliability:
     best_correlation: float
 
 
-def measure_reliability(
-    spreads: Array, errors: Array, n_bins: int = 10, seed: int = 1
-) -> Reliability:
+def measure_reliability(spreads: Array, errors: Array, n_bins: int = 10) -> Reliability:
     """
     Compare predicted spreads with true errors.
 
@@ -63,8 +63,6 @@ def measure_reliability(
         True error of each atom, in the same unit.
     n_bins : int
         Bins.
-    seed : int
-        Seed of the Gaussians of `best_correlation`.
 
     Returns
     -------
@@ -104,7 +102,7 @@ def measure_reliability(
         deviation = squares[part].std(ddof=1) / np.sqrt(len(part))
         found_error.append(deviation / (2.0 * root) if root > 0 else 0.0)
     curve = np.array(predicted), np.array(found)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     ideal = spreads[:, None] * generator.normal(size=errors.shape)
     positive = curve[1] > 0
     slope = np.nan

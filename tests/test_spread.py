@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from spread import SpreadPredictor, SpreadRecorder
 
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.integrator.spread import SpreadPredictor, SpreadRecorder
 from openmm_diffmd.testing import FaultyModel, HarmonicModel, save_stub_model
 
 STUB = HarmonicModel(friction=20.0)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from openmm_diffmd.analysis.early_warning import (
+from early_warning import (
     measure_alarms,
     measure_warning,
     split_by_events,

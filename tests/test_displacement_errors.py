@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from openmm_diffmd.analysis.short_horizon import PUBLISHED, displacement_errors
+from displacement_errors import PUBLISHED, displacement_errors
 
 
 def test_errors_of_a_drift_are_the_closed_form():

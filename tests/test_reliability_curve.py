@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-from openmm_diffmd.analysis.reliability import measure_reliability
+from reliability_curve import measure_reliability
 
 
 def spreads_and_errors(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
