@@ -6,7 +6,6 @@ rolled out in OpenMM. ``results.json`` is written after each cell: kill the comm
 time is up, run it again to go on; cells that are done are not run again.
 """
 
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,14 +34,13 @@ from ablation_training import (
 from ase.data import chemical_symbols
 from bundled_reference import BUNDLED_REFERENCE
 from command_line import (
-    one_line_errors,
     read_results,
     require_same_molecule,
+    run_command,
     whole_frames,
     write_results,
 )
 from controls import make_controls, starting_frames
-from jsonargparse import auto_cli
 from machine import describe_run
 from one_lag_errors import relative_errors
 
@@ -54,7 +52,6 @@ from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import stability
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.data.pairs import PairBatch
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.trajectory import Trajectory
@@ -403,11 +400,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Command line without the program; the process's own unless given.
     """
-    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     # Lightning: a data loader without workers, and a logger without its package.
     warnings.filterwarnings("ignore", module="lightning")
-    with one_line_errors("ablations"):
-        auto_cli(ablations, args=words, as_positional=False)
+    run_command(ablations, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def reference_of(model: DiffusionModel, given: Path | None) -> Path:
     model : DiffusionModel
         The model that is to be measured.
     given : path-like or None
-        What the command line names.
+        What the command line names: a file, or ``ethanol``, the bundled one.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def reference_of(model: DiffusionModel, given: Path | None) -> Path:
         the elements would move ethanol, badly, under its own molecule's name.
     """
     if given is not None:
-        return given
+        return BUNDLED.get(str(given).lower(), given)
     trained = model.metadata.reference.get("data", [])
     names = {data.get("provenance", {}).get("molecule") for data in trained} - {None}
     if names and ITS_MOLECULE not in names:

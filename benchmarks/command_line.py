@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import auto_cli
+
 from openmm_diffmd.analysis.report import to_plain
-from openmm_diffmd.cli import user_errors
+from openmm_diffmd.cli import dashes_to_underscores, user_errors
 from openmm_diffmd.outputs import check_output_file, make_folder, written_whole
 
 
@@ -35,6 +37,24 @@ def one_line_errors(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was written is kept", file=sys.stderr)
         sys.exit(130)
+
+
+def run_command(
+    function: Callable[..., Any], arguments: Sequence[str] | None = None
+) -> None:
+    """
+    Call a function with the options of the command line that are its parameters.
+
+    Parameters
+    ----------
+    function : callable
+        The command, of the command's name.
+    arguments : sequence of str, optional
+        Command line without the program; the process's own unless given.
+    """
+    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
+    with one_line_errors(function.__name__):
+        auto_cli(function, args=words, as_positional=False)
 
 
 def output_file(text: str) -> Path:

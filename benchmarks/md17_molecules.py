@@ -11,13 +11,11 @@ another reference or of other options are refused:
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command_line import one_line_errors, read_results, whole_frames, write_results
-from jsonargparse import auto_cli
+from command_line import read_results, run_command, whole_frames, write_results
 from md17_rollout import (
     LENGTH_PS,
     OURS,
@@ -29,7 +27,6 @@ from molecules_figure import draw
 from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -242,10 +239,15 @@ def check_kept(path: Path, asked: Mapping[str, Any], regression: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and run."""
-    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
-    with one_line_errors("md17_molecules"):
-        auto_cli(md17_molecules, args=words, as_positional=False)
+    """
+    Read the command line and run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program; the process's own unless given.
+    """
+    run_command(md17_molecules, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The bundled model beside its reference, in a few minutes: a table and a picture."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 import openmm
 from bundled_reference import reference_of
-from command_line import one_line_errors, whole_frames, write_results
+from command_line import run_command, whole_frames, write_results
 from controls import make_controls, starting_frames
-from jsonargparse import auto_cli
 from machine import describe_run
 from numpy.typing import NDArray
 from openmm import app
@@ -39,13 +37,13 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
     RolloutResult,
     RolloutSettings,
     roll_out,
 )
+from openmm_diffmd.integrator.rollout_files import check_free
 from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.threads import set_threads
@@ -85,7 +83,8 @@ def md17_rollout(
         Name of a bundled model, or the path of a model file.
     reference : path-like, optional
         Reference trajectory with velocities at the same temperature, MDTraj HDF5 or
-        original MD17 (npz); unless given the bundled one, which is of ethanol.
+        original MD17 (npz); unless given the bundled one, which is of ethanol and
+        called ``ethanol``.
     output : path-like
         Folder for trajectories, ``results.json`` and ``rollout.png``.
     replicas : int
@@ -261,6 +260,8 @@ def _run_all(
     not_begun : dict of str to str
         Why a control ended before its first frame.
     """
+    for name in (OURS, REGRESSION, SINGLE):
+        check_free(output / name, None, overwrite=True)
     runs: dict[str, RolloutResult] = {}
     not_begun: dict[str, str] = {}
 
@@ -335,9 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Command line without the program; the process's own unless given.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    with one_line_errors("md17_rollout"):
-        auto_cli(md17_rollout, args=dashes_to_underscores(words), as_positional=False)
+    run_command(md17_rollout, arguments)
 
 
 if __name__ == "__main__":

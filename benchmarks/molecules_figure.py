@@ -8,14 +8,12 @@ found. Several tables are drawn in one picture, the first strongest:
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from command_line import one_line_errors
-from jsonargparse import auto_cli
+from command_line import run_command
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -239,10 +237,15 @@ def molecules_figure(tables: dict[str, Path], output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line and draw."""
-    words = sys.argv[1:] if arguments is None else arguments
-    with one_line_errors("molecules_figure"):
-        auto_cli(molecules_figure, args=list(words), as_positional=False)
+    """
+    Read the command line and run.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program; the process's own unless given.
+    """
+    run_command(molecules_figure, arguments)
 
 
 if __name__ == "__main__":

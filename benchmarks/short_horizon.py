@@ -33,6 +33,7 @@ from machine import describe_run
 from numpy.typing import NDArray
 from openmm import unit
 from short_horizon_cases import (
+    FRAME_INTERVAL_FS,
     NUM_PREDICTED,
     TEST_FRACTION,
     Cases,
@@ -248,9 +249,11 @@ def main(words: Sequence[str] | None = None) -> None:
         "--references", type=Path, nargs="+", help="one a model; ethanol's is bundled"
     )
     parser.add_argument("--data", type=Path, help="md17_MOLECULE.npz")
-    parser.add_argument("--frame-interval-fs", type=float, default=0.5, help="of it")
     parser.add_argument(
-        "--test-fraction", type=float, default=TEST_FRACTION, help="of it, at its end"
+        "--frame-interval-fs", type=float, help=f"of it; {FRAME_INTERVAL_FS:g}"
+    )
+    parser.add_argument(
+        "--test-fraction", type=float, help=f"of it, at its end; {TEST_FRACTION:g}"
     )
     parser.add_argument("--cases", type=int, default=64)
     parser.add_argument("--samples", type=int, default=5)
@@ -259,22 +262,29 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     arguments = parser.parse_args(words)
     references = arguments.references or [None] * len(arguments.models)
-    real = arguments.data is not None
-    if real:
-        references = [arguments.data] * len(arguments.models)
     if len(references) != len(arguments.models):
         parser.error(
             f"found {len(references)} references and {len(arguments.models)} models, "
             "expected one reference for each model"
         )
     with one_line_errors("short_horizon"):
-        run(arguments, references, real=real)
+        run(arguments, references)
 
 
-def run(
-    arguments: argparse.Namespace, given: Sequence[Path | None], *, real: bool
-) -> None:
+def run(arguments: argparse.Namespace, given: Sequence[Path | None]) -> None:
     """Measure each model, and write after each."""
+    real = arguments.data is not None
+    if real and arguments.references:
+        raise ValueError(
+            "found --data and --references, expected one or the other: windows are of "
+            "the real frames, or of references"
+        )
+    for option in ("frame_interval_fs", "test_fraction"):
+        if not real and getattr(arguments, option) is not None:
+            raise ValueError(
+                f"found --{option.replace('_', '-')} without --data, which it is of: "
+                "leave it out"
+            )
     at_least(1, cases=arguments.cases, samples=arguments.samples)
     at_least(0, seed=arguments.seed)
     above(
@@ -282,15 +292,18 @@ def run(
         frame_interval_fs=arguments.frame_interval_fs,
         test_fraction=arguments.test_fraction,
     )
-    if arguments.test_fraction > 1:
-        raise ValueError(
-            f"found --test-fraction {arguments.test_fraction:g}, expected at most 1"
-        )
+    interval_fs = arguments.frame_interval_fs or FRAME_INTERVAL_FS
+    fraction = arguments.test_fraction or TEST_FRACTION
+    if fraction > 1:
+        raise ValueError(f"found --test-fraction {fraction:g}, expected at most 1")
     set_threads(arguments.threads)
     make_folder(arguments.output)
     # Before the first is measured: the last one's name may be wrong.
     models = [load_model(path) for path in arguments.models]
-    references = [reference_of(*pair) for pair in zip(models, given, strict=True)]
+    references = [
+        arguments.data or reference_of(*pair)
+        for pair in zip(models, given, strict=True)
+    ]
     for reference in references:
         if not reference.is_file():
             raise FileNotFoundError(f"found no file {reference}, expected a reference")
@@ -308,9 +321,9 @@ def run(
                 cases = md17_cases(
                     model,
                     arguments.data,
-                    arguments.frame_interval_fs,
+                    interval_fs,
                     arguments.cases,
-                    arguments.test_fraction,
+                    fraction,
                 )
             else:
                 cases = reference_cases(

@@ -17,6 +17,8 @@ from openmm_diffmd.export.torchscript import DiffusionModel
 Array = NDArray[np.float64]
 NUM_KNOWN, NUM_PREDICTED, STRIDE = 10, 20, 10
 TEST_FRACTION = 0.2
+FRAME_INTERVAL_FS = 0.5
+"""Of most files of MD17."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,13 @@ after each rollout: kill the command when time is up, run it again to go on.
 """
 
 import json
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablation_training import model_error
-from command_line import one_line_errors, read_results, write_results
-from jsonargparse import auto_cli
+from command_line import read_results, run_command, write_results
 from machine import describe_run
 from md17_rollout import NoFirstFrameError, md17_rollout
 from transfer_isomers import (
@@ -37,7 +35,6 @@ from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.cli import dashes_to_underscores
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
 from openmm_diffmd.threads import set_threads
@@ -271,11 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Command line without the program; the process's own unless given.
     """
-    words = dashes_to_underscores(sys.argv[1:] if arguments is None else arguments)
     # Lightning: a data loader without workers, and a logger without its package.
     warnings.filterwarnings("ignore", module="lightning")
-    with one_line_errors("transfer"):
-        auto_cli(transfer, args=words, as_positional=False)
+    run_command(transfer, arguments)
 
 
 if __name__ == "__main__":

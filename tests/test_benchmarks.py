@@ -9,9 +9,10 @@ import molecules_figure as figure
 import numpy as np
 import openmm
 import pytest
+from bundled_reference import reference_of
 
 from openmm_diffmd.analysis.analyze import analyze, common_interval
-from openmm_diffmd.analysis.loading import load_rollout
+from openmm_diffmd.analysis.loading import BUNDLED, load_rollout
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.integrator.run import run
@@ -253,6 +254,24 @@ def test_run_without_a_first_frame_is_told_from_one_that_cannot_be_set_up(
         benchmark.md17_rollout(
             stub, harmonic[1], tmp_path, platform="Abacus", **options
         )
+
+
+def test_files_that_are_no_rollout_are_left_alone(
+    harmonic: tuple[Path, Path], tmp_path: Path
+):
+    stub, reference = harmonic
+    mine = tmp_path / "single.json"
+    mine.write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=r"single\.json is no rollout sidecar"):
+        benchmark.md17_rollout(str(stub), reference, tmp_path, length_ps=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["single.json"]
+    assert mine.read_text() == '{"mine": 1}'
+
+
+def test_the_bundled_reference_has_a_name():
+    model = load_model("ethanol")
+    assert reference_of(model, Path("ethanol")) == BUNDLED["ethanol"]
+    assert reference_of(model, Path("mine.h5")) == Path("mine.h5")
 
 
 def test_default_length_is_of_whole_frames(

@@ -98,6 +98,16 @@ CASES = [
     ("short_horizon", ["--references", ABSENT], "found no file absent.h5"),
     ("short_horizon", ["--cases", "0"], "found cases 0, expected at least 1"),
     ("short_horizon", ["--samples", "0"], "found samples 0, expected at least 1"),
+    (
+        "short_horizon",
+        ["--data", "{ethanol}", "--references", "{ethanol}"],
+        "found --data and --references, expected one or the other",
+    ),
+    (
+        "short_horizon",
+        ["--frame-interval-fs", "1"],
+        "found --frame-interval-fs without --data",
+    ),
     ("md17_rollout", ["--replicas", "0"], "found replicas 0, expected at least 1"),
     ("md17_rollout", ["--length-ps", "-1"], "found length_ps -1, expected more than 0"),
     ("md17_rollout", ["--length-ps", "0.105"], "found length_ps 0.105, expected a who"),
@@ -377,5 +387,6 @@ def test_file_without_provenance_passes(tmp_path):
     topology = mdtraj.Topology.from_openmm(load_molecule("water")[0])
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = topology
-        file.write(coordinates=np.ones((3, 3, 3)), time=np.array([0.0, 0.5, 1.0]))
+        water = [[0.0, 0.0, 0.0], [0.096, 0.0, 0.0], [-0.024, 0.093, 0.0]]
+        file.write(coordinates=np.tile(water, (3, 1, 1)), time=[0.0, 0.5, 1.0])
     assert load_reference(path)[0].n_frames == 3

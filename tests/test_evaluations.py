@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from openmm import app, unit
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.data import single_molecule
 from openmm_diffmd.data.readers import read_md17, read_reference
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
@@ -713,19 +713,25 @@ def test_real_md17_runs_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     x, v = equilibrium(np.random.default_rng(8), 300)
     frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(300)]
     reference = write(
-        tmp_path / "reference.h5", model, frames, {"temperature_K": TEMPERATURE}
+        tmp_path / "reference.h5",
+        model,
+        frames,
+        {"temperature_K": TEMPERATURE, "potential": "harmonic"},
     )
     # Frames with bonds of their own, as the stub's atoms lie on top of each other.
-    real_md17.main(
-        [
-            f"--data={reference}",
-            f"--reference={reference}",
-            f"--model={tmp_path / 'flow.pt'}",
-            "--replicas=2",
-            "--length-ps=8",
-            f"--output={tmp_path}",
-        ]
-    )
+    words = [
+        f"--data={reference}",
+        f"--reference={reference}",
+        f"--model={tmp_path / 'flow.pt'}",
+        "--replicas=2",
+        "--length-ps=8",
+        f"--output={tmp_path}",
+    ]
+    real_md17.main(words)
+    # Its rollout stays one, for `analyze` and for another time.
+    rollout, _ = load_rollout(tmp_path / "real_md17_rollout.json")
+    assert rollout.n_replicas == 2
+    real_md17.main(words)
     found = json.loads((tmp_path / "real_md17.json").read_text())
     assert found["rows"]["reference - real"]["h_r_error"] == 0.0
     assert found["broken"] == 0

@@ -65,11 +65,11 @@ def write_reference(
     return path
 
 
-def test_velocities_of_another_unit_are_refused(
-    gaussian_ethanol: Maker, tmp_path: Path
-):
+def test_velocities_of_another_unit_are_refused(tmp_path: Path):
     # A hundred times as hot: only one of ours would be believed.
-    hot = gaussian_ethanol(1, 100, seed=1, temperature=50_000.0)
+    frames = load_reference("ethanol")[0].window([0] * 4, [100, 0, 0, 0])
+    assert frames.velocities is not None
+    hot = dataclasses.replace(frames, velocities=[10.0 * v for v in frames.velocities])
     path = write_reference(hot, tmp_path / "r.h5", "{}")
     with pytest.raises(ValueError, match=r"e\+04 K in .*r\.h5, expected 10 to 10000 K"):
         load_reference(path)
