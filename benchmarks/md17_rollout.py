@@ -267,8 +267,7 @@ def _run_all(
 
     def attempt(name: str, n_replicas: int, **changes: Any) -> None:
         path = output / f"{name}.json"
-        # An earlier run's sidecar must not pass for this one's.
-        path.unlink(missing_ok=True)
+        earlier = path.stat().st_mtime_ns if path.is_file() else None
         try:
             runs[name] = roll_out(
                 model,
@@ -278,7 +277,9 @@ def _run_all(
                 replace(settings, **changes),
             )
         except openmm.OpenMMException as error:
-            sidecar = RolloutSidecar.read(path) if path.is_file() else None
+            # An earlier run's sidecar must not pass for this one's.
+            begun = path.is_file() and path.stat().st_mtime_ns != earlier
+            sidecar = RolloutSidecar.read(path) if begun else None
             if sidecar is not None and sidecar.num_frames:
                 # The integrator gave up; what it made until then counts.
                 runs[name] = RolloutResult(path, sidecar, None)

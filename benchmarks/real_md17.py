@@ -7,11 +7,12 @@ PBE of rMD17. Three sets of frames are compared in pairs: the rollout, the refer
 of bonds, angles and dihedrals; beside them what chance alone makes, half against half.
 How much wider or narrower bonds and angles of the real frames are than the reference's
 tells of their temperature, which need not be what is said of them.
-The user brings the real frames, in MD17's or rMD17's form:
+The user brings the real frames, in MD17's or rMD17's form, or another that is read:
 
     OMP_NUM_THREADS=1 python benchmarks/real_md17.py --data rmd17_ethanol.npz
 
-Runs the model, unless ``--rollout`` names one that was made. Writes ``real_md17.json``.
+Runs the model (``real_md17_rollout.json``, with a DCD), unless ``--rollout`` names one
+that was made. Writes ``real_md17.json``.
 """
 
 import argparse

@@ -92,8 +92,7 @@ def md17_cases(
     if frames.velocities is None:
         raise ValueError(
             f"found {path} without velocities ({frames.provenance['velocities']}), "
-            "expected frames in the order of time; where they are, give "
-            "--frame-interval-fs"
+            "expected an original MD17 file, and its --frame-interval-fs"
         )
     test = round(fraction * frames.n_frames)
     first = frames.n_frames - test + (NUM_KNOWN - 1) * STRIDE

@@ -268,6 +268,18 @@ def test_files_that_are_no_rollout_are_left_alone(
     assert mine.read_text() == '{"mine": 1}'
 
 
+def test_a_second_run_takes_the_place_of_the_first(
+    harmonic: tuple[Path, Path], tmp_path: Path
+):
+    stub, reference = harmonic
+    options = {"length_ps": 1.0, "replicas": 2, "progress": False}
+    for seed in (3, 4):
+        benchmark.md17_rollout(str(stub), reference, tmp_path, seed=seed, **options)
+        assert load_rollout(tmp_path / "diffmd.json")[1].seed == seed
+        found = json.loads((tmp_path / "results.json").read_text())
+        assert found["settings"]["seed"] == seed
+
+
 def test_the_bundled_reference_has_a_name():
     model = load_model("ethanol")
     assert reference_of(model, Path("ethanol")) == BUNDLED["ethanol"]

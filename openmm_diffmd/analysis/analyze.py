@@ -135,7 +135,7 @@ def analyze(
         known = rollout.friction is not None
         if known and not has_friction_of(provenance, rollout.friction):
             _warn_of_friction(name, rollout, provenance["friction_per_ps"])
-    _compare_vibrations(frames, temperatures[0])
+    _compare_vibrations(frames, provenance, temperatures[0])
     ensembles = [rollout.ensemble.in_order_of(frames) for rollout in loaded]
     interval = common_interval(
         frames.frame_interval, *(rollout.ensemble.frame_interval for rollout in loaded)
@@ -299,26 +299,25 @@ def _warn_of_friction(name: str, rollout: Rollout, reference: float) -> None:
     )
 
 
-def _compare_vibrations(reference: Ensemble, heat_bath: float) -> None:
+def _compare_vibrations(
+    reference: Ensemble, provenance: Mapping[str, Any], heat_bath: float
+) -> None:
     """Warn of a reference that is not as hot as is said."""
     if reference.velocities is None:
         return
     temperature, error = vibrational_temperature(reference)
-    n_atoms = len(reference.symbols)
-    of_md17 = heat_bath * n_atoms / (n_atoms - 2) if n_atoms > 2 else heat_bath
     apart = abs(temperature - heat_bath)
     # An unknown error is of too short a reference.
     limit = max(MAX_VIBRATION_DEVIATION * heat_bath, 4 * error)
     if math.isnan(error) or apart <= limit:
         return
-    why = (
-        "are its velocities in the file's units and the time between its frames right, "
-        "and of MD17 forces in kcal/mol/Angstrom?"
-    )
-    if abs(temperature - of_md17) <= limit:
+    why = "if its velocities and the time between its frames are in the file's units"
+    if provenance.get("data") == "MD17":
+        n_atoms = len(reference.symbols)
         why = (
-            "MD17's thermostats hold 3N degrees of freedom, of which 3N - 6 move, at "
-            f"500 K: {500 * of_md17 / heat_bath:.0f} K for {n_atoms} atoms"
+            "MD17's thermostats hold 3N degrees of freedom at 500 K, of which 3N - 6 "
+            f"move: {500 * n_atoms / (n_atoms - 2):.0f} K for {n_atoms} atoms; if it "
+            "is far from that, are forces in kcal/mol/Angstrom?"
         )
     warnings.warn(
         f"found vibrations of the reference at {temperature:.0f} +- {error:.0f} K, "

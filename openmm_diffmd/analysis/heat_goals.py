@@ -41,7 +41,7 @@ def velocity_goals(
     enough : bool
         Whether the rollout is long enough for temperatures and kinetic energies to be a
         goal missed: a short one that is cold by chance varies little too, and takes its
-        error for small.
+        error for small. And whether it knows what velocities leave of the steps.
     reference_is_long : bool
         Whether the reference knows how far bonds swing, by which energies are told, and
         how fast, by which steps are.

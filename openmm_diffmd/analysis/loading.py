@@ -222,10 +222,16 @@ def load_reference(
     FileNotFoundError
         If there is no such file, nor a bundled reference of this name.
     ValueError
-        If frames are not evenly spaced in time, or those of MD17 not by the interval
-        that their forces tell, or are of frictionless bursts, or numbered by MDTraj,
-        or masses are not the elements', or velocities of a file from elsewhere do not
-        belong to its positions and times.
+        If the kind of file is not known or `read_trajectory` refuses it; frames are not
+        evenly spaced in time, those of MD17 have no velocities, or forces of another
+        unit, or they are of frictionless bursts, or numbered by MDTraj; masses are not
+        the elements', or velocities of a file from elsewhere do not belong to its
+        positions and times.
+
+    Warns
+    -----
+    UserWarning
+        If forces of MD17 are softer or stiffer than bonds are.
     """
     if Path(path).is_file() and not Path(path).suffix:
         raise ValueError(
@@ -254,7 +260,7 @@ def load_reference(
     if data.provenance.get("data") == "MD17" and data.velocities is None:
         raise ValueError(
             f"found {path} without velocities ({data.provenance['velocities']}), "
-            "expected all frames of a run, in order"
+            "expected an original MD17 file"
         )
     check_element_masses(path, data.atomic_numbers, data.masses)
     if data.provenance.get("data") == "MD17":

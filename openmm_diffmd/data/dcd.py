@@ -93,7 +93,8 @@ def read_pdb_topology(path: Path) -> mdtraj.Topology:
     """
     try:
         return mdtraj.load_pdb(str(path)).topology
-    except (AssertionError, IndexError, ValueError) as error:
+    # What MDTraj raises for damaged ones, the first two where there is no atom.
+    except (AttributeError, IndexError, AssertionError, ValueError) as error:
         raise ValueError(
             f"{path} is no PDB file that can be read ({damage(error)}), expected the "
             "atoms of the trajectory"

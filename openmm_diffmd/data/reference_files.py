@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tables
 from mdtraj.core.element import Element
+from mdtraj.utils import in_units_of
 from numpy.typing import NDArray
 
 from openmm_diffmd.data.trajectory import Trajectory
@@ -67,8 +68,8 @@ def read_reference(path: str | Path) -> Trajectory:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is not an MDTraj HDF5 file, is damaged, holds no whole frame, or says that
-        an array has another unit.
+        If it is not an MDTraj HDF5 file, is damaged, holds no whole frame, or an array
+        says of itself what is no unit of it.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -97,8 +98,9 @@ def read_reference(path: str | Path) -> Trajectory:
                     f"{path} lacks {sorted(missing)}, expected an MDTraj HDF5 file "
                     f"with them; found {sorted(nodes)}"
                 )
-            _check_units(path, nodes)
             values = _whole_frames(path, nodes)
+            for name, factor in _factors(path, nodes).items():
+                values[name] = factor * values[name]
             topology = json.loads(nodes["topology"][0])
             provenance = json.loads(
                 str(getattr(file.root._v_attrs, PROVENANCE_ATTRIBUTE, "{}"))
@@ -158,14 +160,25 @@ def damage(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
 
 
-def _check_units(path: str | Path, nodes: dict[str, Any]) -> None:
+def _factors(path: str | Path, nodes: dict[str, Any]) -> dict[str, float]:
+    """Of arrays that say another unit than ours, in which MDTraj writes."""
+    factors = {}
     for name in PER_FRAME:
         said = getattr(nodes[name]._v_attrs, "units", None) if name in nodes else None
-        if said is not None and str(said) != UNITS[name]:
+        if said is None:
+            continue
+        said = said.decode() if isinstance(said, bytes) else str(said)
+        if said == UNITS[name]:
+            continue
+        try:
+            factors[name] = float(in_units_of(1.0, said, UNITS[name]))
+        # What MDTraj raises for words that are no units, or of something else.
+        except (NameError, SyntaxError, TypeError, ValueError) as error:
             raise ValueError(
-                f"found {name} of {path} in {said}, expected {UNITS[name]}: "
-                "mdtraj.load(...).save_hdf5(...) writes those"
-            )
+                f"found {name} of {path} in {said!r}, expected {UNITS[name]!r}, or "
+                "another unit of the same by the name that MDTraj knows"
+            ) from error
+    return factors
 
 
 def _whole_frames(path: str | Path, nodes: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -101,12 +101,17 @@ def as_molecule(path: str | Path, trajectory: Trajectory) -> Trajectory:
         bonds_from_radii(numbers, positions[:FIRST_FRAMES]),
     ):
         parts = pieces(bond_graph(symbols, bonds.tolist()))
-        if len(parts) == 1:
+        lengths, contact = _lengths(positions[:1], numbers, bonds)
+        if len(parts) == 1 and (lengths <= BROKEN * contact).all():
             return replace(trajectory, bonds=bonds)
+    if len(parts) == 1:
+        # `check_whole` says which bond it is.
+        return replace(trajectory, bonds=bonds)
     raise ValueError(
         f"found {path} in {len(parts)} pieces, the smallest of atoms "
         f"{min(parts, key=len)}, expected one molecule, bonds by covalent radii: split "
-        "the file, or convert positions that are not in Angstrom (HDF5, nanometers)"
+        "the file, or convert positions that are not in Angstrom (HDF5, nanometers); "
+        "the PDB beside a DCD has to have its atoms in its order"
     )
 
 
@@ -130,18 +135,42 @@ def check_whole(
     ValueError
         If there is such a frame.
     """
+    numbers, positions = trajectory.atomic_numbers, trajectory.positions[:n_frames]
     first, second = trajectory.bonds.T
-    positions = trajectory.positions[:n_frames]
-    lengths = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
-    contact = contact_distances(trajectory.atomic_numbers, first, second)
-    apart = np.argwhere(lengths > BROKEN * contact)
-    if len(apart):
-        frame, bond = apart[0]
+    lengths, contact = _lengths(positions, numbers, trajectory.bonds)
+    apart = lengths > BROKEN * contact
+    for frame in np.flatnonzero(apart.any(axis=1)):
+        # A proton that went over is bonded still.
+        if _is_connected(positions[frame], numbers):
+            continue
+        bond = np.flatnonzero(apart[frame])[0]
         raise ValueError(
             f"{path}: atoms {first[bond]} and {second[bond]} have a bond and are "
             f"{lengths[frame, bond]:.3f} nm apart in frame {frame}; expected frames of "
             "one molecule in one piece: split the file, or unwrap it"
         )
+
+
+def _is_connected(
+    positions: NDArray[np.floating[Any]], atomic_numbers: NDArray[np.integer[Any]]
+) -> bool:
+    """Whether no atom or group of atoms lies apart from the others."""
+    pairs = np.stack(np.triu_indices(len(positions), k=1), axis=1)
+    distances, contact = _lengths(positions[None], atomic_numbers, pairs)
+    near = pairs[distances[0] < BROKEN * contact]
+    symbols = [chemical_symbols[number] for number in atomic_numbers]
+    return len(pieces(bond_graph(symbols, near.tolist()))) == 1
+
+
+def _lengths(
+    positions: NDArray[np.floating[Any]],
+    atomic_numbers: NDArray[np.integer[Any]],
+    pairs: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
+    """Distances of pairs in frames, and sums of their covalent radii, nm."""
+    first, second = pairs.T
+    lengths = np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
+    return lengths, contact_distances(atomic_numbers, first, second)
 
 
 def check_positions(path: str | Path, positions: NDArray[np.floating[Any]]) -> None:

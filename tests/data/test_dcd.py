@@ -64,6 +64,15 @@ def test_damage_is_told(tmp_path: Path):
         read_dcd(path, 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("content", ["", "REMARK x\nEND\n"])
+def test_a_pdb_without_atoms_is_refused(tmp_path: Path, content: str):
+    path = write(tmp_path, np.stack([WATER, WATER]))
+    path.with_suffix(".pdb").write_text(content)
+    with pytest.raises(ValueError, match=r"md\.pdb is no PDB file that can be read"):
+        read_dcd(path, 1.0)
+
+
 def test_wrapped_positions_are_refused(tmp_path: Path):
     wrapped = WATER.copy()
     wrapped[1] += [2.0, 0.0, 0.0]

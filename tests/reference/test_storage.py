@@ -175,23 +175,29 @@ def test_frames_without_times_are_numbered(tmp_path):
     np.testing.assert_allclose(trajectory.times, 0.02 * np.arange(4))
 
 
-def test_other_units_are_refused(tmp_path):
+def test_units_are_those_that_an_array_says(tmp_path):
     path = tmp_path / "file.h5"
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = mdtraj.Topology.from_openmm(TOPOLOGY)
         file.write(coordinates=np.tile(WATER, (4, 1, 1)), time=np.arange(4.0))
-    assert read_trajectory(path).n_frames == 4
-    with tables.open_file(str(path), "a") as file:
-        file.root.coordinates._v_attrs.units = "angstroms"
-    with pytest.raises(ValueError, match="in angstroms, expected nanometers: mdtraj"):
-        read_trajectory(path)
+    def say(unit):
+        with tables.open_file(str(path), "a") as file:
+            file.root.coordinates._v_attrs.units = unit
+        return read_reference(path).positions[0]
+
+    for unit in ("nanometers", b"nanometers", "nanometer"):
+        np.testing.assert_allclose(say(unit), WATER, rtol=1e-6)
+    np.testing.assert_allclose(say("angstroms"), 0.1 * WATER, rtol=1e-6)
+    for unit in ("kelvin", "parsecs!", "nm"):
+        with pytest.raises(ValueError, match=f"coordinates of .* in '{unit}', exp"):
+            say(unit)
 
 
 @pytest.mark.parametrize(
     ("positions", "message"),
     [
         (10 * WATER, r"in 3 pieces, .* \(HDF5, nanometers\)"),
-        (WATER * [[1.0], [20.0], [1.0]], r"0 and 1 .* in frame 0"),
+        (WATER * [[1.0], [20.0], [1.0]], r"in 2 pieces, the smallest of atoms \[1\]"),
         (0.1 * WATER, r"atoms 0 and 1 0\.096 Angstrom apart"),
     ],
 )
