@@ -180,6 +180,7 @@ def test_units_are_those_that_an_array_says(tmp_path):
     with HDF5TrajectoryFile(str(path), "w") as file:
         file.topology = mdtraj.Topology.from_openmm(TOPOLOGY)
         file.write(coordinates=np.tile(WATER, (4, 1, 1)), time=np.arange(4.0))
+
     def say(unit):
         with tables.open_file(str(path), "a") as file:
             file.root.coordinates._v_attrs.units = unit
