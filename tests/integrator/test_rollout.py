@@ -195,6 +195,7 @@ MOLECULES = (
         ("alanine_dipeptide", "alanine_dipeptide", 10),
         ("ethanol_pbe", "ethanol", 10),
         ("uracil_pbe", "uracil", 10),
+        ("toluene_pbe", "toluene", 10),
     ],
 )
 def test_bundled_models_run_each_molecule_that_they_know(
