@@ -124,14 +124,13 @@ def test_segments_of_a_reference_are_replicas(tmp_path: Path, ethanol: mdtraj.To
     assert found.topology.n_bonds == 8
 
 
-def test_reference_with_a_gap_in_time_is_refused(
-    tmp_path: Path, ethanol: mdtraj.Topology
-):
+def test_reference_with_a_gap_in_time_is_refused(tmp_path: Path):
+    whole, _ = load_reference("ethanol")
     path = tmp_path / "gap.h5"
     with HDF5TrajectoryFile(str(path), "w") as file:
-        file.topology = ethanol
+        file.topology = whole.topology
         file.write(
-            coordinates=np.zeros((3, 9, 3), dtype="f4"),
+            coordinates=whole.positions[0][:3],
             time=np.array([0.0, 0.01, 0.05], dtype="f4"),
         )
     with pytest.raises(ValueError, match="unevenly spaced"):

@@ -25,7 +25,9 @@ def write_frames(path, provenance):
     residue = topology.addResidue("MOL", topology.addChain())
     for symbol in ("C", "H"):
         topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
-    with ReferenceWriter(path, topology, np.ones(2), provenance, 40) as writer:
+    # Of ours: what these atoms do would be no molecule of another program's.
+    said = {"potential": "none", **provenance}
+    with ReferenceWriter(path, topology, np.ones(2), said, 40) as writer:
         for frame in range(40):
             x = np.zeros((2, 3))
             x[1] = frame
