@@ -312,8 +312,8 @@ def _compare_vibrations(
     if math.isnan(error) or apart <= limit:
         return
     why = "if its velocities and the time between its frames are in the file's units"
-    if provenance.get("data") == "MD17":
-        n_atoms = len(reference.symbols)
+    n_atoms = len(reference.symbols)
+    if provenance.get("data") == "MD17" and n_atoms > 2:
         why = (
             "MD17's thermostats hold 3N degrees of freedom at 500 K, of which 3N - 6 "
             f"move: {500 * n_atoms / (n_atoms - 2):.0f} K for {n_atoms} atoms; if it "
