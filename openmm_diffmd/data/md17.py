@@ -110,7 +110,9 @@ def read_md17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     return _with_velocities(trajectory, positions, interval)
 
 
-def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
+def read_rmd17(
+    path: str | Path, frame_interval_fs: float = 0.5, old_forces: bool = False
+) -> Trajectory:
     """
     Read an rMD17 npz file, in the order of the MD17 run its frames are from.
 
@@ -126,11 +128,15 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     frame_interval_fs : float
         Time between frames of the MD17 run, fs: 0.5, but 0.205 for benzene, by the
         old forces of neighbouring frames in its file.
+    old_forces : bool
+        Take MD17's energies and forces (PBE+TS, keys old_energies and old_forces),
+        which moved the atoms, instead of rMD17's (PBE), which would hold C-H 1 pm
+        longer than these frames have it.
 
     Returns
     -------
     Trajectory
-        One segment, without velocities; energies and forces are rMD17's (PBE).
+        One segment, without velocities.
 
     Raises
     ------
@@ -146,7 +152,9 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
     Christensen and von Lilienfeld, Mach. Learn.: Sci. Technol. 1, 045018 (2020).
     """
     interval = interval_ps(frame_interval_fs)
-    data = _load(path, RMD17_KEYS)
+    prefix = "old_" if old_forces else ""
+    of_energies, of_forces = f"{prefix}energies", f"{prefix}forces"
+    data = _load(path, RMD17_KEYS | {of_energies, of_forces})
     numbers, positions = _molecule(path, data["nuclear_charges"], data["coords"])
     indices = _column(path, "old_indices", data["old_indices"])
     if len(np.unique(indices)) != len(indices):
@@ -158,9 +166,9 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
             f"{path} has {len(indices)} old_indices, expected {len(positions)} as "
             "coords"
         )
-    energies = _column(path, "energies", data["energies"])
+    energies, forces = _column(path, of_energies, data[of_energies]), data[of_forces]
     _check_frames(
-        path, len(positions), "coords", energies=energies, forces=data["forces"]
+        path, len(positions), "coords", **{of_energies: energies, of_forces: forces}
     )
     order = np.argsort(indices)
     return single_molecule(
@@ -171,7 +179,7 @@ def read_rmd17(path: str | Path, frame_interval_fs: float = 0.5) -> Trajectory:
         segments=np.zeros(len(indices), dtype=np.int32),
         atomic_numbers=numbers,
         potential_energies=KILOCALORIE * energies[order],
-        forces=KILOCALORIE / ANGSTROM * data["forces"][order],
+        forces=KILOCALORIE / ANGSTROM * forces[order],
         provenance={
             "data": "rMD17",
             "file": Path(path).name,
@@ -243,7 +251,7 @@ def npz_keys(path: str | Path) -> frozenset[str]:
 
 def _load(path: str | Path, keys: frozenset[str]) -> Mapping[str, NDArray[Any]]:
     found = npz_keys(path)
-    if not keys <= found and found >= RMD17_KEYS:
+    if keys == MD17_KEYS and not keys <= found and found >= RMD17_KEYS:
         raise ValueError(
             f"found {path}, an rMD17 file, whose frames are a sample of a run, "
             "expected an original MD17 file, whose frames are in the order of time"

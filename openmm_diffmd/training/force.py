@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from openmm_diffmd.data.forces import check_forces
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.pairs import evenly_spread
-from openmm_diffmd.data.readers import read_trajectory
+from openmm_diffmd.data.readers import read_rmd17, read_trajectory
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
@@ -44,6 +44,7 @@ def train_force(
     optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
     energy_weight: float = 0.01,
     initialize_from: Path | None = None,
+    old_forces: bool = False,
     seed: int = 1,
     resume: bool = False,
     threads: int | None = None,
@@ -70,6 +71,9 @@ def train_force(
     initialize_from : path-like, optional
         Another training's ``force.pt``, or its folder, to start from, with the same
         network and some of the elements.
+    old_forces : bool
+        Of rMD17 files, which all have to be then, take MD17's own energies and forces
+        (E and F of an original MD17 file), see `read_rmd17`.
     seed : int
         Seed of weights and batches.
     resume : bool
@@ -109,7 +113,7 @@ def train_force(
     checkpoint = find_checkpoint(output, resume)
     data = list_files(data)
     set_threads(threads)
-    trajectories = [_read(path) for path in data]
+    trajectories = [_read(path, old_forces) for path in data]
     splits = [_split(*found) for found in zip(data, trajectories, strict=True)]
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
     symbols = [chemical_symbols[number] for number in elements]
@@ -122,6 +126,7 @@ def train_force(
         "history": [],
         "config": {"data": {}, **options},
         "sha256": [file_sha256(path) for path in data],
+        "old_forces": old_forces,
     }
     first_step = 0
     if resume:
@@ -164,6 +169,7 @@ def train_force(
     description = {
         **options,
         "energy_weight": energy_weight,
+        "old_forces": old_forces,
         "seed": seed,
         "steps": saved["global_step"],
         "history": current["history"],
@@ -196,10 +202,13 @@ def _split(path: Path, trajectory: Trajectory) -> Split:
         ) from error
 
 
-def _read(path: Path) -> Trajectory:
-    # Any interval does for a file without times: forces need none.
-    untimed = Path(path).suffix.lower() in (".xyz", ".extxyz")
-    trajectory = read_trajectory(path, 1.0 if untimed else None)
+def _read(path: Path, old_forces: bool) -> Trajectory:
+    if old_forces:
+        trajectory = read_rmd17(path, old_forces=True)
+    else:
+        # Any interval does for a file without times: forces need none.
+        untimed = Path(path).suffix.lower() in (".xyz", ".extxyz")
+        trajectory = read_trajectory(path, 1.0 if untimed else None)
     if trajectory.forces is None or trajectory.potential_energies is None:
         reason = trajectory.provenance.get("forces", "the file has none")
         raise ValueError(
@@ -223,6 +232,11 @@ def _go_on(
     if before.get("sha256", description["sha256"]) != description["sha256"]:
         raise ValueError(
             "found other data files, or in another order, expected those of the "
+            "training to resume; give the same, or choose another folder"
+        )
+    if before.get("old_forces", False) != description["old_forces"]:
+        raise ValueError(
+            f"found old_forces {description['old_forces']}, expected the forces of the "
             "training to resume; give the same, or choose another folder"
         )
     steps: int = saved["global_step"]

@@ -124,6 +124,19 @@ def test_rmd17_has_the_true_times_in_order(tmp_path, rmd17):
     assert trajectory.velocities is None
 
 
+def test_rmd17_keeps_the_forces_that_moved_its_frames(tmp_path, rmd17):
+    old = {"old_energies": 2 * rmd17["energies"], "old_forces": 3 * rmd17["forces"]}
+    path = save(tmp_path, rmd17 | old)
+    of_rmd17, of_md17 = (read_rmd17(path, old_forces=old) for old in (False, True))
+    np.testing.assert_allclose(
+        of_md17.potential_energies, 2 * of_rmd17.potential_energies
+    )
+    np.testing.assert_allclose(of_md17.forces, 3 * of_rmd17.forces)
+    np.testing.assert_array_equal(of_md17.positions, of_rmd17.positions)
+    with pytest.raises(ValueError, match=r"lacks \['old_energies', 'old_forces'\]"):
+        read_rmd17(save(tmp_path, rmd17), old_forces=True)
+
+
 @pytest.mark.parametrize(
     ("energy", "length"),
     [

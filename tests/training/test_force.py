@@ -211,6 +211,38 @@ def test_extxyz_needs_no_times(tmp_path, suffix):
     assert load_force(path)[1]["data"][0]["n_frames"] == 60
 
 
+def test_force_may_learn_what_moved_the_frames_of_rmd17(tmp_path):
+    water = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    moved = 0.02 * np.random.default_rng(1).standard_normal((60, 3, 3))
+    np.savez(
+        tmp_path / "water.npz",
+        coords=water + moved,
+        energies=np.zeros(60),
+        forces=-400 * moved,
+        old_energies=np.zeros(60),
+        old_forces=-800 * moved,
+        nuclear_charges=np.array([8, 1, 1]),
+        old_indices=np.arange(60),
+    )
+    optimizer = dataclasses.replace(OPTIMIZER, num_steps=1)
+    run = tmp_path / "run"
+    arguments = (tmp_path / "water.npz", run, MODEL, optimizer)
+    path = train_force(*arguments, old_forces=True, progress=False)
+    model, description = load_force(path)
+    assert description["old_forces"] is True
+    assert model.force_scale == pytest.approx(41.84 * 800 * 0.02, rel=0.1)
+    with pytest.raises(ValueError, match="found old_forces False, expected"):
+        train_force(*arguments, resume=True, progress=False)
+    with pytest.raises(ValueError, match="is not an npz file"):
+        train_force(
+            write_xyz(tmp_path / "water.xyz", labelled=True),
+            tmp_path / "other",
+            MODEL,
+            optimizer,
+            old_forces=True,
+        )
+
+
 def test_a_file_too_short_for_its_parts_is_named(write_bursts, tmp_path):
     few = write_bursts(tmp_path / "few.h5", n_bursts=1, n_frames=4)
     with pytest.raises(ValueError, match=r"found .*few\.h5 of 4 frames, expected more"):
