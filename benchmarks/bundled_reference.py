@@ -5,8 +5,50 @@ from pathlib import Path
 from openmm_diffmd.analysis.loading import BUNDLED
 from openmm_diffmd.export.torchscript import DiffusionModel
 
-ITS_MOLECULE = "ethanol"
+ITS_MOLECULE, ITS_POTENTIAL = "ethanol", "GFN2-xTB"
 BUNDLED_REFERENCE = BUNDLED[ITS_MOLECULE]
+
+
+def learned_of(model: DiffusionModel) -> tuple[set[str], set[str]]:
+    """
+    List the molecules and the potentials of a model's training, as far as known.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        A model.
+
+    Returns
+    -------
+    molecules, potentials : set of str
+        Their names.
+    """
+    trained = model.metadata.reference.get("data", [])
+    made = [data.get("provenance", {}) for data in trained]
+    return (
+        {str(m["molecule"]) for m in made if m.get("molecule") is not None},
+        {str(m["potential"]) for m in made if m.get("potential") is not None},
+    )
+
+
+def knows_bundled(model: DiffusionModel) -> bool:
+    """
+    Tell whether a model may be measured by the bundled reference.
+
+    Parameters
+    ----------
+    model : DiffusionModel
+        A model.
+
+    Returns
+    -------
+    bool
+        False if it was trained on other molecules, or by another force.
+    """
+    molecules, potentials = learned_of(model)
+    return (not molecules or ITS_MOLECULE in molecules) and (
+        not potentials or ITS_POTENTIAL in potentials
+    )
 
 
 def reference_of(model: DiffusionModel, given: Path | None) -> Path:
@@ -28,17 +70,17 @@ def reference_of(model: DiffusionModel, given: Path | None) -> Path:
     Raises
     ------
     ValueError
-        If none is given and the model was trained on other molecules: one that knows
-        the elements would move ethanol, badly, under its own molecule's name.
+        If none is given and the model was trained on other molecules (one that knows
+        the elements would move ethanol, badly, under its own molecule's name), or by
+        another force.
     """
     if given is not None:
         return BUNDLED.get(str(given).lower(), given)
-    trained = model.metadata.reference.get("data", [])
-    names = {data.get("provenance", {}).get("molecule") for data in trained} - {None}
-    if names and ITS_MOLECULE not in names:
+    if not knows_bundled(model):
+        molecules, potentials = (", ".join(sorted(n)) for n in learned_of(model))
         raise ValueError(
             f"found no reference for {model.metadata.name}, which was trained on "
-            f"{', '.join(sorted(map(str, names)))}; the bundled one is of "
-            f"{ITS_MOLECULE}: give one of openmm-diffmd reference"
+            f"{molecules} by {potentials}; the bundled one is of {ITS_MOLECULE} by "
+            f"{ITS_POTENTIAL}: give one of openmm-diffmd reference"
         )
     return BUNDLED_REFERENCE

@@ -1,5 +1,6 @@
 """Controls that need no model: what any rollout has to beat."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,30 @@ from numpy.typing import NDArray
 from openmm_diffmd.analysis.ensemble import Ensemble
 
 FloatArray = NDArray[np.float64]
+
+
+def starting_positions(ensemble: Ensemble, n_replicas: int) -> FloatArray:
+    """
+    Pick evenly spaced positions, the centre of mass at the origin.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The frames.
+    n_replicas : int
+        Frames to pick.
+
+    Returns
+    -------
+    ndarray, shape (n_replicas, n_atoms, 3), nm
+        The positions.
+
+    Raises
+    ------
+    ValueError
+        If `n_replicas` is less than 1.
+    """
+    return _evenly(ensemble.relative_positions(), n_replicas)
 
 
 def starting_frames(
@@ -33,12 +58,17 @@ def starting_frames(
     ValueError
         If `n_replicas` is less than 1, or there are no velocities.
     """
-    if n_replicas < 1:
-        raise ValueError(f"found {n_replicas} replicas, expected 1 or more")
-    velocities = np.concatenate(ensemble.relative_velocities())
-    picked = np.linspace(0, len(velocities) - 1, n_replicas).astype(int)
-    positions = np.concatenate(ensemble.relative_positions())
-    return positions[picked], velocities[picked]
+    return (
+        starting_positions(ensemble, n_replicas),
+        _evenly(ensemble.relative_velocities(), n_replicas),
+    )
+
+
+def _evenly(parts: Sequence[FloatArray], n: int) -> FloatArray:
+    if n < 1:
+        raise ValueError(f"found {n} replicas, expected 1 or more")
+    frames = np.concatenate(parts)
+    return frames[np.linspace(0, len(frames) - 1, n).astype(int)]
 
 
 def make_controls(

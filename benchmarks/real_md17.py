@@ -1,18 +1,20 @@
 """
 Compare a rollout with real frames, and say how much of the difference is the force's.
 
-The model was trained on another force than the real frames are of: GFN2-xTB beside the
-PBE of rMD17. Three sets of frames are compared in pairs: the rollout, the reference
-(the force the model was trained on) and the real ones, by h(r) and by the distributions
-of bonds, angles and dihedrals; beside them what chance alone makes, half against half.
-How much wider or narrower bonds and angles of the real frames are than the reference's
-tells of their temperature, which need not be what is said of them.
+Two or three sets of frames are compared in pairs: the rollout, the real ones and, where
+there is one, the reference, by h(r) and by the distributions of bonds, angles and
+dihedrals; beside them what chance alone makes, half against half. The reference is
+of the force that the model was trained on, which need not be that of the real frames:
+GFN2-xTB beside the PBE of MD17. How much wider or narrower bonds and angles of the real
+frames are than the reference's tells of their temperature, which need not be what is
+said of them.
 The user brings the real frames, in MD17's or rMD17's form, or another that is read:
 
     OMP_NUM_THREADS=1 python benchmarks/real_md17.py --data rmd17_ethanol.npz
 
-Runs the model (``real_md17_rollout.json``, with a DCD), unless ``--rollout`` names one
-that was made. Writes ``real_md17.json``.
+Runs the model (``real_md17_rollout.json``, with a DCD) from evenly spread frames of the
+reference, or of the real ones without a reference, unless ``--rollout`` names one that
+was made. Writes ``real_md17.json`` and ``real_md17.png``.
 """
 
 import argparse
@@ -22,19 +24,19 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bundled_reference import reference_of
+from bundled_reference import BUNDLED_REFERENCE, knows_bundled, reference_of
 from command_line import (
     one_line_errors,
     require_same_molecule,
     whole_frames,
     write_results,
 )
-from controls import starting_frames
+from controls import starting_positions
 from machine import describe_run
-from shape_comparison import compare_all, variance_ratios
+from real_md17_figure import draw
+from shape_comparison import compare_all, shapes_of, variance_ratios
 
 from openmm_diffmd.analysis.analyze import (
-    at_interval,
     check_temperature,
     common_interval,
 )
@@ -42,9 +44,12 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout, topology_of
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
+from openmm_diffmd.bond_graphs import bond_graph, is_same_molecule
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.data.readers import WITHOUT_TIMES, read_trajectory
-from openmm_diffmd.export.torchscript import load_model
+from openmm_diffmd.elements import formula_of
+from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.molecules import trained_molecules
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.threads import set_threads
@@ -95,6 +100,30 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
     return ensemble, data.provenance
 
 
+def find_reference(
+    model: DiffusionModel, given: Path | None, real: Ensemble
+) -> tuple[Ensemble | None, Mapping[str, Any]]:
+    """Load the given reference, or the bundled one where it is of model and frames."""
+    known = trained_molecules(model.metadata)
+    molecule = bond_graph(real.symbols, real.bonds.tolist())
+    if known and not any(is_same_molecule(molecule, one) for one in known):
+        raise ValueError(
+            f"found real frames of {formula_of(real.symbols)}, bonded as no molecule "
+            f"that model {model.metadata.name!r} was trained on, expected one of them"
+        )
+    if given is None:
+        if not knows_bundled(model):
+            return None, {}
+        bundled, provenance = load_reference(BUNDLED_REFERENCE)
+        same = sorted(bundled.symbols) == sorted(real.symbols)
+        return (bundled, provenance) if same else (None, {})
+    reference, provenance = load_reference(reference_of(model, given))
+    require_same_molecule(
+        "real frames", real.symbols, reference.symbols, any_order=True
+    )
+    return reference, provenance
+
+
 def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, int]:
     """Cut the equilibration and what comes after a broken bond."""
     means = np.concatenate(bond_lengths(reference)).mean(axis=0)
@@ -122,7 +151,13 @@ def print_table(result: dict[str, Any]) -> None:
     halves, apart = (
         rows[name]["h_r_error"] for name in ("real, half - half", "rollout - real")
     )
-    if not halves < apart:
+    against = "rollout" if result["share"] is None else "reference"
+    if against == "rollout":
+        print(
+            "\nWithout a reference, a run of the force that the model was trained on, "
+            "nothing tells which part of the difference is the model's."
+        )
+    elif not halves < apart:
         print(
             "\nHalves of the real frames are as far apart as the rollout is from all "
             "of them: more frames would tell whose the difference is."
@@ -139,7 +174,7 @@ def print_table(result: dict[str, Any]) -> None:
         middle, temperature = median(ratios), result["temperature_K"]
         print(
             f"Bonds and angles of the real frames vary {middle:.2f} times as much as "
-            f"the reference's (median of {len(ratios)} groups, {min(ratios):.2f} to "
+            f"the {against}'s (median of {len(ratios)} groups, {min(ratios):.2f} to "
             f"{max(ratios):.2f}): with a force as stiff as its, at {temperature:g} K, "
             f"they would be at {middle * temperature:.0f} K."
         )
@@ -152,7 +187,12 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="real frames")
     parser.add_argument("--model", default="ethanol")
-    parser.add_argument("--reference", type=Path, help="ethanol's is bundled")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        help="of the model's force; ethanol's of GFN2-xTB is bundled, else there is "
+        "none unless given",
+    )
     parser.add_argument("--rollout", type=Path, help=".json of one that was made")
     parser.add_argument(
         "--temperature-K",
@@ -189,26 +229,23 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)
     model = load_model(arguments.model)
-    reference, provenance = load_reference(reference_of(model, arguments.reference))
-    require_same_molecule(
-        "real frames", real.symbols, reference.symbols, any_order=True
-    )
+    reference, provenance = find_reference(model, arguments.reference, real)
+    # Where there is no reference, what the rollout starts from.
+    frames = real if reference is None else reference
     made = arguments.rollout
     if made is None:
         temperature = arguments.temperature_K
         if temperature is None:
             temperature = model.metadata.temperature_K
         check_temperature(provenance, temperature)
-        lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-        interval = common_interval(reference.frame_interval, lag)
+        interval = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+        if reference is not None:
+            interval = common_interval(reference.frame_interval, interval)
         length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
-        starts, _ = starting_frames(
-            at_interval(reference, interval), arguments.replicas or REPLICAS
-        )
         made = roll_out(
             model,
-            reference.topology.to_openmm(),
-            starts,
+            frames.topology.to_openmm(),
+            starting_positions(frames, arguments.replicas or REPLICAS),
             arguments.output / "real_md17_rollout",
             RolloutSettings(
                 length_ps=length_ps,
@@ -218,20 +255,26 @@ def run(arguments: argparse.Namespace) -> None:
             ),
         ).path
     rollout, sidecar = load_rollout(made)
-    require_same_molecule("a rollout", rollout.symbols, reference.symbols)
     check_temperature(provenance, sidecar.temperature_K)
-    rollout, n_broken = without_breaks(rollout, reference)
-    result = compare_all(rollout, reference, real)
+    rollout, n_broken = without_breaks(rollout.in_order_of(frames), frames)
+    sets = {"rollout": rollout, "real": real}
+    if reference is not None:
+        sets["reference"] = reference
+    shapes = shapes_of(sets)
+    result = compare_all(shapes)
     result["temperature_K"] = sidecar.temperature_K
     result["frames"] = real.n_frames
-    result["variance_ratios"] = variance_ratios(real, reference)
-    print(
-        f"\n{sidecar.model_name}: {rollout.length:g} ps of the model ({n_broken} of "
-        f"{sidecar.num_replicas} replicas broke), {reference.length:g} ps of "
-        f"{provenance.get('potential', 'the reference')}, {real.n_frames} frames of "
-        f"{of_real.get('data', arguments.data.name)}\n"
+    result["variance_ratios"] = variance_ratios(real, sets.get("reference", rollout))
+    force = provenance.get("potential", "the reference")
+    beside = "" if reference is None else f"{reference.length:g} ps of {force}, "
+    title = (
+        f"{sidecar.model_name}: {rollout.length:g} ps of the model ({n_broken} of "
+        f"{sidecar.num_replicas} replicas broke), {beside}{real.n_frames} frames of "
+        f"{of_real.get('data', arguments.data.name)}"
     )
+    print(f"\n{title}\n")
     print_table(result)
+    draw(shapes, arguments.output / "real_md17.png", title)
     written = {
         **describe_run(__file__),
         "data": dict(of_real) | {"sha256": file_sha256(arguments.data)},
@@ -242,7 +285,7 @@ def run(arguments: argparse.Namespace) -> None:
     }
     path = arguments.output / "real_md17.json"
     write_results(path, written)
-    print(f"\nIn {arguments.output}: real_md17.json")
+    print(f"\nIn {arguments.output}: real_md17.json, real_md17.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Sets of frames beside each other: h(r), bonds, angles, dihedrals, and widths."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -81,32 +82,49 @@ def common_share(h: Histogram, model: Histogram, truth: Histogram) -> float:
     return float(np.sum(common * np.diff(h.edges))) / whole if whole > 0 else math.nan
 
 
-def compare_all(
-    rollout: Ensemble, reference: Ensemble, real: Ensemble
-) -> dict[str, Any]:
+def shapes_of(sets: Mapping[str, Ensemble]) -> dict[str, list[Shape]]:
+    """Measure each set of frames: the whole, and both halves."""
+    return {
+        name: [shape_of(part) for part in (ensemble, *ensemble.split(2))]
+        for name, ensemble in sets.items()
+    }
+
+
+def compare_all(shapes: Mapping[str, Sequence[Shape]]) -> dict[str, Any]:
     """
-    Compare the three sets in pairs.
+    Compare sets of frames in pairs.
+
+    Parameters
+    ----------
+    shapes : mapping of str to sequence of Shape
+        What `shapes_of` made of ``rollout``, ``real`` and, if there is one,
+        ``reference``.
 
     Returns
     -------
     dict
-        ``rows``: of each pair; ``share``: of the rollout's difference to the real
-        frames what the reference has at the same distances and of the same sign.
+        ``rows``: of each pair, and of halves; ``share``: of the rollout's difference
+        to the real frames what the reference has at the same distances and of the same
+        sign, None without one.
     """
-    sets = {"rollout": rollout, "reference": reference, "real": real}
-    shapes = {name: shape_of(ensemble) for name, ensemble in sets.items()}
+    whole = {name: found[0] for name, found in shapes.items()}
     rows = {
-        f"{one} - {other}": compare(shapes[one], shapes[other])
+        f"{one} - {other}": compare(whole[one], whole[other])
         for one, other in (
             ("rollout", "real"),
             ("reference", "real"),
             ("rollout", "reference"),
         )
+        if one in whole and other in whole
     }
-    for name, ensemble in sets.items():
-        first, second = ensemble.split(2)
-        rows[f"{name}, half - half"] = compare(shape_of(first), shape_of(second))
-    share = common_share(*(shapes[name].h_r for name in sets))
+    for name, (_, first, second) in shapes.items():
+        rows[f"{name}, half - half"] = compare(first, second)
+    names = ("rollout", "reference", "real")
+    share = (
+        common_share(*(whole[name].h_r for name in names))
+        if "reference" in whole
+        else None
+    )
     return {"rows": rows, "share": share}
 
 

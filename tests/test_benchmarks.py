@@ -284,6 +284,14 @@ def test_the_bundled_reference_has_a_name():
     model = load_model("ethanol")
     assert reference_of(model, Path("ethanol")) == BUNDLED["ethanol"]
     assert reference_of(model, Path("mine.h5")) == Path("mine.h5")
+    assert reference_of(load_model("md17"), None) == BUNDLED["ethanol"]
+
+
+def test_the_bundled_reference_is_of_one_molecule_and_force():
+    with pytest.raises(ValueError, match=r"trained on .*aspirin by GFN2-xTB; the bun"):
+        reference_of(load_model("aspirin"), None)
+    with pytest.raises(ValueError, match=r"trained on .*ethanol by force\.pt; the bun"):
+        reference_of(load_model("ethanol_pbe"), None)
 
 
 def test_default_length_is_of_whole_frames(

@@ -90,7 +90,7 @@ CASES = [
     (
         "real_md17",
         ["--data", "{water}"],
-        "found real frames of atoms O-H-H, expected C",
+        "found real frames of H2O, bonded as no",
     ),
     ("real_md17", ["--data", "{ethanol}", "--replicas", "0"], "found replicas 0"),
     ("real_md17", ["--data", "{ethanol}", "--rollout", "no.json"], "found no no.json"),
@@ -366,7 +366,6 @@ def test_picture_shows_the_molecules_of_all_tables(tmp_path, monkeypatch):
         ("md17_rollout", ["--model", "aspirin"]),
         ("short_horizon", ["--models", "aspirin"]),
         ("reliability", ["--model", "aspirin"]),
-        ("real_md17", ["--model", "aspirin", "--data", "{ethanol}"]),
     ],
 )
 def test_ethanol_does_not_pass_for_another_molecule(files, tmp_path, name, words):
@@ -374,6 +373,12 @@ def test_ethanol_does_not_pass_for_another_molecule(files, tmp_path, name, words
     command = importlib.import_module(name)
     with pytest.raises(SystemExit, match=f"{name}: found no reference for aspirin, wh"):
         command.main([*words, "--output", str(tmp_path)])
+
+
+def test_real_frames_are_of_a_molecule_that_the_model_knows(files, tmp_path):
+    words = ["--model", "aspirin", "--data", str(files["ethanol"])]
+    with pytest.raises(SystemExit, match=r"found real frames of C2H6O, bonded as no"):
+        importlib.import_module("real_md17").main([*words, "--output", str(tmp_path)])
 
 
 def test_bursts_are_no_reference_of_an_analysis(files):

@@ -684,7 +684,9 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
     ensemble, _ = load_reference(reference)
     first = ensemble.window([0], [1500])
     second = ensemble.window([1500], [3000])
-    found = shape_comparison.compare_all(first, second, real)
+    sets = {"rollout": first, "real": real, "reference": second}
+    shapes = shape_comparison.shapes_of(sets)
+    found = shape_comparison.compare_all(shapes)
     rows = found["rows"]
     assert found["share"] > 0.8
     assert rows["rollout - real"]["h_r_error"] > 0.3
@@ -700,7 +702,9 @@ def test_difference_of_a_rollout_is_told_from_its_forces(tmp_path: Path):
         assert ratio == pytest.approx(4.0, rel=0.02)
     # A rollout as the real frames differs from its reference, and has no such share.
     right = Ensemble(ensemble.topology, 0.01, [x[2000:]])
-    found = shape_comparison.compare_all(right, second, real)
+    found = shape_comparison.compare_all(
+        shapes | shape_comparison.shapes_of({"rollout": right})
+    )
     assert found["rows"]["rollout - real"]["h_r_error"] < 0.1
 
 
@@ -742,6 +746,40 @@ def test_real_md17_runs_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "rollout, half - half" in out
     assert "vary 1.00 times as much as the reference's (median of" in out
+    assert matplotlib.image.imread(tmp_path / "real_md17.png").ndim == 3
+
+
+def test_real_md17_needs_no_reference(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    # stochastic; frames and model are of the same springs.
+    model = stub(tmp_path / "flow.pt", HarmonicModel(FREQUENCY, 0.0, TEMPERATURE))
+    x, v = equilibrium(np.random.default_rng(8), 300)
+    frames = [(0, 0.01 * (k + 1), x[k], v[k]) for k in range(300)]
+    real = write(tmp_path / "real.h5", model, frames, {"temperature_K": TEMPERATURE})
+    words = [f"--data={real}", f"--model={tmp_path / 'flow.pt'}", "--replicas=3"]
+    words += ["--length-ps=8", f"--output={tmp_path}"]
+    # The stub is called ethanol, but is not at the bundled reference's 500 K.
+    with pytest.raises(SystemExit, match="found a reference at 500 K, expected 300 K"):
+        real_md17.main(words)
+    monkeypatch.setattr(real_md17, "knows_bundled", lambda _: False)
+    real_md17.main(words)
+    found = json.loads((tmp_path / "real_md17.json").read_text())
+    rows = found["rows"]
+    assert list(rows) == ["rollout - real", "rollout, half - half", "real, half - half"]
+    assert rows["rollout - real"]["h_r_error"] < 0.2
+    assert found["share"] is None
+    assert found["reference"] == {}
+    # 3 replicas of 6 ps; friction 1/ps.
+    for ratio in found["variance_ratios"].values():
+        assert ratio == pytest.approx(1.0, rel=0.3)
+    out = capsys.readouterr().out
+    assert "as much as the rollout's (median of" in out
+    assert "Without a reference" in out
+    rollout, _ = load_rollout(tmp_path / "real_md17_rollout.json")
+    assert rollout.n_replicas == 3
 
 
 def test_real_md17_rounds_its_default_length(

@@ -216,7 +216,7 @@ def _unseen_molecules(
     graph: nx.Graph, indices: NDArray[np.int64], metadata: ModelMetadata
 ) -> tuple[list[nx.Graph], list[nx.Graph]]:
     """List the molecules that a model was not trained on, and those that it was."""
-    known = _trained_on(metadata)
+    known = trained_molecules(metadata)
     return [
         found
         for found in _distinct_molecules(graph, indices)
@@ -235,8 +235,20 @@ def _distinct_molecules(graph: nx.Graph, indices: NDArray[np.int64]) -> list[nx.
     return list(found.values())
 
 
-def _trained_on(metadata: ModelMetadata) -> list[nx.Graph]:
-    """List the molecules that a model was trained on; none where it does not say."""
+def trained_molecules(metadata: ModelMetadata) -> list[nx.Graph]:
+    """
+    List the molecules that a model was trained on.
+
+    Parameters
+    ----------
+    metadata : ModelMetadata
+        What the model says about itself.
+
+    Returns
+    -------
+    list of networkx.Graph
+        Of `bond_graph`; none where it does not say.
+    """
     graphs = []
     for file in metadata.reference.get("data", []):
         # Files of before say the name only.
