@@ -7,10 +7,9 @@ import mdtraj
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_diffmd.data.md17 import interval_ps
 from openmm_diffmd.data.reference_files import damage
 from openmm_diffmd.data.single_molecule import single_molecule
-from openmm_diffmd.data.trajectory import Trajectory
+from openmm_diffmd.data.trajectory import Trajectory, interval_ps
 
 
 def read_dcd(path: str | Path, frame_interval_fs: float) -> Trajectory:

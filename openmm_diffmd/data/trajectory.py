@@ -1,11 +1,14 @@
 """The form every reader returns: frames of one molecule, in nm, ps, Da, kJ/mol."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 
 def time_rounding(times: NDArray[np.floating]) -> float:
@@ -111,3 +114,30 @@ class Trajectory:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.atomic_numbers)
+
+
+def interval_ps(frame_interval_fs: float) -> float:
+    """
+    Convert the time between frames, which must be above 0.
+
+    Parameters
+    ----------
+    frame_interval_fs : float
+        Time between frames, fs.
+
+    Returns
+    -------
+    float
+        The same, ps.
+
+    Raises
+    ------
+    ValueError
+        If it is not above 0, or not finite.
+    """
+    if not 0 < frame_interval_fs < math.inf:
+        raise ValueError(
+            f"found frame_interval_fs {frame_interval_fs:g}, expected above 0: give "
+            "the time between frames"
+        )
+    return frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_diffmd.bond_graphs import bond_graph, pieces
-from openmm_diffmd.data.readers import XYZ_FORM, read_xyz_frames
+from openmm_diffmd.data.extxyz import XYZ_FORM, read_xyz_frames
 from openmm_diffmd.data.single_molecule import check_positions
 from openmm_diffmd.elements import (
     HEAVIEST,
