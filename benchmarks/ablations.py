@@ -44,7 +44,7 @@ from controls import make_controls, starting_frames
 from machine import describe_run
 from one_lag_errors import relative_errors
 
-from openmm_diffmd.analysis.analyze import at_interval, common_interval
+from openmm_diffmd.analysis.comparable import at_interval, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.measure import Reference, prepare_reference

@@ -51,7 +51,7 @@ from ml_force import (
 from openmm import unit
 from rollout_cost import Cost, cost_table, force_cost
 
-from openmm_diffmd.analysis.analyze import check_temperature
+from openmm_diffmd.analysis.comparable import check_temperature
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.checks import above, at_least

@@ -12,7 +12,7 @@ from ml_force import STEP_FS, Molecule, langevin, start
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmm_diffmd.analysis.analyze import at_interval, common_interval
+from openmm_diffmd.analysis.comparable import at_interval, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference

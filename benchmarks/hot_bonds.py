@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from one_lag import check, symbols_of
 from one_lag_errors import model_change, sample_pairs
 
-from openmm_diffmd.analysis.analyze import check_temperature
+from openmm_diffmd.analysis.comparable import check_temperature
 from openmm_diffmd.analysis.distributions import bonded_terms
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from openmm import app
 from rollout_cost import Cost, cost_table, force_cost, network_cost
 
-from openmm_diffmd.analysis.analyze import (
+from openmm_diffmd.analysis.comparable import (
     at_interval,
     check_temperature,
     common_interval,

@@ -24,10 +24,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
-from openmm_diffmd.analysis.analyze import check_temperature, row_names
+from openmm_diffmd.analysis.comparable import check_temperature
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.report import format_columns
+from openmm_diffmd.analysis.rollouts import row_names
 from openmm_diffmd.analysis.statistics import mean_and_error
 from openmm_diffmd.bond_graphs import bond_graph
 from openmm_diffmd.checks import at_least

@@ -36,10 +36,7 @@ from machine import describe_run
 from real_md17_figure import draw
 from shape_comparison import compare_all, shapes_of, variance_ratios
 
-from openmm_diffmd.analysis.analyze import (
-    check_temperature,
-    common_interval,
-)
+from openmm_diffmd.analysis.comparable import check_temperature, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout, topology_of
 from openmm_diffmd.analysis.report import format_columns, to_plain

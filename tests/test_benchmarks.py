@@ -11,7 +11,8 @@ import openmm
 import pytest
 from bundled_reference import reference_of
 
-from openmm_diffmd.analysis.analyze import analyze, common_interval
+from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.comparable import common_interval
 from openmm_diffmd.analysis.loading import BUNDLED, load_rollout
 from openmm_diffmd.export.torchscript import load_model
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out

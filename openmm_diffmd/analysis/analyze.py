@@ -9,6 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from openmm_diffmd.analysis.comparable import (
+    at_interval,
+    check_temperature,
+    common_interval,
+    has_friction_of,
+)
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.loading import load_reference
@@ -23,11 +29,10 @@ from openmm_diffmd.analysis.report import (
     temperature_table,
     to_plain,
 )
-from openmm_diffmd.analysis.rollouts import Rollout, read_rollout
+from openmm_diffmd.analysis.rollouts import Rollout, read_rollout, row_names
 from openmm_diffmd.outputs import check_output_folder, make_folder, written_whole
 from openmm_diffmd.sidecar import RolloutSidecar
 
-ATTOSECONDS_PER_PICOSECOND = 1_000_000
 MAX_VIBRATION_DEVIATION = 0.05
 
 
@@ -258,28 +263,6 @@ def _check_equilibration(name: str, rollout: Rollout, equilibration_ps: float) -
         )
 
 
-def has_friction_of(provenance: Mapping[str, Any], friction: float | None) -> bool:
-    """
-    Say whether a rollout had the friction of a reference.
-
-    Parameters
-    ----------
-    provenance : mapping
-        What made the reference; one that does not say its friction may have any.
-    friction : float or None
-        Of the rollout, 1/ps; None where it is not known.
-
-    Returns
-    -------
-    bool
-        Whether, as far as is known of both.
-    """
-    theirs = provenance.get("friction_per_ps")
-    if theirs is None or friction is None:
-        return theirs is None
-    return math.isclose(theirs, friction)
-
-
 def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
     length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
     warnings.warn(
@@ -325,111 +308,3 @@ def _compare_vibrations(
         f"where the model is right; run it at the temperature of the reference ({why})",
         stacklevel=3,
     )
-
-
-def row_names(paths: Sequence[Path]) -> list[str]:
-    """
-    Name rollouts by their files, and by their folders where files are called alike.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Their sidecars.
-
-    Returns
-    -------
-    list of str
-        A name of its own for each.
-
-    Raises
-    ------
-    ValueError
-        If folders are called alike too.
-    """
-    stems = [path.stem for path in paths]
-    names = [
-        stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
-        for path, stem in zip(paths, stems, strict=True)
-    ]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"found rollouts called {', '.join(names)}, expected that each has a name, "
-            "or a folder's name, of its own; rename one, or analyze them one by one"
-        )
-    return names
-
-
-def check_temperature(provenance: Mapping[str, Any], heat_bath: float) -> None:
-    """
-    Refuse a reference of another temperature than a rollout's.
-
-    Parameters
-    ----------
-    provenance : mapping
-        What made the reference; one that does not say its temperature passes.
-    heat_bath : float
-        Temperature of the rollout's heat bath, K.
-
-    Raises
-    ------
-    ValueError
-        If they are more than 1 K apart.
-    """
-    found = provenance.get("temperature_K")
-    if found is not None and abs(float(found) - heat_bath) > 1:
-        raise ValueError(
-            f"found a reference at {found:g} K, expected {heat_bath:g} K, the heat "
-            "bath of the run: give a reference or a run of the other's temperature"
-        )
-
-
-def common_interval(*intervals: float) -> float:
-    """
-    Find the shortest time that is a whole number of each interval.
-
-    Parameters
-    ----------
-    *intervals : float
-        Times between frames, ps: of a reference, and of rollouts or a model's lag.
-
-    Returns
-    -------
-    float
-        Their least common multiple, ps, taken in attoseconds: 40 fs of 8 and 10.
-    """
-    attoseconds = (round(ATTOSECONDS_PER_PICOSECOND * value) for value in intervals)
-    return math.lcm(*attoseconds) / ATTOSECONDS_PER_PICOSECOND
-
-
-def at_interval(ensemble: Ensemble, interval: float) -> Ensemble:
-    """
-    Thin an ensemble to a larger interval between frames.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Frames.
-    interval : float
-        A multiple of the ensemble's interval, ps.
-
-    Returns
-    -------
-    Ensemble
-        Every k-th frame; replicas without one go, where any has one.
-
-    Raises
-    ------
-    ValueError
-        If `interval` is no multiple.
-    """
-    stride = round(interval / ensemble.frame_interval)
-    if stride < 1 or abs(stride * ensemble.frame_interval / interval - 1) > 1e-6:
-        raise ValueError(
-            f"found frames each {ensemble.frame_interval} ps, expected a divisor of "
-            f"{interval} ps, so that both can be compared at one interval"
-        )
-    if stride == 1:
-        return ensemble
-    thinned = ensemble.strided(stride)
-    lengths = [len(p) for p in thinned.positions]
-    return thinned.window([0] * len(lengths), lengths) if any(lengths) else thinned

@@ -1,7 +1,7 @@
 """The goals a rollout is judged by."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +16,8 @@ from openmm_diffmd.analysis.goal import (
     Goal,
 )
 from openmm_diffmd.analysis.heat_goals import velocity_goals
-from openmm_diffmd.analysis.rare_events import BLOCK_PS, MIN_BLOCKS, EventRate
+from openmm_diffmd.analysis.rare_events import BLOCK_PS, MIN_BLOCKS
+from openmm_diffmd.analysis.rate_goals import deviation_of_counts, rate_goal
 
 MAX_H_R_FACTOR = 1.5
 H_R_CHANCE = 2.0
@@ -45,11 +46,7 @@ MAX_BROKEN_DEVIATION = 3.0
 MAX_REDRAWN = 1e-5
 MAX_REDRAWS_OF_A_LAG = 10
 """Of one molecule; redraws come in bursts, so that many may be of few lags."""
-MAX_RATE_DEVIATION = 2.0
-MAX_RATE_ERROR = 0.2
 REDRAWS_CONFIDENCE = 0.975
-MIN_EVENTS = 20
-"""Fewer events than this are judged by the binomial distribution of their counts."""
 
 BY_CHANCE = "sampling may explain it"
 SHORT_REFERENCE = f"the reference is shorter than {MIN_BLOCKS * BLOCK_PS:g} ps"
@@ -157,7 +154,7 @@ def judge(
     for kind, target_rate in (reference.events or {}).items():
         our_rate = None if found.events is None else found.events[kind]
         known = is_long and reference_is_long
-        dynamics.append(_rate_goal(kind, our_rate, target_rate, known))
+        dynamics.append(rate_goal(kind, our_rate, target_rate, known))
     if not same_friction:
         dynamics = [_excuse(goal) for goal in dynamics]
     goals += dynamics
@@ -185,7 +182,7 @@ def _broken_goal(
         counts = found.n_broken, reference.n_broken
         times = [f.n_replicas * f.watched_ps for f in (found, reference)]
         more = counts[0] * times[1] > counts[1] * times[0]
-        beyond = _deviation_of_counts(counts, times) > MAX_BROKEN_DEVIATION
+        beyond = deviation_of_counts(counts, times) > MAX_BROKEN_DEVIATION
         passed = passed or (False if more and beyond else None)
     return Goal("no broken bond", told, passed)
 
@@ -297,7 +294,7 @@ def _slow_torsions(found: Figures, reference: Figures) -> tuple[dict[str, str], 
         ours = found.turns[name]
         if 0 < max(theirs, times[1] / times[0] * ours) < MIN_TURNS:
             slow[name] = f"{name} turned {ours} times, {theirs} in the reference"
-            deviation = _deviation_of_counts((ours, theirs), times)
+            deviation = deviation_of_counts((ours, theirs), times)
             disagree = disagree or deviation > MAX_TURN_DEVIATION
     return slow, disagree
 
@@ -363,64 +360,9 @@ def _spectrum_goal(
     return Goal(name, told, False)
 
 
-def _rate_goal(
-    kind: str, ours: EventRate | None, target: EventRate, errors_are_known: bool
-) -> Goal:
-    name = f"rate of {kind} events within {MAX_RATE_DEVIATION:g} errors of it"
-    if ours is None:
-        return Goal(name, "not measured", passed=False)
-    deviation = _rate_deviation(ours, target)
-    error = math.hypot(ours.error, target.error)
-    passed: bool | None = None
-    known = errors_are_known and error <= MAX_RATE_ERROR * target.rate
-    # Where the reference saw none, to see none either is all that can be asked.
-    none = ours.n_events == target.n_events == 0
-    if deviation <= MAX_RATE_DEVIATION and (known or none):
-        passed = True
-    elif deviation > MAX_RATE_DEVIATION + 1.0 and errors_are_known:
-        passed = False
-    return Goal(
-        name,
-        f"{ours.rate:.0f} +- {ours.error:.0f} beside {target.rate:.0f} +- "
-        f"{target.error:.0f} per ns",
-        passed,
-    )
-
-
 def _excuse(goal: Goal) -> Goal:
     if goal.passed is not False:
         return goal
     return replace(
         goal, found=f"{goal.found}; friction differs, or is not known", passed=None
     )
-
-
-def _rate_deviation(ours: EventRate, target: EventRate) -> float:
-    """
-    Distance of two rates, standard errors.
-
-    Few events are not normally distributed: of all that were seen, those of ours are
-    binomially, in proportion to the times. Counts are of independent events, fewer than
-    were seen where several come at once.
-    """
-    if min(ours.n_events, target.n_events) >= MIN_EVENTS:
-        return abs(ours.deviation(target))
-    rates = (ours, target)
-    in_series = [r.n_events * (r.error / r.rate) ** 2 for r in rates if r.n_events]
-    if not in_series:
-        return 0.0
-    most, counts, times = max(in_series), [], []
-    for rate in rates:
-        # Of no event the error is that of one, and nothing says how many come at once.
-        time = rate.n_events / rate.rate if rate.n_events else 1.0 / rate.error
-        # Some event was seen: as one independent event at least.
-        counts.append(max(1, round(rate.n_events / most)) if rate.n_events else 0)
-        times.append(time)
-    return _deviation_of_counts(counts, times)
-
-
-def _deviation_of_counts(counts: Sequence[int], times: Sequence[float]) -> float:
-    """Distance of two counts in two times by the binomial test, standard errors."""
-    share = times[0] / sum(times)
-    p_value = stats.binomtest(counts[0], sum(counts), share).pvalue
-    return float(stats.norm.isf(0.5 * p_value))

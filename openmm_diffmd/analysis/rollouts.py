@@ -1,5 +1,6 @@
 """Rollouts to be judged: of this package, or trajectories from elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,3 +152,35 @@ def _check_said(path: Path, said: float | None, given: float | None) -> None:
             f"found {path} of {said:g} K, expected rollout_temperature_K {given:g}: "
             "leave it out"
         )
+
+
+def row_names(paths: Sequence[Path]) -> list[str]:
+    """
+    Name rollouts by their files, and by their folders where files are called alike.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Their sidecars.
+
+    Returns
+    -------
+    list of str
+        A name of its own for each.
+
+    Raises
+    ------
+    ValueError
+        If folders are called alike too.
+    """
+    stems = [path.stem for path in paths]
+    names = [
+        stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"found rollouts called {', '.join(names)}, expected that each has a name, "
+            "or a folder's name, of its own; rename one, or analyze them one by one"
+        )
+    return names

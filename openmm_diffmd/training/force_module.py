@@ -12,7 +12,8 @@ from torch.utils.data import IterableDataset
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.models.energy import EnergyModel
 from openmm_diffmd.training.config import OptimizerConfig
-from openmm_diffmd.training.trainer import check_finite, make_optimizer
+from openmm_diffmd.training.optimizer import make_optimizer
+from openmm_diffmd.training.trainer import check_finite
 from openmm_diffmd.units import ANGSTROM, EV
 
 MEV_PER_ANGSTROM = 1000 / (EV / ANGSTROM)

@@ -18,7 +18,8 @@ from openmm_diffmd.diffusion.residuals import (
 )
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import ModelConfig, TrainConfig
-from openmm_diffmd.training.trainer import check_finite, make_optimizer
+from openmm_diffmd.training.optimizer import make_optimizer
+from openmm_diffmd.training.trainer import check_finite
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
 
 WHITENING_MOMENTUM = 0.01

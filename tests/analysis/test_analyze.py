@@ -11,8 +11,8 @@ import pytest
 import tables
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.analyze import (
-    analyze,
+from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.comparable import (
     at_interval,
     check_temperature,
     common_interval,

@@ -9,7 +9,7 @@ import pytest
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Row
-from openmm_diffmd.analysis.goals import _rate_goal, judge
+from openmm_diffmd.analysis.goals import judge
 from openmm_diffmd.analysis.groups import Proton, find_protons, find_rotors
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.rare_events import (
@@ -20,6 +20,7 @@ from openmm_diffmd.analysis.rare_events import (
     event_rates,
     proton_states,
 )
+from openmm_diffmd.analysis.rate_goals import rate_goal
 from openmm_diffmd.analysis.report import event_table, to_plain
 from openmm_diffmd.units import BOLTZMANN
 
@@ -296,7 +297,7 @@ def test_few_events_are_judged_by_the_binomial_distribution():
         return EventRate(1, events, events / length, error)
 
     def verdict(ours: EventRate, theirs: EventRate) -> bool | None:
-        return _rate_goal("turn", ours, theirs, errors_are_known=True).passed
+        return rate_goal("turn", ours, theirs, errors_are_known=True).passed
 
     # (200 / 1700)^8 = 4e-8, though the difference is 2.8 standard errors.
     assert verdict(rate(0, 1.5), rate(8, 0.2)) is False

@@ -14,7 +14,8 @@ import pytest
 from ase import Atoms
 from mdtraj.formats import HDF5TrajectoryFile
 
-from openmm_diffmd.analysis.analyze import analyze, has_friction_of
+from openmm_diffmd.analysis.analyze import analyze
+from openmm_diffmd.analysis.comparable import has_friction_of
 from openmm_diffmd.analysis.loading import BUNDLED, load_reference
 from openmm_diffmd.analysis.measure import measure, prepare_reference
 from openmm_diffmd.analysis.report import to_plain

@@ -4,7 +4,7 @@ import torch
 
 from openmm_diffmd.training.config import OptimizerConfig
 from openmm_diffmd.training.muon import Muon, orthogonalise
-from openmm_diffmd.training.trainer import make_optimizer
+from openmm_diffmd.training.optimizer import make_optimizer
 
 
 def matrices(*shape: int) -> list[torch.nn.Parameter]:
