@@ -21,13 +21,14 @@ from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.elements import formula_of
-from openmm_diffmd.export.export import build_exported, provenance_of_now
+from openmm_diffmd.export.export import build_exported
 from openmm_diffmd.export.heat import (
     Modes,
     excess_of,
     heat_slopes,
     take_heat,
 )
+from openmm_diffmd.export.provenance import provenance_of_now
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder

@@ -1,10 +1,8 @@
 """Write a trained model as one file that the integrator can load."""
 
 import os
-import subprocess
 import warnings
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from openmm_diffmd.export.pairs import (
     pairs_trained_on,
     parts_trained_on,
 )
+from openmm_diffmd.export.provenance import provenance_of_now
 from openmm_diffmd.export.refit import refit_mean
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
 from openmm_diffmd.model_files import read_weights
@@ -34,7 +33,6 @@ from openmm_diffmd.training.description import read_checkpoint, read_description
 from openmm_diffmd.training.module import build_model
 
 TEMPERATURE = "temperature_K"
-VERSIONED = ("openmm_diffmd", "torch", "e3nn", "numpy")
 
 
 def export_model(
@@ -301,18 +299,6 @@ def build_exported(loaded: DiffusionModel) -> TransitionModel:
     return model.eval()
 
 
-def provenance_of_now() -> dict[str, Any]:
-    """
-    Collect what a model file says about the code that writes it.
-
-    Returns
-    -------
-    dict
-        ``versions`` and ``git_hash`` of `ModelMetadata`.
-    """
-    return {"versions": _versions(), "git_hash": _git_hash()}
-
-
 def _files_of(description: dict[str, Any]) -> list[Path]:
     """Find the files of a training where they were."""
     paths = [Path(path) for path in description["paths"]]
@@ -381,31 +367,3 @@ def _load_weights(
         }
     )
     return model.eval(), int(saved["global_step"])
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _git_hash() -> str:
-    """Name the commit of this file, where it is one that git tracks."""
-    file = Path(__file__)
-    try:
-        # Installed, it may lie in a repository of the user, whose HEAD says nothing.
-        _git(file.parent, "ls-files", "--error-unmatch", file.name)
-        return _git(file.parent, "rev-parse", "HEAD").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(folder: Path, *words: str) -> str:
-    result = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return result.stdout

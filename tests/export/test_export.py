@@ -12,7 +12,7 @@ from openmm import app
 from openmm_diffmd.data.pairs import encode_pairs
 from openmm_diffmd.data.readers import read_reference
 from openmm_diffmd.data.splits import contiguous_split
-from openmm_diffmd.export import export
+from openmm_diffmd.export import export, provenance
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.training.config import DataConfig, ModelConfig, TrainConfig
@@ -220,24 +220,24 @@ def test_options_are_refused_before_the_work(exported, monkeypatch, options, mes
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_commit_is_that_of_the_code(tmp_path, monkeypatch):
-    installed = tmp_path / "environment" / "export.py"
+    installed = tmp_path / "environment" / "provenance.py"
     installed.parent.mkdir()
     installed.touch()
-    monkeypatch.setattr(export, "__file__", str(installed))
+    monkeypatch.setattr(provenance, "__file__", str(installed))
 
     def git(*words):
         who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         command = ["git", "-C", str(tmp_path), *who, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True)
 
-    assert export._git_hash() == "unknown"
+    assert provenance._git_hash() == "unknown"
     # A user's repository, in which the package is installed.
     git("init")
     git("commit", "--allow-empty", "--message=first")
-    assert export._git_hash() == "unknown"
+    assert provenance._git_hash() == "unknown"
     git("add", ".")
     git("commit", "--message=second")
-    assert export._git_hash() == git("rev-parse", "HEAD").stdout.strip()
+    assert provenance._git_hash() == git("rev-parse", "HEAD").stdout.strip()
 
 
 def test_training_of_fewer_options_has_the_defaults_of_the_others(tmp_path):
