@@ -98,9 +98,9 @@ def load_frames(path: str | Path) -> tuple[Ensemble, Mapping[str, Any]]:
 
 
 def find_reference(
-    model: DiffusionModel, given: Path | None, real: Ensemble
+    model: DiffusionModel, given: Path | None, real: Ensemble, temperature: float
 ) -> tuple[Ensemble | None, Mapping[str, Any]]:
-    """Load the given reference, or the bundled one where it is of model and frames."""
+    """Load the given reference, or the bundled one where it is of model and run."""
     known = trained_molecules(model.metadata)
     molecule = bond_graph(real.symbols, real.bonds.tolist())
     if known and not any(is_same_molecule(molecule, one) for one in known):
@@ -112,13 +112,41 @@ def find_reference(
         if not knows_bundled(model):
             return None, {}
         bundled, provenance = load_reference(BUNDLED_REFERENCE)
-        same = sorted(bundled.symbols) == sorted(real.symbols)
-        return (bundled, provenance) if same else (None, {})
+        if (
+            sorted(bundled.symbols) == sorted(real.symbols)
+            and abs(float(provenance["temperature_K"]) - temperature) <= 1
+        ):
+            return bundled, provenance
+        return None, {}
     reference, provenance = load_reference(reference_of(model, given))
+    check_temperature(provenance, temperature)
     require_same_molecule(
         "real frames", real.symbols, reference.symbols, any_order=True
     )
     return reference, provenance
+
+
+def roll_model(
+    model: DiffusionModel,
+    frames: Ensemble,
+    interval: float,
+    temperature: float,
+    arguments: argparse.Namespace,
+) -> Path:
+    """Run the model from evenly spread frames."""
+    length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
+    return roll_out(
+        model,
+        frames.topology.to_openmm(),
+        starting_positions(frames, arguments.replicas or REPLICAS),
+        arguments.output / "real_md17_rollout",
+        RolloutSettings(
+            length_ps=length_ps,
+            frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+            temperature_K=temperature,
+            seed=SEED if arguments.seed is None else arguments.seed,
+        ),
+    ).path
 
 
 def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, int]:
@@ -187,8 +215,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--reference",
         type=Path,
-        help="of the model's force; ethanol's of GFN2-xTB is bundled, else there is "
-        "none unless given",
+        help="of the model's force at the run's temperature; ethanol's of GFN2-xTB at "
+        "500 K is bundled, else there is none unless given",
     )
     parser.add_argument("--rollout", type=Path, help=".json of one that was made")
     parser.add_argument(
@@ -226,33 +254,22 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.output)
     real, of_real = load_frames(arguments.data)
     model = load_model(arguments.model)
-    reference, provenance = find_reference(model, arguments.reference, real)
+    made = None if arguments.rollout is None else load_rollout(arguments.rollout)
+    temperature = made[1].temperature_K if made else arguments.temperature_K
+    if temperature is None:
+        temperature = model.metadata.temperature_K
+    reference, provenance = find_reference(
+        model, arguments.reference, real, temperature
+    )
     # Where there is no reference, what the rollout starts from.
     frames = real if reference is None else reference
-    made = arguments.rollout
     if made is None:
-        temperature = arguments.temperature_K
-        if temperature is None:
-            temperature = model.metadata.temperature_K
-        check_temperature(provenance, temperature)
-        interval = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-        if reference is not None:
-            interval = common_interval(reference.frame_interval, interval)
-        length_ps = whole_frames(arguments.length_ps, LENGTH_PS, interval)
-        made = roll_out(
-            model,
-            frames.topology.to_openmm(),
-            starting_positions(frames, arguments.replicas or REPLICAS),
-            arguments.output / "real_md17_rollout",
-            RolloutSettings(
-                length_ps=length_ps,
-                frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
-                temperature_K=temperature,
-                seed=SEED if arguments.seed is None else arguments.seed,
-            ),
-        ).path
-    rollout, sidecar = load_rollout(made)
-    check_temperature(provenance, sidecar.temperature_K)
+        lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+        interval = (
+            lag if reference is None else common_interval(reference.frame_interval, lag)
+        )
+        made = load_rollout(roll_model(model, frames, interval, temperature, arguments))
+    rollout, sidecar = made
     rollout, n_broken = without_breaks(rollout.in_order_of(frames), frames)
     sets = {"rollout": rollout, "real": real}
     if reference is not None:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_md17 import load_frames
+from real_md17 import find_reference, load_frames
+
+from openmm_diffmd.analysis.loading import load_reference
+from openmm_diffmd.export.torchscript import load_model
 
 
 def test_frames_are_read_in_the_order_of_time(tmp_path: Path):
@@ -40,3 +43,16 @@ def test_one_frame_is_refused(tmp_path: Path):
     )
     with pytest.raises(ValueError, match=r"found 1 frame in .*, expected two"):
         load_frames(tmp_path / "one.npz")
+
+
+def test_the_bundled_reference_is_taken_at_its_temperature():
+    real, _ = load_reference(Path("ethanol"))
+    for name in ("ethanol", "md17"):
+        reference, said = find_reference(load_model(name), None, real, 500.0)
+        assert reference is not None
+        assert said["potential"] == "GFN2-xTB"
+    assert find_reference(load_model("ethanol"), None, real, 643.0) == (None, {})
+    # Another force.
+    assert find_reference(load_model("ethanol_pbe"), None, real, 500.0) == (None, {})
+    with pytest.raises(ValueError, match="found a reference at 500 K, expected 643 K"):
+        find_reference(load_model("ethanol"), Path("ethanol"), real, 643.0)
