@@ -175,7 +175,8 @@ def make_baselines(
         made["recurrence x sphericart"] = Features(
             # Their norm is 1/sqrt(4 pi) of e3nn's, their pole z and not y.
             Recurrence(l_max, n_max, math.sqrt(4 * math.pi)),
-            lambda vectors: spherical.compute(vectors[:, [2, 0, 1]]),
+            # An index list would be copied to the GPU, which no graph may capture.
+            lambda vectors: spherical.compute(vectors.roll(1, dims=1)),
             l_max,
             cutoff,
         )

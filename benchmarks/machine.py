@@ -25,6 +25,7 @@ def describe_machine() -> dict[str, Any]:
     names = re.findall(r"model name\s*: (.*)", text)
     return {
         "processor": names[0] if names else platform.processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "torch_threads": torch.get_num_threads(),
