@@ -126,7 +126,8 @@ def write_results(
     Raises
     ------
     ValueError
-        If the file's runs had other settings, or were on another kind of processor.
+        If the file's runs had other settings, or were on another kind of processor
+        or GPU.
     """
     runs, kept = [], []
     if merge and path.is_file():
@@ -138,7 +139,7 @@ def write_results(
         runs = [before["runs"][index] for index in used]
         kept = [row | {"run": used.index(row["run"])} for row in kept]
     for other in runs:
-        for name in (*SETTINGS, "processor"):
+        for name in (*SETTINGS, "processor", "gpu"):
             one, this = (r.get(name, r["machine"].get(name)) for r in (other, run))
             if one != this:
                 raise ValueError(

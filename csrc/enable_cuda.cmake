@@ -3,7 +3,7 @@
 # driver, no CUDA build of torch; the runtime is linked in.
 set(DIFFMD_ENABLE_CUDA AUTO CACHE STRING "Build the CUDA kernels and platform: AUTO, ON or OFF")
 set_property(CACHE DIFFMD_ENABLE_CUDA PROPERTY STRINGS AUTO ON OFF)
-# That of the extra cuda13.
+# That which is documented.
 set(DIFFMD_OPENMM_CUDA_VERSION 13)
 
 # Sets `result` to code for the GPUs of this machine, as far as nvcc knows them, and for any other

@@ -134,13 +134,15 @@ def test_merged_runs_keep_rows_of_other_cases_and_say_whose_they_are(modules, tm
     assert len(json.loads(path.read_text())["rows"]) == 1
 
 
-@pytest.mark.parametrize("name", ["memory", "processor"])
-def test_runs_of_other_settings_or_processors_are_not_merged(modules, tmp_path, name):
+@pytest.mark.parametrize("name", ["memory", "processor", "gpu"])
+def test_runs_of_other_settings_or_devices_are_not_merged(modules, tmp_path, name):
     rows = modules[2]
     path = tmp_path / "results.json"
-    run = {"memory": "reused", "sphericart": True, "machine": {"processor": "one"}}
-    other = {**run, "memory": "fresh"} if name == "memory" else run
-    other = {**other, "machine": {"processor": "two" if name != "memory" else "one"}}
+    machine = {"processor": "one", "gpu": "one"}
+    run = {"memory": "reused", "sphericart": True, "machine": machine}
+    other = {**run, "memory": "fresh"}
+    if name != "memory":
+        other = {**run, "machine": {**machine, name: "two"}}
     rows.write_results(path, run, [make_row(rows, 100, 1.0)], merge=True)
     with pytest.raises(ValueError, match=f"found {name} .* write to another file"):
         rows.write_results(path, other, [make_row(rows, 1000, 1.0)], merge=True)

@@ -278,7 +278,7 @@ def _make_trainer(
 ) -> lightning.Trainer:
     # In a log a bar is a line without end.
     shows_progress = progress and sys.stdout.isatty()
-    return lightning.Trainer(
+    trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1,
         max_steps=options.num_steps,
@@ -292,9 +292,6 @@ def _make_trainer(
         log_every_n_steps=50,
         logger=[CSVLogger(output, name="csv"), TensorBoardLogger(output)],
         callbacks=[
-            # All weights in one call: a tenth of the time of one after the other.
-            WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay)),
-            # After the average is taken.
             FinalCheckpoint(output / LAST_CHECKPOINT),
             ModelCheckpoint(
                 dirpath=output,
@@ -309,6 +306,15 @@ def _make_trainer(
         enable_progress_bar=shows_progress,
         enable_model_summary=False,
     )
+    average = WeightAveraging(
+        # Unless told, it stays where the module is now, on the CPU.
+        device=trainer.strategy.root_device,
+        # All weights in one call: a tenth of the time of one after the other.
+        multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay),
+    )
+    # Before the checkpoints, which have the average in them.
+    trainer.callbacks.insert(0, average)
+    return trainer
 
 
 def check_finite(loss: torch.Tensor, step: int) -> None:

@@ -7,6 +7,7 @@ import logging
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from torch.utils.data import DataLoader, IterableDataset
 
 from openmm_diffmd.training.config import OptimizerConfig
@@ -91,3 +92,46 @@ def test_gradients_are_clipped_and_weights_averaged(tmp_path, gradient, step):
     for number in (5, 6, 7):
         average = 0.75 * average + 0.25 * number * step
     assert checkpoint["state_dict"]["weight"].item() == pytest.approx(average)
+
+
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        "cpu",
+        pytest.param(
+            "gpu",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(
+                    not torch.cuda.is_available(), reason="found no NVIDIA GPU"
+                ),
+            ],
+        ),
+    ],
+)
+def test_the_average_is_where_the_weights_are(tmp_path, accelerator):
+    devices = []
+
+    class Watched(Slope):
+        def on_train_end(self):
+            devices.append(self.weight.device)
+            devices.extend(
+                callback._average_model.module.weight.device
+                for callback in self.trainer.callbacks
+                if isinstance(callback, WeightAveraging)
+            )
+
+    batches = DataLoader(Endless(), batch_size=None)
+    validation = DataLoader([torch.zeros(1)], batch_size=None)
+    fit(
+        Watched(0.25),
+        batches,
+        validation,
+        tmp_path,
+        OPTIONS,
+        accelerator=accelerator,
+        progress=False,
+    )
+    assert len(devices) == 2
+    assert devices[0] == devices[1]
+    assert (devices[0].type == "cuda") == (accelerator == "gpu")
