@@ -77,10 +77,17 @@ def reference_of(model: DiffusionModel, given: Path | None) -> Path:
     if given is not None:
         return BUNDLED.get(str(given).lower(), given)
     if not knows_bundled(model):
-        molecules, potentials = (", ".join(sorted(n)) for n in learned_of(model))
+        molecules, potentials = (sorted(names) for names in learned_of(model))
+        name, temperature = model.metadata.name, model.metadata.temperature_K
+        molecule = name if name in molecules else "MOLECULE"
+        potential = potentials[0] if len(potentials) == 1 else "POTENTIAL"
         raise ValueError(
-            f"found no reference for {model.metadata.name}, which was trained on "
-            f"{molecules} by {potentials}; the bundled one is of {ITS_MOLECULE} by "
-            f"{ITS_POTENTIAL}: give one of openmm-diffmd reference"
+            f"found no reference for {name}, which was trained on "
+            f"{', '.join(molecules)} by {', '.join(potentials)}; the bundled one is of "
+            f"{ITS_MOLECULE} by {ITS_POTENTIAL}: make one, as by openmm-diffmd "
+            f"reference --config reference_molecule --molecule {molecule} "
+            f"--potential {potential} --temperature_K {temperature:g} --length_ps 100 "
+            f"--seed 2 --chained false --num_bursts 0 --output data/{name}, and give "
+            "its thermostatted.h5"
         )
     return BUNDLED_REFERENCE

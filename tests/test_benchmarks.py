@@ -289,7 +289,8 @@ def test_the_bundled_reference_has_a_name():
 
 
 def test_the_bundled_reference_is_of_one_molecule_and_force():
-    with pytest.raises(ValueError, match=r"trained on .*aspirin by GFN2-xTB; the bun"):
+    told = r"trained on .*aspirin by GFN2-xTB; the bundled .* --molecule aspirin --pot"
+    with pytest.raises(ValueError, match=told):
         reference_of(load_model("aspirin"), None)
     with pytest.raises(ValueError, match=r"trained on .*ethanol by force\.pt; the bun"):
         reference_of(load_model("ethanol_pbe"), None)

@@ -25,6 +25,8 @@
 
 %pythoncode %{
 from openmm import unit
+
+from openmm_diffmd.units import to_float
 %}
 
 %exception {
@@ -108,6 +110,23 @@ from openmm import unit
 %pythonappend OpenMMDiffMD::DiffusionIntegrator::getFriction() const %{
     val = unit.Quantity(val, unit.picosecond**-1)
 %}
+// Quantities of another dimension are refused, as OpenMM refuses them.
+%pythonprepend OpenMMDiffMD::DiffusionIntegrator::addParticle %{
+    mass = to_float(mass, unit.dalton)
+%}
+%pythonprepend OpenMMDiffMD::DiffusionIntegrator::addBond %{
+    minLength = to_float(minLength, unit.nanometer)
+    maxLength = to_float(maxLength, unit.nanometer)
+%}
+%pythonprepend OpenMMDiffMD::DiffusionIntegrator::addContactLimit %{
+    minDistance = to_float(minDistance, unit.nanometer)
+%}
+%pythonprepend OpenMMDiffMD::DiffusionIntegrator::setStepSize %{
+    size = to_float(size, unit.picosecond)
+%}
+%pythonprepend OpenMMDiffMD::DiffusionIntegrator::setMaxTemperature %{
+    temp = to_float(temp, unit.kelvin)
+%}
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getModelFile "Path of the model file."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getModelHash "SHA-256 of the model file, hexadecimal."
 %feature("docstring") OpenMMDiffMD::DiffusionIntegrator::getThermostatted "Whether the model has learned the heat bath too."
@@ -156,7 +175,7 @@ from openmm import unit
                      int& species1, int& species2 };
 %apply double& OUTPUT { double& mass, double& minLength, double& maxLength, double& minDistance,
                         double& sigmaMin, double& sigmaMax, double& rho };
-%newobject OpenMMDiffMD::DiffusionIntegrator::fromXml;
+%newobject OpenMMDiffMD::DiffusionIntegrator::_fromXml;
 
 %inline %{
 /** Set where XML finds a bundled model whose path is not there. */
@@ -248,9 +267,10 @@ public:
     void step(int steps) override;
 };
 
+// What the Python class builds its methods on.
 %extend DiffusionIntegrator {
     /** Set the rescue Context and what Python object owns it. */
-    void shareRescueContext(OpenMM::Context* context, PyObject* owner) {
+    void _shareRescueContext(OpenMM::Context* context, PyObject* owner) {
         Py_INCREF(owner);
         $self->setRescueContext(context, std::shared_ptr<void>(owner, [](void* object) {
             const PyGILState_STATE state = PyGILState_Ensure();
@@ -260,7 +280,7 @@ public:
     }
 
     /** Read what XmlSerializer wrote, with the type that it had. */
-    static OpenMMDiffMD::DiffusionIntegrator* fromXml(const std::string& xml) {
+    static OpenMMDiffMD::DiffusionIntegrator* _fromXml(const std::string& xml) {
         std::istringstream stream(xml);
         std::unique_ptr<OpenMM::Integrator> read(
             OpenMM::XmlSerializer::deserialize<OpenMM::Integrator>(stream));
@@ -273,7 +293,7 @@ public:
     }
 
     /** The integrator as what it is: OpenMM returns those of a CompoundIntegrator as Integrator. */
-    static OpenMMDiffMD::DiffusionIntegrator& castFrom(OpenMM::Integrator& integrator) {
+    static OpenMMDiffMD::DiffusionIntegrator& _castFrom(OpenMM::Integrator& integrator) {
         auto* found = dynamic_cast<OpenMMDiffMD::DiffusionIntegrator*>(&integrator);
         if (found == nullptr)
             throw OpenMM::OpenMMException("found another integrator, expected a DiffusionIntegrator");
@@ -281,7 +301,7 @@ public:
     }
 
     /** lag, molecule, quantity, atoms, values, minValue, maxValue of the last refusal. */
-    PyObject* getLastRefusalTuple() const {
+    PyObject* _getLastRefusalTuple() const {
         long long lag;
         int molecule;
         std::string quantity;

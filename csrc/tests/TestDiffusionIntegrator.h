@@ -4,6 +4,7 @@
 #include "DiffusionIntegrator.h"
 #include "propagator.h"
 #include "sha256.h"
+#include "stub_molecules.h"
 
 #include "openmm/CMMotionRemover.h"
 #include "openmm/CompoundIntegrator.h"
@@ -48,15 +49,9 @@ constexpr double LAG_TIME = 0.01;
 constexpr double ANGULAR_FREQUENCY = 20.0;
 const std::string ELEMENTS = "CCOHHHHHH";
 
-double massOf(int particle) {
-    const char symbol = ELEMENTS[particle];
-    return symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943;
-}
+double massOf(int particle) { return mass_of(ELEMENTS[particle]); }
 
-int speciesOf(int particle) {
-    const char symbol = ELEMENTS[particle];
-    return symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2;
-}
+int speciesOf(int particle) { return species_of(ELEMENTS[particle]); }
 
 struct Frame {
     std::vector<Vec3> positions, velocities;
@@ -109,16 +104,13 @@ std::unique_ptr<DiffusionIntegrator> makeIntegrator(const Setup &setup, const st
 
 /** What makeIntegrator() tells of its molecule, some times over. */
 diffmd::Molecules makeMolecules(int count) {
-    diffmd::Molecules molecules;
+    std::string symbols;
+    std::vector<int> molecules;
     for (int molecule = 0; molecule < count; molecule++) {
-        for (int i = 0; i < NUM_PARTICLES; i++) {
-            molecules.species.push_back(speciesOf(i));
-            molecules.masses.push_back(massOf(i));
-            molecules.molecule_of_particle.push_back(molecule);
-        }
-        molecules.kinetic_energy_quantiles.push_back(1e6);
+        symbols += ELEMENTS;
+        molecules.insert(molecules.end(), NUM_PARTICLES, molecule);
     }
-    return molecules;
+    return make_molecules(symbols, molecules);
 }
 
 void assertFramesEqual(const Setup &setup, const Frame &expected, const Frame &found) {
@@ -215,9 +207,7 @@ void testEqualsThePropagator(const Setup &setup) {
         setFrame(context, startFrame());
         integrator->step(4);
         diffmd::Propagator propagator(integrator->getModelFile(), integrator->getModelHash(),
-                                      makeMolecules(1),
-                                      {LAG_TIME, true, 300.0, diffmd::Sampler::exponential, 3, 0.02,
-                                       3.0, 7.0, 3, false, 0, 11});
+                                      makeMolecules(1), make_options(true));
         Frame frame = startFrame();
         for (int lag = 0; lag < 4; lag++)
             propagator.step(&frame.positions[0][0], &frame.velocities[0][0]);
@@ -316,9 +306,8 @@ void testManyMoleculesInABox(const Setup &setup) {
     setFrame(context, frame);
     integrator->step(NUM_LAGS);
 
-    diffmd::Propagator propagator(
-        integrator->getModelFile(), integrator->getModelHash(), makeMolecules(NUM_MOLECULES),
-        {LAG_TIME, false, 300.0, diffmd::Sampler::exponential, 3, 0.02, 3.0, 7.0, 3, false, 0, 11});
+    diffmd::Propagator propagator(integrator->getModelFile(), integrator->getModelHash(),
+                                  makeMolecules(NUM_MOLECULES), make_options(false));
     propagator.set_bath(300.0, FRICTION);
     const auto addImpulse = [&] {
         for (int first = 0; first < NUM_MOLECULES * NUM_PARTICLES; first += NUM_PARTICLES) {

@@ -1,24 +1,15 @@
 // The step on tensors, on the CPU: equal to Propagator's with the same noise, through redraws,
-// rescues, checkpoints and replays of a graph. Plain checks; the first that fails ends the program.
+// rescues, checkpoints and replays of a graph.
 
 #include "device_propagator.h"
 #include "recorded_graph.h"
 #include "sha256.h"
+#include "stub_molecules.h"
 
 #include <cmath>
-#include <cstdlib>
-#include <iostream>
 #include <sstream>
 
-// Torch has one too.
-#undef CHECK
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            std::cerr << __FILE__ << ":" << __LINE__ << ": " #condition " is false\n";             \
-            std::exit(1);                                                                          \
-        }                                                                                          \
-    } while (false)
+#include "check.h"
 
 namespace {
 
@@ -33,35 +24,10 @@ struct Frame {
 };
 
 /** Ethanol, water and a lone carbon, so that there is padding; the particles are interleaved. */
-Molecules make_molecules() {
-    Molecules molecules;
-    const std::string symbols = "CCHOHHOHHHCHH";
-    const std::vector<int> molecule = {0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0};
-    for (size_t i = 0; i < symbols.size(); i++) {
-        const char symbol = symbols[i];
-        molecules.species.push_back(symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2);
-        molecules.masses.push_back(symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943);
-        molecules.molecule_of_particle.push_back(molecule[i]);
-    }
-    molecules.kinetic_energy_quantiles = {1e6, 1e6, 1e6};
+Molecules mixed_molecules() {
+    Molecules molecules = make_molecules("CCHOHHOHHHCHH", {0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0});
     molecules.bonds = {{0, 1, 0.0, 5.0}, {1, 3, 0.0, 5.0}, {6, 11, 0.0, 5.0}};
     return molecules;
-}
-
-Options make_options() {
-    Options options;
-    options.lag_time = 0.01;
-    options.thermostatted = false;
-    options.max_temperature = 300.0;
-    options.sampler = Sampler::exponential;
-    options.num_sampling_steps = 3;
-    options.sigma_min = 0.02;
-    options.sigma_max = 3.0;
-    options.rho = 7.0;
-    options.max_resamples = 3;
-    options.conserve_angular_momentum = false;
-    options.seed = 11;
-    return options;
 }
 
 Frame make_frame(const Molecules &molecules) {
@@ -116,12 +82,12 @@ void test_equal_to_propagator(const std::string &folder) {
         for (const Sampler sampler :
              {Sampler::exponential, Sampler::euler, Sampler::heun, Sampler::predictor_corrector})
             for (const int num_steps : {0, 1, 3}) {
-                Options options = make_options();
+                Options options = make_options(false);
                 options.sampler = sampler;
                 options.num_sampling_steps = num_steps;
                 // Two molecules, then the last; and all at once.
                 options.molecules_per_batch = num_steps == 3 ? 2 : 0;
-                Pair pair(folder, stub, make_molecules(), options);
+                Pair pair(folder, stub, mixed_molecules(), options);
                 for (int lag = 0; lag < NUM_LAGS; lag++) {
                     pair.step();
                     pair.check_equal();
@@ -139,15 +105,15 @@ void test_equal_to_propagator(const std::string &folder) {
 }
 
 void test_guards_refuse_the_same(const std::string &folder) {
-    Molecules hot = make_molecules();
+    Molecules hot = mixed_molecules();
     hot.kinetic_energy_quantiles[1] = 1e-6;
-    Pair too_hot(folder, "harmonic", hot, make_options());
-    Molecules close = make_molecules();
+    Pair too_hot(folder, "harmonic", hot, make_options(false));
+    Molecules close = mixed_molecules();
     // Only the second molecule then has two oxygens, which are not bonded.
     close.species[2] = 2;
     close.contact_limits = {{2, 2, 5.0}};
-    Pair too_close(folder, "harmonic", close, make_options());
-    Pair broken(folder, "broken", make_molecules(), make_options());
+    Pair too_close(folder, "harmonic", close, make_options(false));
+    Pair broken(folder, "broken", mixed_molecules(), make_options(false));
     for (Pair *pair : {&too_hot, &too_close, &broken}) {
         std::string plain_says, device_says;
         const std::vector<double> before(pair->device.get_positions(),
@@ -170,7 +136,7 @@ void test_guards_refuse_the_same(const std::string &folder) {
 }
 
 void test_rescue(const std::string &folder) {
-    Pair pair(folder, "broken", make_molecules(), make_options());
+    Pair pair(folder, "broken", mixed_molecules(), make_options(false));
     // A free flight stands for the reference force.
     const Rescue rescue = [](std::vector<double> &positions, std::vector<double> &velocities) {
         for (size_t i = 0; i < positions.size(); i++)
@@ -185,7 +151,7 @@ void test_rescue(const std::string &folder) {
 }
 
 void test_checkpoint_is_the_same_file(const std::string &folder) {
-    Pair pair(folder, "remembering", make_molecules(), make_options());
+    Pair pair(folder, "remembering", mixed_molecules(), make_options(false));
     pair.step();
     std::stringstream plain, device;
     pair.plain.save(plain);
@@ -202,7 +168,7 @@ void test_checkpoint_is_the_same_file(const std::string &folder) {
 std::unique_ptr<DevicePropagator> make_plain(const std::string &path, const std::string &sha256,
                                              const Options &options) {
     setenv("DIFFMD_GRAPHS", "none", 1);
-    auto made = std::make_unique<DevicePropagator>(path, sha256, make_molecules(), options, "cpu");
+    auto made = std::make_unique<DevicePropagator>(path, sha256, mixed_molecules(), options, "cpu");
     unsetenv("DIFFMD_GRAPHS");
     return made;
 }
@@ -213,13 +179,13 @@ void test_replays_equal_plain_lags(const std::string &folder) {
         for (const int per_batch : {0, 1, 2}) {
             const std::string path = folder + "/" + name + ".pt";
             const std::string sha256 = read_file(folder + "/" + name + ".sha256");
-            Options options = make_options();
+            Options options = make_options(false);
             options.molecules_per_batch = per_batch;
             RecordedGraph::num_captures = RecordedGraph::num_replays = 0;
             const auto made = make_plain(path, sha256, options);
             DevicePropagator &plain = *made;
-            DevicePropagator graphed(path, sha256, make_molecules(), options, "cpu");
-            const Frame frame = make_frame(make_molecules());
+            DevicePropagator graphed(path, sha256, mixed_molecules(), options, "cpu");
+            const Frame frame = make_frame(mixed_molecules());
             const size_t size = frame.positions.size();
             for (DevicePropagator *device : {&plain, &graphed}) {
                 std::ranges::copy(frame.positions, device->get_positions());
@@ -247,7 +213,7 @@ void test_replays_equal_plain_lags(const std::string &folder) {
 void test_lags_are_plain_where_a_capture_fails(const std::string &folder) {
     RecordedGraph::num_captures = RecordedGraph::num_replays = 0;
     RecordedGraph::fails = true;
-    Pair pair(folder, "harmonic", make_molecules(), make_options());
+    Pair pair(folder, "harmonic", mixed_molecules(), make_options(false));
     for (int lag = 0; lag < 6; lag++) {
         pair.step();
         pair.check_equal();
@@ -256,7 +222,7 @@ void test_lags_are_plain_where_a_capture_fails(const std::string &folder) {
     CHECK(RecordedGraph::num_replays == 0);
     // Unless it must not.
     setenv("DIFFMD_GRAPHS", "required", 1);
-    Pair strict(folder, "harmonic", make_molecules(), make_options());
+    Pair strict(folder, "harmonic", mixed_molecules(), make_options(false));
     std::string says;
     try {
         for (int lag = 0; lag < 6; lag++)

@@ -4,20 +4,12 @@
 
 #include <torch/script.h>
 
-#include <cstdlib>
-#include <iostream>
 #include <string>
 
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            std::cerr << __FILE__ << ":" << __LINE__ << ": " #condition " is false\n";             \
-            std::exit(1);                                                                          \
-        }                                                                                          \
-    } while (false)
+#include "check.h"
 
 int main(int argc, char **argv) {
-    REQUIRE(argc == 2);
+    CHECK(argc == 2);
     const std::string folder = argv[1];
     torch::jit::Module model = torch::jit::load(folder + "/operators.pt");
     const torch::jit::Module expected = torch::jit::load(folder + "/operators_expected.pt");
@@ -26,12 +18,12 @@ int main(int argc, char **argv) {
     const at::Tensor vectors = tensor("vectors").clone().requires_grad_();
     const at::Tensor velocities = tensor("velocities").clone().requires_grad_();
     const at::Tensor energy = model.forward({vectors, velocities, tensor("edges")}).toTensor();
-    REQUIRE(at::allclose(energy, tensor("energy"), 1e-12, 0.0));
+    CHECK(at::allclose(energy, tensor("energy"), 1e-12, 0.0));
     energy.backward();
     // The edge and the velocity of length zero are among them.
-    REQUIRE(at::isfinite(vectors.grad()).all().item<bool>());
-    REQUIRE(vectors.grad().abs().max().item<double>() > 1.0);
-    REQUIRE(at::allclose(vectors.grad(), tensor("of_vectors"), 1e-12, 1e-12));
-    REQUIRE(at::allclose(velocities.grad(), tensor("of_velocities"), 1e-12, 1e-12));
+    CHECK(at::isfinite(vectors.grad()).all().item<bool>());
+    CHECK(vectors.grad().abs().max().item<double>() > 1.0);
+    CHECK(at::allclose(vectors.grad(), tensor("of_vectors"), 1e-12, 1e-12));
+    CHECK(at::allclose(velocities.grad(), tensor("of_velocities"), 1e-12, 1e-12));
     return 0;
 }

@@ -1,31 +1,24 @@
 // The step in C++ without OpenMM or Python: equal to what make_stub_models.py wrote, restartable,
-// guarded; and the parts it is made of. Plain checks; the first that fails ends the program.
+// guarded; and the parts it is made of.
 
 #include "propagator.h"
 #include "sha256.h"
+#include "stub_molecules.h"
 
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <fstream>
-#include <iostream>
 #include <limits>
 #include <sstream>
 #include <utility>
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            std::cerr << __FILE__ << ":" << __LINE__ << ": " #condition " is false\n";             \
-            std::exit(1);                                                                          \
-        }                                                                                          \
-    } while (false)
+#include "check.h"
 
 namespace {
 
 using namespace diffmd;
 
-constexpr int NUM_PARTICLES = 9, SIZE = 3 * NUM_PARTICLES, NUM_LAGS = 4, SEED = 11;
+constexpr int NUM_PARTICLES = 9, SIZE = 3 * NUM_PARTICLES, NUM_LAGS = 4;
 // As in tests/openmm/test_reference_step.py: rounding to float32 over some lags.
 constexpr double POSITION_TOLERANCE = 1e-7, VELOCITY_TOLERANCE = 1e-5;
 
@@ -35,31 +28,9 @@ struct Frame {
 };
 
 Molecules ethanol() {
-    Molecules molecules;
-    for (char symbol : std::string("CCOHHHHHH")) {
-        molecules.species.push_back(symbol == 'H' ? 0 : symbol == 'C' ? 1 : 2);
-        molecules.masses.push_back(symbol == 'H' ? 1.007947 : symbol == 'C' ? 12.01078 : 15.99943);
-        molecules.molecule_of_particle.push_back(0);
-    }
-    molecules.kinetic_energy_quantiles = {1e6};
+    Molecules molecules = make_molecules("CCOHHHHHH", std::vector<int>(NUM_PARTICLES, 0));
     molecules.bonds = {{0, 1, 0.0, 5.0}, {1, 2, 0.0, 5.0}};
     return molecules;
-}
-
-Options default_options() {
-    Options options;
-    options.lag_time = 0.01;
-    options.thermostatted = true;
-    options.max_temperature = 300.0;
-    options.sampler = Sampler::exponential;
-    options.num_sampling_steps = 3;
-    options.sigma_min = 0.02;
-    options.sigma_max = 3.0;
-    options.rho = 7.0;
-    options.max_resamples = 3;
-    options.conserve_angular_momentum = false;
-    options.seed = SEED;
-    return options;
 }
 
 Propagator make(const std::string &folder, const std::string &stub, const Options &options) {
@@ -142,7 +113,7 @@ void test_equals_the_python_step(const std::string &folder) {
     for (const std::string stub : {"harmonic", "faulty"})
         for (const std::string name : {"exponential", "euler", "heun", "predictor_corrector"}) {
             const auto frames = read_frames(folder + "/" + stub + "_" + name + ".txt");
-            Options options = default_options();
+            Options options = make_options(true);
             options.sampler = sampler_from_name(name);
             Propagator propagator = make(folder, stub, options);
             Frame frame = frames[0];
@@ -162,13 +133,13 @@ void test_equals_the_python_step(const std::string &folder) {
 
 void test_restarts_bit_for_bit(const std::string &folder) {
     Frame frame = read_frames(folder + "/harmonic_exponential.txt")[0];
-    Propagator propagator = make(folder, "harmonic", default_options());
+    Propagator propagator = make(folder, "harmonic", make_options(true));
     propagator.step(frame.positions.data(), frame.velocities.data());
     std::stringstream checkpoint;
     propagator.save(checkpoint);
     Frame again = frame;
     propagator.step(frame.positions.data(), frame.velocities.data());
-    Options options = default_options();
+    Options options = make_options(true);
     options.seed = 99;
     Propagator restarted = make(folder, "harmonic", options);
     restarted.load(checkpoint);
@@ -185,7 +156,7 @@ void test_restarts_bit_for_bit(const std::string &folder) {
 void test_guards_leave_the_state_alone(const std::string &folder) {
     const Frame start = read_frames(folder + "/harmonic_exponential.txt")[0];
     Frame frame = start;
-    Propagator propagator = make(folder, "broken", default_options());
+    Propagator propagator = make(folder, "broken", make_options(true));
     const std::string message =
         message_of([&] { propagator.step(frame.positions.data(), frame.velocities.data()); });
     CHECK(contains(message, "lag 0, molecule 0: the bond between atoms 0 and 1 is "));
@@ -287,7 +258,7 @@ void test_history_after_a_rescue(const std::string &folder) {
     };
     const auto make_one = [&] {
         return Propagator(folder + "/remembering.pt", read_file(folder + "/remembering.sha256"),
-                          molecules, default_options());
+                          molecules, make_options(true));
     };
     const auto rescue_one = [&](Propagator &propagator) {
         Frame frame = relaxed;
@@ -325,7 +296,7 @@ void test_wrong_files_are_refused(const std::string &folder) {
     const std::string path = folder + "/harmonic.pt", damaged = folder + "/damaged.pt";
     const std::string content = read_file(path);
     const Molecules molecules = ethanol();
-    const Options options = default_options();
+    const Options options = make_options(true);
     CHECK(contains(message_of([&] { Propagator(path, "00", molecules, options); }),
                    "expected 00; put the original file back"));
     CHECK(contains(message_of([&] { Propagator(folder + "/none.pt", "00", molecules, options); }),

@@ -194,7 +194,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             If the model file is gone or is not the one that was used, or the XML is
             damaged or says something else than the model.
         """
-        integrator = bindings.DiffusionIntegrator.fromXml(xml)
+        integrator = cls._fromXml(xml)
         integrator.__class__ = cls
         read: Self = integrator
         return read
@@ -228,7 +228,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         if isinstance(integrator, cls):
             return integrator
         try:
-            found: Self = bindings.DiffusionIntegrator.castFrom(integrator)
+            found: Self = cls._castFrom(integrator)
         except (TypeError, OpenMMException) as error:
             raise TypeError(
                 f"found a {type(integrator).__name__}, expected a DiffusionIntegrator"
@@ -263,24 +263,6 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         super().setTemperature(temperature)
         self._warn_if_hot(temperature)
         _warn_if_far(metadata, temperature)
-
-    def setMaxTemperature(self, temp: Any) -> None:
-        """
-        Set the temperature of the hottest training data, before the Context is made.
-
-        Parameters
-        ----------
-        temp : Quantity or float
-            Temperature, K.
-
-        Raises
-        ------
-        TypeError
-            If it has another unit.
-        openmm.OpenMMException
-            If it is negative.
-        """
-        super().setMaxTemperature(to_float(temp, unit.kelvin))
 
     def setFriction(self, coeff: Any) -> None:
         """
@@ -386,7 +368,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
                 "of a Simulation give simulation.context"
             )
         # Twice: the C++ class takes a bare pointer, and what keeps it alive.
-        self.shareRescueContext(context, context)
+        self._shareRescueContext(context, context)
 
     def getLastRefusalDetails(self) -> Refusal | None:
         """
@@ -397,7 +379,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         Refusal or None
             Lag, molecule, atoms and values; None if nothing was refused.
         """
-        lag, molecule, quantity, atoms, values, *expected = self.getLastRefusalTuple()
+        lag, molecule, quantity, atoms, values, *expected = self._getLastRefusalTuple()
         if lag < 0:
             return None
         low, high = expected

@@ -212,8 +212,30 @@ def test_whole_numbers_of_numpy_and_floats_are_taken_as_openmm_does(simulate, fl
         fresh.setConserveAngularMomentum("no")
     with pytest.raises(ValueError, match="truth value of an array"):
         fresh.setConserveAngularMomentum(np.array([True, False]))
-    with pytest.raises(TypeError, match="expected a quantity in kelvin"):
-        fresh.setMaxTemperature(1500 * unit.picosecond)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda i: i.setMaxTemperature(1500 * unit.picosecond), "kelvin"),
+        (lambda i: i.setStepSize(10 * unit.kelvin), "picosecond"),
+        (lambda i: i.addParticle(0, 12 * unit.kelvin, 0), "dalton"),
+        (lambda i: i.addBond(0, 1, 0.0, 5 * unit.kelvin), "nanometer"),
+        (lambda i: i.addBond(0, 1, 1 * unit.picosecond, 5.0), "nanometer"),
+        (lambda i: i.addContactLimit(0, 1, 1 * unit.kelvin), "nanometer"),
+    ],
+)
+def test_quantities_of_another_dimension_are_refused(flow, call, expected):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    with pytest.raises(TypeError, match=f"expected a quantity in {expected}"):
+        call(integrator)
+
+
+def test_quantities_are_converted(flow):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    bond = integrator.addBond(0, 1, 0.5 * unit.angstrom, 2.0 * unit.angstrom)
+    assert integrator.getBondParameters(bond) == pytest.approx([0, 1, 0.05, 0.2])
+    integrator.setStepSize(10 * unit.femtosecond)
 
 
 def test_torchs_default_type_and_autocast_change_nothing(simulate, network):
@@ -238,7 +260,10 @@ def test_a_second_thread_is_refused_while_the_first_steps(simulate, flow):
     found, over = [], threading.Event()
 
     def step():
-        while not over.is_set():
+        # Not for ever, if nothing is refused.
+        for _ in range(500):
+            if over.is_set():
+                return
             try:
                 integrator.step(20)
             except openmm.OpenMMException as error:
@@ -250,6 +275,7 @@ def test_a_second_thread_is_refused_while_the_first_steps(simulate, flow):
         thread.start()
     for thread in threads:
         thread.join()
+    assert found
     assert "found a call of step() while another has not returned" in found[0]
     simulation.step(1)
 

@@ -9,6 +9,7 @@ import weakref
 
 import openmm
 import pytest
+from openmm import unit
 
 from openmm_diffmd.export.torchscript import load_model, save_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system
@@ -101,6 +102,27 @@ def test_copies_are_complete(integrator, duplicate):
     copied = duplicate(integrator)
     assert type(copied) is DiffusionIntegrator
     assert describe(copied) == describe(integrator)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: i.setMaxTemperature(2000),
+        lambda i: i.setNoiseLevels(0.02, 3.0, 7.0),
+        lambda i: i.addBond(0, 2, 0.05, 0.2 * unit.nanometer),
+        lambda i: i.addContactLimit(0, 0, 0.12),
+    ],
+    ids=["hottest data", "noise levels", "bond", "contact limit"],
+)
+def test_what_a_user_sets_is_read_back(integrator, change):
+    change(integrator)
+    xml = openmm.XmlSerializer.serialize(integrator)
+    for read in (
+        DiffusionIntegrator.from_xml(xml),
+        copy.copy(integrator),
+        openmm.XmlSerializer.deserialize(xml),
+    ):
+        assert openmm.XmlSerializer.serialize(read) == xml
 
 
 def test_what_openmm_deserializes_runs_the_same(simulate, thermostatted):
@@ -218,29 +240,13 @@ def test_xml_of_another_version_is_refused(integrator):
         DiffusionIntegrator.from_xml(changed)
 
 
-def test_xml_that_lets_atoms_come_closer_is_refused():
-    model = load_model("ethanol")
-    integrator = DiffusionIntegrator(model, model.example()[0])
-    xml = openmm.XmlSerializer.serialize(integrator)
-    changed = re.sub(r'(<ContactLimit [^>]*min=")[^"]*', r"\g<1>0.01", xml, count=1)
-    assert changed != xml
-    assert DiffusionIntegrator.from_xml(xml).getNumContactLimits() == 6
-    with pytest.raises(
-        openmm.OpenMMException, match=r"contact limits \{\(0, 0\): 0\.01"
-    ):
-        DiffusionIntegrator.from_xml(changed)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("stepSize", "0.02", r"lag time 0\.02 in the XML, expected 0\.01 as model"),
-        ("maxTemperature", "900", r"hottest training data 900\.0 .* expected 300"),
-        ("sigmaMax", "7", r"sigma_max 7\.0 in the XML, expected"),
         ("thermostatted", "1", r"learned heat bath: True in the XML, expected False"),
         ("species", "3", r"species 3 of particle 0 .* one below 3"),
         ("mass", "14", r"mass of particle 0 14\.0 in the XML, expected 12\.0"),
-        ("max", "9", r"range of bond 0-1 \(0\.0, 9\.0\) in the XML, expected \(0"),
     ],
 )
 def test_xml_that_contradicts_the_model_is_refused(integrator, name, value, message):

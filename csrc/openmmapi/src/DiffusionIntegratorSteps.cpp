@@ -164,6 +164,7 @@ void DiffusionIntegrator::step(int steps) {
         steppingKernel.forgetHistory();
         forcesAreValid = false;
         numInterruptions++;
+        stepCountAfterLag = -1;
     }
     const int forceGroups = getIntegrationForceGroups() & forceGroupsInSystem;
     std::array<Vec3, 3> box;
