@@ -313,7 +313,7 @@ def _make_trainer(
         multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay),
     )
     # Before the checkpoints, which have the average in them.
-    trainer.callbacks.insert(0, average)
+    trainer.callbacks.insert(0, average)  # type: ignore[attr-defined]
     return trainer
 
 
