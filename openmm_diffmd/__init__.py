@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmm_diffmd.analysis.analyze import analyze
+    from openmm_diffmd.balancing.rollouts import balance_model
     from openmm_diffmd.export.export import export_model
     from openmm_diffmd.export.metadata import ModelMetadata
     from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from openmm_diffmd.models.transition import TransitionModel
     from openmm_diffmd.reference.driver import make_reference
     from openmm_diffmd.reference.molecules import load_molecule
+    from openmm_diffmd.revisiting.bursts import revisit
     from openmm_diffmd.training.force import train_force
     from openmm_diffmd.training.train import train
 
@@ -35,6 +37,7 @@ _HOMES = {
     "ReplicaDCDReporter": "integrator.replica_dcd_reporter",
     "TransitionModel": "models.transition",
     "analyze": "analysis.analyze",
+    "balance_model": "balancing.rollouts",
     "create_system": "integrator.systems",
     "export_model": "export.export",
     "load_checkpoint": "integrator.checkpoints",
@@ -43,6 +46,7 @@ _HOMES = {
     "make_reference": "reference.driver",
     "record_rollout": "integrator.rollout_reporter",
     "replicate": "integrator.systems",
+    "revisit": "revisiting.bursts",
     "run": "integrator.run",
     "save_model": "export.torchscript",
     "score_force": "integrator.score_force",
@@ -58,6 +62,7 @@ __all__ = [
     "ReplicaDCDReporter",
     "TransitionModel",
     "analyze",
+    "balance_model",
     "create_system",
     "export_model",
     "load_checkpoint",
@@ -66,6 +71,7 @@ __all__ = [
     "make_reference",
     "record_rollout",
     "replicate",
+    "revisit",
     "run",
     "save_model",
     "score_force",

@@ -96,13 +96,8 @@ def _run_verb(verb: str, words: list[str]) -> int:
     except ImportError as error:
         return _refuse(f"{verb}: {error}", 1)
     words = dashes_to_underscores(words)
-    repeated = _repeated(words)
-    if repeated:
-        return _refuse(
-            f"{verb}: found {repeated} twice, expected once: for one of several give "
-            f"{repeated}+ each time",
-            2,
-        )
+    if problem := _ambiguous(words):
+        return _refuse(f"{verb}: {problem}", 2)
     try:
         words = _with_bundled_configs(verb, words)
     except FileNotFoundError as error:
@@ -228,11 +223,24 @@ def dashes_to_underscores(words: Sequence[str]) -> list[str]:
     ]
 
 
-def _repeated(words: Sequence[str]) -> str | None:
-    """Find an option that is given again, of which the last would win in silence."""
+def _ambiguous(words: Sequence[str]) -> str | None:
+    """Find values that would be lost in silence, or refused without the way out."""
     options = [word.split("=")[0] for word in words if word.startswith("--")]
     single = [name for name in options if name != "--config" and name[-1] != "+"]
-    return next((name for name in single if single.count(name) > 1), None)
+    repeated = next((name for name in single if single.count(name) > 1), None)
+    if repeated:
+        return (
+            f"found {repeated} twice, expected once: for one of several give "
+            f"{repeated}+ each time"
+        )
+    for option, value, more in zip(words, words[1:], words[2:], strict=False):
+        is_value = not (value.startswith("--") or more.startswith("--"))
+        if option.startswith("--") and "=" not in option and is_value:
+            return (
+                f"found {more!r} after {option} {value}, expected one value of each "
+                f"option: for one of several give {option.rstrip('+')}+ before each"
+            )
+    return None
 
 
 def _parse(

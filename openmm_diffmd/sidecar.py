@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -67,6 +67,9 @@ class RolloutSidecar:
         not, or name several, and in files from before it was kept.
     potential_options : mapping
         Its options, such as a charge.
+    forces : sequence of str
+        Names of the System's forces that acted on top of what was learned; none in
+        files from before it was kept.
     hottest_bond : mapping or None
         The bond whose stretch had the most energy over 0.2 ps, kinetic and potential:
         ``energy_kT``, ``atoms`` (two, counted over all replicas), ``molecule`` and
@@ -105,6 +108,7 @@ class RolloutSidecar:
     from_geometry: bool = False
     potential: str | None = None
     potential_options: Mapping[str, Any] = field(default_factory=dict)
+    forces: Sequence[str] = field(default_factory=list)
     hottest_bond: Mapping[str, Any] | None = None
     error: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

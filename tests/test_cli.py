@@ -126,6 +126,15 @@ def test_an_option_given_again_is_refused(capsys):
     words = ["train", "--output", "none", "--data", "a.h5", "--data=b.h5"]
     assert cli.main(words) == 2
     assert "found --data twice, expected once: for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--rollouts", "--rollouts+"])
+def test_files_that_a_shell_lists_are_refused_with_the_way_out(capsys, option):
+    assert cli.main(["analyze", option, "a.json", "b.json", "--output", "none"]) == 2
+    told = f"found 'b.json' after {option} a.json, expected one value of each option: "
+    assert (
+        told + "for one of several give --rollouts+ before" in capsys.readouterr().err
+    )
     assert cli.main(["run", "--length-ps", "1", "--length_ps", "2"]) == 2
     assert "found --length_ps twice" in capsys.readouterr().err
 

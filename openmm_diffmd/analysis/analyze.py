@@ -87,8 +87,8 @@ def analyze(
     -----
     UserWarning
         If a rollout was stopped, or is still running: it is judged as far as it went.
-        If the friction of a rollout is not the reference's, or the vibrations of the
-        reference are hotter or colder than the heat bath.
+        If forces of its System acted too, or its friction is not the reference's, or
+        the vibrations of the reference are hotter or colder than the heat bath.
 
     Raises
     ------
@@ -133,6 +133,8 @@ def analyze(
         sidecar = rollout.sidecar
         if sidecar is not None and sidecar.error and not sidecar.gave_up:
             _warn_of_stop(name, sidecar)
+        if sidecar is not None and sidecar.forces:
+            _warn_of_forces(name, sidecar)
     frames, provenance = load_reference(reference, frame_interval_fs)
     check_temperature(provenance, temperatures[0])
     for name, rollout in zip(names, loaded, strict=True):
@@ -268,6 +270,15 @@ def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
     warnings.warn(
         f"found {name} stopped after {length:g} ps ({sidecar.error}), expected a whole "
         "run: it is judged as far as it went",
+        stacklevel=3,
+    )
+
+
+def _warn_of_forces(name: str, sidecar: RolloutSidecar) -> None:
+    warnings.warn(
+        f"found {name} with forces of its System ({', '.join(sidecar.forces)}), "
+        "expected none: a bias moves distributions and rates away from the "
+        "reference's, however good the model is",
         stacklevel=3,
     )
 

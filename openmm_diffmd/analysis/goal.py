@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NO_VELOCITIES = "no velocities: run with --velocities true"
+NO_VELOCITIES = (
+    "no velocities: give run --velocities true, and of other programs a file with them"
+)
 """What is said where a rollout kept none; the option is that of the verb ``run``."""
 NO_REFERENCE_VELOCITIES = "no velocities in the reference, or too few frames"
 

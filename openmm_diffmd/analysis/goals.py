@@ -171,7 +171,7 @@ def _broken_goal(
         f"{found.watched_ps:g} ps"
     )
     if ended_early:
-        told += ", the run ended early"
+        told += " until the guards ended the run"
     if rescues:
         told += f", {rescues} lags were run with the reference force"
     whole = not (ended_early or rescues)

@@ -158,7 +158,8 @@ def _require(file: Path) -> None:
         raise FileNotFoundError(
             f"found no {file}; a rollout is a .json, a .pdb and a .dcd of one name, or "
             "one .dcd for each replica: openmm-diffmd run writes them, and in a script "
-            "openmm_diffmd.record_rollout; a DCD alone has no times to be compared by"
+            "openmm_diffmd.record_rollout; a DCD of another program needs a .pdb of "
+            "its name beside it, and rollout_interval_fs"
         )
 
 

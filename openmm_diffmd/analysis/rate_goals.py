@@ -42,12 +42,12 @@ def rate_goal(
     deviation = _rate_deviation(ours, target)
     error = math.hypot(ours.error, target.error)
     passed: bool | None = None
-    known = errors_are_known and error <= MAX_RATE_ERROR * target.rate
     # Where the reference saw none, to see none either is all that can be asked.
     none = ours.n_events == target.n_events == 0
-    if deviation <= MAX_RATE_DEVIATION and (known or none):
+    known = none or error <= MAX_RATE_ERROR * target.rate
+    if errors_are_known and deviation <= MAX_RATE_DEVIATION and known:
         passed = True
-    elif deviation > MAX_RATE_DEVIATION + 1.0 and errors_are_known:
+    elif errors_are_known and deviation > MAX_RATE_DEVIATION + 1.0:
         passed = False
     return Goal(
         name,

@@ -163,17 +163,17 @@ def describe_molecules(
             "openmm_diffmd.load_molecule makes of an xyz or pdb file",
             stacklevel=3,
         )
-    formulas = {_formulas([one]) for one in known}
+    formulas = {formulas_of([one]) for one in known}
     # Of those without a bond that was told.
     unseen = [
         one
         for one in unseen
-        if one.number_of_edges() or _formulas([one]) not in formulas
+        if one.number_of_edges() or formulas_of([one]) not in formulas
     ]
     if unseen and known:
         warnings.warn(
-            f"found {_formulas(unseen)}, bonded as no molecule that model "
-            f"{metadata.name!r} was trained on ({_formulas(known)}), expected one of "
+            f"found {formulas_of(unseen)}, bonded as no molecule that model "
+            f"{metadata.name!r} was trained on ({formulas_of(known)}), expected one of "
             "them: what it draws of another is extrapolated and may be wrong without a "
             "redraw; use a model trained on this molecule",
             stacklevel=3,
@@ -273,6 +273,19 @@ def trained_molecules(metadata: ModelMetadata) -> list[nx.Graph]:
     return distinct
 
 
-def _formulas(graphs: list[nx.Graph]) -> str:
+def formulas_of(graphs: list[nx.Graph]) -> str:
+    """
+    List the formulas of molecules, isomers once.
+
+    Parameters
+    ----------
+    graphs : list of networkx.Graph
+        Of `bond_graph`.
+
+    Returns
+    -------
+    str
+        Formulas, with commas between.
+    """
     formulas = (formula_of([s for _, s in g.nodes(data="element")]) for g in graphs)
     return ", ".join(dict.fromkeys(formulas))

@@ -12,6 +12,7 @@ from typing import Any
 
 import mdtraj
 import numpy as np
+import openmm
 from mdtraj.formats import HDF5TrajectoryFile
 from numpy.typing import NDArray
 from openmm import app, unit
@@ -178,6 +179,12 @@ class RolloutReporter(PeriodicReporter):
         progress: bool,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
+        if isinstance(simulation.integrator, openmm.CompoundIntegrator):
+            raise TypeError(
+                "found a CompoundIntegrator, expected a DiffusionIntegrator: a rollout "
+                "is of lags alone; record others by app.DCDReporter or "
+                "ReplicaDCDReporter"
+            )
         integrator = DiffusionIntegrator.cast(simulation.integrator)
         n_replicas, n_atoms = _count_replicas(integrator)
         check_free(output, n_replicas if dcd_per_replica else None, overwrite)
@@ -212,6 +219,7 @@ class RolloutReporter(PeriodicReporter):
             from_geometry=from_geometry,
             potential=potential,
             potential_options=potential_options,
+            forces=_acting_forces(simulation.system, integrator),
             friction_per_ps=friction,
             seed=integrator.getRandomNumberSeed(),
             sampler=integrator.getSampler(),
@@ -399,6 +407,17 @@ def _count_replicas(integrator: DiffusionIntegrator) -> tuple[int, int]:
             "openmm_diffmd.replicate makes them: analyze judges one molecule"
         )
     return count, n_atoms
+
+
+def _acting_forces(system: openmm.System, integrator: DiffusionIntegrator) -> list[str]:
+    """Name the forces of a System that move its molecules."""
+    groups = integrator.getIntegrationForceGroups()
+    return [
+        force.getName()
+        for force in system.getForces()
+        if groups >> force.getForceGroup() & 1
+        and not isinstance(force, openmm.CMMotionRemover)
+    ]
 
 
 def _count_mended(integrator: DiffusionIntegrator) -> tuple[int, int]:

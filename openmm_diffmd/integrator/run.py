@@ -9,6 +9,7 @@ from openmm import unit
 from openmm_diffmd.checks import above, at_least, to_int
 from openmm_diffmd.diffusion.samplers import SamplerName
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.integrator.molecules import formulas_of, trained_molecules
 from openmm_diffmd.integrator.rollout import MAX_SEED, RolloutSettings, roll_out
 from openmm_diffmd.integrator.rollout_files import check_free
 from openmm_diffmd.outputs import check_output_folder, make_folder
@@ -51,8 +52,8 @@ def run(
         Files are called this, with suffixes ``.dcd``, ``.pdb``, ``.json``, ``.h5``,
         which it does not have itself; the folder is made if absent.
     molecule : str, optional
-        Name of a molecule, or the path of an xyz or pdb file; the model's own example
-        unless given. Bonds, which the guards watch, are those of the pdb file, else
+        Name of a molecule, or the path of an xyz or pdb file; the model's own unless
+        given. Bonds, which the guards watch, are those of the pdb file, else
         those of covalent radii.
     replicas : int
         Independent copies, evolved in one batch.
@@ -118,7 +119,8 @@ def run(
     TypeError
         If what must be a whole number is not.
     ValueError
-        If a number is out of range or does not fit the model, `rescue` is not the force
+        If a number is out of range or does not fit the model, the model knows several
+        molecules and none is named, `rescue` is not the force
         that the model learned, `output` has one of
         the suffixes, or the JSON file to be replaced is no rollout's.
     OpenMMException
@@ -139,6 +141,12 @@ def run(
     check_output_folder(output.parent)
     set_threads(threads)
     loaded = load_model(model)
+    known = trained_molecules(loaded.metadata)
+    if molecule is None and len(known) > 1:
+        raise ValueError(
+            f"found no molecule, expected the name or the file of one: model "
+            f"{loaded.metadata.name!r} knows several ({formulas_of(known)})"
+        )
     topology, start = loaded.example() if molecule is None else load_molecule(molecule)
     one = start.value_in_unit(unit.nanometer)
     make_folder(output.parent)

@@ -102,7 +102,7 @@ def score_force(
     topology: app.Topology,
     positions: Any,
     velocities: Any = None,
-    noise_level: float | None = None,
+    noise_level: float = 1.0,
     temperature: Any = None,
 ) -> openmm.Force:
     """
@@ -126,9 +126,9 @@ def score_force(
         x.
     velocities : Quantity or ndarray, shape (n_atoms, 3), nm/ps, optional
         v; at rest unless given.
-    noise_level : float, optional
-        sigma, in units of the residual's spread; the lowest the model samples at
-        unless given.
+    noise_level : float
+        sigma, in units of the residual's spread; lower ones know less of where a guess
+        that is far off has to go.
     temperature : Quantity or float, optional
         Of kT, K; the model's unless given.
 
@@ -154,9 +154,9 @@ def score_force(
     It is stiff: of ``ethanol`` some 1e10 kJ/mol/nm^2 at a noise level of 1. A guess is
     relaxed at that level in overdamped, tiny steps: 300 of
     ``LangevinMiddleIntegrator(0, 1e5 / unit.picosecond, 1e-5 * unit.picosecond)`` bring
-    one that is 0.008 nm off to 3e-5 nm. Steps of 1e-4 ps diverge; at the lowest level
-    the same steps leave it farther off. Do not give it to a System that a
-    `DiffusionIntegrator` moves, whose impulses are far too long for it.
+    one that is 0.008 nm off to 3e-5 nm. Steps of 1e-4 ps diverge, as do ordinary
+    ones; at the lowest level the same steps leave it farther off. Do not give it to a
+    System that a `DiffusionIntegrator` moves, whose impulses are far too long for it.
     """
     arguments = (model, topology, positions, velocities, noise_level, temperature)
     if find_spec("openmmtorch") is not None:
@@ -191,7 +191,7 @@ def score_module(
     topology: app.Topology,
     positions: Any,
     velocities: Any = None,
-    noise_level: float | None = None,
+    noise_level: float = 1.0,
     temperature: Any = None,
 ) -> ScoreModule:
     """
@@ -207,8 +207,8 @@ def score_module(
         x.
     velocities : Quantity or ndarray, shape (n_atoms, 3), nm/ps, optional
         v; at rest unless given.
-    noise_level : float, optional
-        sigma; the lowest the model samples at unless given.
+    noise_level : float
+        sigma, in units of the residual's spread.
     temperature : Quantity or float, optional
         Of kT, K; the model's unless given.
 
@@ -232,7 +232,7 @@ def score_module(
     if not 0 < kelvin < np.inf:
         raise ValueError(f"found temperature {kelvin:g} K, expected more than 0")
     low, high = metadata.noise["sigma_min"], metadata.noise["sigma_max"]
-    sigma = low if noise_level is None else float(noise_level)
+    sigma = float(noise_level)
     if not low <= sigma <= high:
         raise ValueError(
             f"found noise level {sigma:g}, expected {low:g} to {high:g}, between which "

@@ -198,7 +198,8 @@ def _split(path: Path, trajectory: Trajectory) -> Split:
     except ValueError as error:
         raise ValueError(
             f"found {path} of {trajectory.n_frames} frames, expected more: training, "
-            f"validation and test take {FRACTIONS} of them"
+            f"validation and test take {FRACTIONS} of them, apart from each other "
+            f"({error})"
         ) from error
 
 

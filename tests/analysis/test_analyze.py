@@ -18,6 +18,7 @@ from openmm_diffmd.analysis.comparable import (
     common_interval,
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.goal import NO_VELOCITIES
 from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.data.reference_files import PROVENANCE_ATTRIBUTE
 from openmm_diffmd.sidecar import RolloutSidecar
@@ -104,7 +105,7 @@ def test_bonds_are_watched_between_the_frames_that_are_compared(
     assert [r["goals"][0]["passed"] for r in (first, second)] == [False, True]
     for name in ("T(H)", "kinetic", "velocity spectra"):
         line = next(x for x in text.splitlines() if x.startswith("undecided  " + name))
-        assert line.endswith("no velocities: run with --velocities true")
+        assert line.endswith(NO_VELOCITIES)
     assert "MISSED     T(" not in text
 
 
@@ -231,6 +232,20 @@ def test_a_run_that_is_all_equilibration_is_refused(
     result = analyze(path, reference, tmp_path / "out", equilibration_ps=1.0)
     goals = json.loads(result.read_text())["rollouts"]["run"]["goals"]
     assert goals[0]["passed"] is False
+    assert goals[0]["found"].endswith(
+        "replicas broke in 1 ps until the guards ended the run"
+    )
+
+
+def test_a_biased_run_is_told_from_one_without(
+    gaussian_ethanol: Maker, reference: Path, tmp_path: Path
+):
+    path = write_rollout(gaussian_ethanol(1, 100, seed=2), tmp_path / "run.json", 10.0)
+    sidecar = RolloutSidecar.read(path)
+    dataclasses.replace(sidecar, forces=["CustomTorsionForce"]).write(path)
+    told = r"found run with forces of its System \(CustomTorsionForce\), expected none"
+    with pytest.warns(UserWarning, match=told):
+        analyze(path, reference, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,9 @@ def test_few_events_are_judged_by_the_binomial_distribution():
     assert verdict(rate(15, 1.5), rate(0, 0.2)) is None
     assert verdict(rate(90, 1.5), rate(0, 0.2)) is False
     assert verdict(rate(0, 1.5), rate(0, 0.2)) is True
+    # But in a picosecond none were to be seen.
+    none = rate(0, 0.001)
+    assert rate_goal("turn", none, none, errors_are_known=False).passed is None
     # One turn, of blocks so uneven that it counts as a third of one.
     assert verdict(EventRate(1, 1, 61.0, 110.0), rate(0, 0.2)) is None
 

@@ -194,6 +194,7 @@ MOLECULES = (
         ("ethanol_20fs", "ethanol", 20),
         ("alanine_dipeptide", "alanine_dipeptide", 10),
         ("ethanol_pbe", "ethanol", 10),
+        ("malonaldehyde_pbe", "malonaldehyde", 10),
         ("uracil_pbe", "uracil", 10),
         ("toluene_pbe", "toluene", 10),
     ],
@@ -222,6 +223,12 @@ def test_bundled_models_run_each_molecule_that_they_know(
     # From the minimum with velocities of 500 K: each bond moves, none is stretched far.
     assert np.ptp(lengths, axis=0).min() > 0.001
     assert np.abs(lengths - lengths.mean(0)).max() < 0.03
+
+
+def test_a_model_of_several_molecules_needs_the_name_of_one(tmp_path: Path):
+    told = r"found no molecule, .* 'md17' knows several \(.*C9H8O4"
+    with pytest.raises(ValueError, match=told):
+        run("md17", tmp_path / "a", length_ps=0.1, progress=False)
 
 
 @pytest.mark.statistical

@@ -14,6 +14,7 @@ from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import record_rollout
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.integrator.systems import create_system, replicate
+from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import FaultyModel, save_stub_model
 
 
@@ -206,6 +207,36 @@ def test_what_a_sidecar_cannot_say_is_refused_and_frames_are_kept(
     assert sidecar.num_frames == 3
     assert sidecar.error.startswith("ValueError")
     assert len(ensemble.velocities[0]) == 3
+
+
+def test_forces_of_the_system_are_kept(stub: Path, tmp_path: Path):
+    def forces_of(name: str, *forces: openmm.Force) -> list[str]:
+        simulation = simulate(stub)
+        for force in forces:
+            simulation.system.addForce(force)
+        simulation.context.reinitialize(preserveState=True)
+        simulation.integrator.setIntegrationForceGroups({0, 1})
+        with record_rollout(tmp_path / name, 1, simulation):
+            simulation.step(2)
+        return list(RolloutSidecar.read(tmp_path / f"{name}.json").forces)
+
+    assert forces_of("none", openmm.CMMotionRemover()) == []
+    bias, unused = openmm.CustomTorsionForce("0*theta"), openmm.CustomBondForce("r")
+    unused.setForceGroup(2)
+    assert forces_of("one", bias, unused) == ["CustomTorsionForce"]
+
+
+def test_what_is_no_run_of_lags_alone_is_refused(stub: Path, tmp_path: Path):
+    simulation = simulate(stub)
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(openmm.VerletIntegrator(0.001))
+    simulation.integrator = compound
+    with (
+        pytest.raises(TypeError, match=r"found a CompoundIntegrator, .* ReplicaDCDRep"),
+        record_rollout(tmp_path / "a", 1, simulation),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore:found .* molecules without a bond")

@@ -162,7 +162,7 @@ def test_a_guess_is_relaxed_to_the_expected_frame() -> None:
         ethanol, topology, friction=0, num_sampling_steps=0
     )
     expected = moved(system, lag, x, steps=1)
-    system.addForce(diffmd.score_force(ethanol, topology, x, noise_level=1.0))
+    system.addForce(diffmd.score_force(ethanol, topology, x))
     guess = expected + 0.003 * np.random.default_rng(0).standard_normal(x.shape)
     overdamped = openmm.LangevinMiddleIntegrator(
         0, 1e5 / unit.picosecond, 1e-5 * unit.picosecond
