@@ -122,22 +122,22 @@ def run_trained_force(
     positions : ndarray, shape (n_cases, 1, n_lags, n_atoms, 3), nm, or None
         Positions after each lag.
     """
-    trained = model.metadata.reference.get("data", [])
-    forces = [data.get("provenance", {}) for data in trained]
-    told = [(p.get("potential"), p.get("potential_options") or {}) for p in forces]
-    if not told or None in told[0] or any(other != told[0] for other in told):
+    learned = model.metadata.learned_force()
+    if learned is None:
         return None, None
+    provenances = (d.get("provenance", {}) for d in model.metadata.reference["data"])
+    made = next(p for p in provenances if p.get("potential") == learned.potential)
     each = frames_per_lag(model, cases.spacing_fs)
     bursts = run_force(
         cases.topology,
-        forces[0],
+        made,
         cases.positions,
         cases.velocities,
         NUM_PREDICTED,
         cases.spacing_fs,
     )
     frames = [[frame.positions for frame in burst] for burst in bursts]
-    return str(told[0][0]), np.array(frames)[:, None, each - 1 :: each]
+    return learned.potential, np.array(frames)[:, None, each - 1 :: each]
 
 
 def predict(

@@ -11,6 +11,8 @@ from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import written_whole
 
 SCHEMA_VERSION = 1
+GAVE_UP = "OpenMMException: DiffusionIntegrator: lag "
+"""How an error begins where the guards refused each draw of a lag."""
 UNITS = {"length": "nm", "time": "fs", "temperature": "K", "friction": "1/ps"}
 
 
@@ -144,7 +146,8 @@ class RolloutSidecar:
     @property
     def gave_up(self) -> str | None:
         """Why the integrator gave up; None where it did not: the run may be stopped."""
-        ours = self.error is not None and self.error.startswith("OpenMMException")
+        # Not a force of the System that is not finite, say.
+        ours = self.error is not None and self.error.startswith(GAVE_UP)
         return self.error if ours else None
 
     @property

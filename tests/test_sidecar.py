@@ -69,3 +69,10 @@ def test_json_that_is_no_object_is_no_sidecar(tmp_path: Path, content: str):
 def test_sidecar_refuses_zero(name: str):
     with pytest.raises(ValueError, match=f"found {name} 0, expected more than 0"):
         dataclasses.replace(SIDECAR, **{name: 0})
+
+
+def test_only_a_lag_that_the_guards_refused_is_given_up():
+    refused = "OpenMMException: DiffusionIntegrator: lag 3, molecule 0: bond 0-1"
+    assert dataclasses.replace(SIDECAR, error=refused).gave_up == refused
+    for other in (None, "KeyboardInterrupt: ", "OpenMMException: energy is not finite"):
+        assert dataclasses.replace(SIDECAR, error=other).gave_up is None

@@ -30,6 +30,7 @@ from openmm_diffmd.analysis.report import (
     to_plain,
 )
 from openmm_diffmd.analysis.rollouts import Rollout, read_rollout, row_names
+from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import check_output_folder, make_folder, written_whole
 from openmm_diffmd.sidecar import RolloutSidecar
 
@@ -108,11 +109,8 @@ def analyze(
     intervals; broken bonds are looked for in all frames of a rollout. What is not
     known of a trajectory from elsewhere, as its redraws, is not judged.
     """
-    if not (equilibration_ps >= 0 and window_ps > 0):
-        raise ValueError(
-            f"found equilibration_ps {equilibration_ps:g} and window_ps {window_ps:g}, "
-            "expected at least 0, and more than 0"
-        )
+    at_least(0, equilibration_ps=equilibration_ps)
+    above(0, window_ps=window_ps)
     rollouts = [rollouts] if isinstance(rollouts, str | Path) else rollouts
     if not rollouts:
         raise ValueError("found no rollout, expected at least one")

@@ -161,6 +161,10 @@ def _what_must_agree(trajectory: Trajectory) -> dict[str, Any]:
                 "potential_options",
             )
         },
+        # Trained forces have one name.
+        "SHA-256 of the force": (provenance.get("sha256") or {}).get(
+            provenance.get("potential")
+        ),
     }
 
 

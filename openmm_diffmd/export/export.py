@@ -8,7 +8,7 @@ from typing import Any
 
 from ase.data import atomic_numbers
 
-from openmm_diffmd.checks import at_least
+from openmm_diffmd.checks import at_least, one_of
 from openmm_diffmd.diffusion.samplers import SAMPLERS, SamplerName
 from openmm_diffmd.export.balance import balance_heat
 from openmm_diffmd.export.calibration import (
@@ -154,10 +154,7 @@ def export_model(
         "sigma_max": sigma_max,
         "rho": 7.0,
     }
-    if sampler not in SAMPLERS:
-        raise ValueError(
-            f"found sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}"
-        )
+    one_of(tuple(SAMPLERS), sampler=sampler)
     at_least(0, refit_pairs=refit_pairs, balance_pairs=balance_pairs)
     at_least(0, num_sampling_steps=num_sampling_steps)
     at_least(noise["sigma_min"], sigma_max=sigma_max)

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -15,6 +15,25 @@ from openmm_diffmd.elements import PROTON_ACCEPTORS, contact_distances, pair_nam
 SCHEMA_VERSION = 2
 DYNAMICS = ("flow", "thermostatted")
 UNITS = {"length": "nm", "time": "ps", "mass": "Da", "energy": "kJ/mol"}
+
+
+class LearnedForce(NamedTuple):
+    """
+    The force that a model learned.
+
+    Attributes
+    ----------
+    potential : str
+        As its references name it.
+    options : mapping
+        Those of `potential`, such as a charge.
+    sha256 : str or None
+        Of its file, where it is one: trained forces have one name.
+    """
+
+    potential: str
+    options: Mapping[str, Any]
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -234,31 +253,28 @@ class ModelMetadata:
         numbers = np.array([atomic_numbers[first], atomic_numbers[second]])
         return float(contact_distances(numbers, np.array([0]), np.array([1]))[0])
 
-    def learned_force(self) -> tuple[str | None, dict[str, Any]]:
+    def learned_force(self) -> LearnedForce | None:
         """
         Name the force that the model learned.
 
         Returns
         -------
-        potential : str or None
+        LearnedForce or None
             As its references name it; None where they do not, or name several.
-        options : dict
-            Those of `potential`, such as a charge.
         """
         forces = {
             (
                 potential := provenance.get("potential"),
                 json.dumps(provenance["potential_options"]),
-                # Trained forces have one name.
                 provenance.get("sha256", {}).get(potential),
             )
             for file in self.reference.get("data", [])
             if "potential_options" in (provenance := file.get("provenance", {}))
         }
-        if len(forces) != 1:
-            return None, {}
-        potential, options, _ = forces.pop()
-        return potential, json.loads(options)
+        if len(forces) != 1 or None in (only := forces.pop())[:1]:
+            return None
+        potential, options, sha256 = only
+        return LearnedForce(potential, json.loads(options), sha256)
 
     def to_json(self) -> str:
         """

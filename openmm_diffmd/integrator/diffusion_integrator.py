@@ -165,8 +165,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         for (i, j), limit in np.ndenumerate(described.contact_limits):
             if i <= j:
                 self.addContactLimit(i, j, float(limit))
-        self._warn_if_hot(settings.temperature)
-        _warn_if_far(metadata, settings.temperature)
+        self._warn_of_temperature(settings.temperature)
         _warn_if_low(metadata, settings.friction)
         _warn_if_uncalibrated(metadata, settings.sampler, settings.num_sampling_steps)
 
@@ -258,11 +257,11 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         UserWarning
             If it is far from the temperature that the model is for.
         """
-        metadata = self._metadata
         temperature = to_float(temp, unit.kelvin)
+        # Read before anything is set: the model file may be gone.
+        _ = self._metadata
         super().setTemperature(temperature)
-        self._warn_if_hot(temperature)
-        _warn_if_far(metadata, temperature)
+        self._warn_of_temperature(temperature)
 
     def setFriction(self, coeff: Any) -> None:
         """
@@ -387,13 +386,22 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
             lag, molecule, quantity, atoms, values, (low, high), self.getLastRefusal()
         )
 
-    def _warn_if_hot(self, temperature: float) -> None:
+    def _warn_of_temperature(self, temperature: float) -> None:
+        metadata = self._metadata
         hottest = self.getMaxTemperature().value_in_unit(unit.kelvin)
+        its = metadata.temperature_K
         if temperature > hottest:
             warnings.warn(
                 f"found temperature {temperature:g} K, expected at most {hottest:g} K, "
                 "the hottest data the model was trained on; what it draws beyond is "
                 "extrapolated",
+                stacklevel=3,
+            )
+        elif not COLDEST <= temperature / its <= HOTTEST:
+            warnings.warn(
+                f"found temperature {temperature:g} K, expected some {its:g} K, which "
+                f"model {metadata.name!r} was trained for: what it draws at another "
+                "was not judged; compare it with a reference of that temperature",
                 stacklevel=3,
             )
 
@@ -411,18 +419,6 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
 
     def __setstate__(self, xml: str) -> None:
         self.this = self.from_xml(xml).this
-
-
-def _warn_if_far(metadata: ModelMetadata, temperature: float) -> None:
-    its = metadata.temperature_K
-    hot = temperature > metadata.max_temperature_K  # Which is told already.
-    if not hot and not COLDEST <= temperature / its <= HOTTEST:
-        warnings.warn(
-            f"found temperature {temperature:g} K, expected some {its:g} K, which "
-            f"model {metadata.name!r} was trained for: what it draws at another was "
-            "not judged; compare it with a reference of that temperature",
-            stacklevel=3,
-        )
 
 
 def _warn_if_low(metadata: ModelMetadata, friction: float) -> None:

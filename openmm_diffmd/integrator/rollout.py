@@ -16,6 +16,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.rollout_reporter import record_rollout
 from openmm_diffmd.integrator.systems import create_system, replicate
+from openmm_diffmd.outputs import file_sha256
 from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
@@ -220,12 +221,20 @@ def _rescue_context(
     from openmm_diffmd.reference.potentials import create_reference_system
 
     metadata = model.metadata
-    learned, options = metadata.learned_force()
-    if learned is not None and Path(potential).name != learned:
-        raise ValueError(
-            f"found the force {potential} for the rescue, expected {learned}, which "
-            f"model {metadata.name!r} learned"
-        )
+    learned = metadata.learned_force()
+    options: dict[str, Any] = {}
+    if learned is not None:
+        options = dict(learned.options)
+        another = Path(potential).name != learned.potential
+        if not another and learned.sha256 and Path(potential).is_file():
+            # Trained forces have one name.
+            another = file_sha256(potential) != learned.sha256
+        if another:
+            whole = f" of SHA-256 {learned.sha256}" if learned.sha256 else ""
+            raise ValueError(
+                f"found the force {potential} for the rescue, expected "
+                f"{learned.potential}{whole}, which model {metadata.name!r} learned"
+            )
     system = create_reference_system(topology, potential, options)
     lag = metadata.lag_time_fs
     is_flow = metadata.dynamics == "flow"

@@ -202,7 +202,7 @@ class RolloutReporter(PeriodicReporter):
         self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         temperature, friction = _heat_bath(integrator)
         metadata = load_metadata(integrator.getModelFile())
-        potential, potential_options = metadata.learned_force()
+        learned = metadata.learned_force()
         asked = "" if num_frames is None else f": {num_frames} frames were asked"
         self.sidecar = RolloutSidecar(
             lag_time_fs=metadata.lag_time_fs,
@@ -217,8 +217,8 @@ class RolloutReporter(PeriodicReporter):
             if start_temperature_K is None
             else to_float(start_temperature_K, unit.kelvin),
             from_geometry=from_geometry,
-            potential=potential,
-            potential_options=potential_options,
+            potential=learned.potential if learned else None,
+            potential_options=learned.options if learned else {},
             forces=_acting_forces(simulation.system, integrator),
             friction_per_ps=friction,
             seed=integrator.getRandomNumberSeed(),

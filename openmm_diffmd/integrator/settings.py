@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from openmm import unit
 
-from openmm_diffmd.checks import at_least, to_int
+from openmm_diffmd.checks import at_least, one_of, to_int
 from openmm_diffmd.diffusion.samplers import SAMPLERS
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.units import to_float
@@ -123,10 +123,7 @@ def resolve_settings(
         max_resamples=chosen.max_resamples,
         molecules_per_batch=chosen.molecules_per_batch,
     )
-    if chosen.sampler not in SAMPLERS:
-        raise ValueError(
-            f"found sampler {chosen.sampler!r}, expected one of {', '.join(SAMPLERS)}"
-        )
+    one_of(tuple(SAMPLERS), sampler=chosen.sampler)
     if metadata.dynamics == "thermostatted":
         for name, in_unit in (("temperature", "K"), ("friction", "1/ps")):
             if getattr(chosen, name) != getattr(own, name):

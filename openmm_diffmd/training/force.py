@@ -11,7 +11,11 @@ from torch.utils.data import DataLoader
 from openmm_diffmd.data.forces import check_forces
 from openmm_diffmd.data.labelled import LabelledBatch, LabelledFrames
 from openmm_diffmd.data.pairs import evenly_spread
-from openmm_diffmd.data.readers import read_rmd17, read_trajectory
+from openmm_diffmd.data.readers import (
+    WITHOUT_TIMES,
+    read_rmd17,
+    read_trajectory,
+)
 from openmm_diffmd.data.splits import Split, contiguous_split
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models.energy import EnergyModel, save_force
@@ -208,7 +212,7 @@ def _read(path: Path, old_forces: bool) -> Trajectory:
         trajectory = read_rmd17(path, old_forces=True)
     else:
         # Any interval does for a file without times: forces need none.
-        untimed = Path(path).suffix.lower() in (".xyz", ".extxyz")
+        untimed = Path(path).suffix.lower() in WITHOUT_TIMES
         trajectory = read_trajectory(path, 1.0 if untimed else None)
     if trajectory.forces is None or trajectory.potential_energies is None:
         reason = trajectory.provenance.get("forces", "the file has none")

@@ -92,6 +92,17 @@ def test_runs_that_differ_are_refused(write_source, tmp_path, other, message):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
 
 
+def test_forces_of_one_name_are_told_apart(write_source, tmp_path):
+    made = {"potential": "force.pt", "potential_options": {}}
+    a, b, c = (
+        write_source(name, seed, **made, sha256={"force.pt": 64 * file})
+        for seed, (name, file) in enumerate(("ax", "bx", "cy"), 1)
+    )
+    bundle_reference([a, b], tmp_path / "bundle.h5")
+    with pytest.raises(ValueError, match=r"found SHA-256 of the force yyy.*c\.h5, exp"):
+        bundle_reference([a, c], tmp_path / "other.h5")
+
+
 def test_no_source_is_refused(tmp_path):
     with pytest.raises(ValueError, match="found no source"):
         bundle_reference([], tmp_path / "bundle.h5")

@@ -197,7 +197,7 @@ def test_calibration_stays_in_the_validation_part(exported, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": "euclid"}, r"sampler 'euclid', expected one of .*exponential"),
+        ({"sampler": "euclid"}, r"sampler 'euclid', expected .*'exponential"),
         ({"sampler": "euclid", "num_sampling_steps": 0}, "sampler 'euclid', expected"),
         ({"num_sampling_steps": -1}, "num_sampling_steps -1, expected at least 0"),
         ({"max_resamples": -1}, "max_resamples -1, expected a whole number"),

@@ -277,6 +277,18 @@ def test_a_rescue_by_another_force_than_was_learned_is_refused(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rescue_by_another_trained_force_is_refused(tmp_path: Path):
+    # Trained forces have one name.
+    other = tmp_path / "force.pt"
+    other.write_bytes(b"another")
+    told = (
+        r"force .*force\.pt for the rescue, expected force\.pt of SHA-256 [0-9a-f]{64},"
+    )
+    with pytest.raises(ValueError, match=told):
+        run("ethanol_pbe", tmp_path / "a", rescue=str(other), length_ps=0.01)
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_run_that_the_guards_end_keeps_its_frames(tmp_path: Path):
     # Hydrogen moves by 0.026 nm in each direction; one 0.11 nm away is spoilt.
     model = FaultyModel(

@@ -231,6 +231,15 @@ def test_quantities_of_another_dimension_are_refused(flow, call, expected):
         call(integrator)
 
 
+def test_a_hot_bath_is_told_of_whatever_bound_is_set(flow):
+    integrator = DiffusionIntegrator(flow, flow.example()[0])
+    with pytest.warns(UserWarning, match="900 K, expected at most 300 K, the hottest"):
+        integrator.setTemperature(900)
+    integrator.setMaxTemperature(1000)
+    with pytest.warns(UserWarning, match="900 K, expected some 300 K, which"):
+        integrator.setTemperature(900)
+
+
 def test_quantities_are_converted(flow):
     integrator = DiffusionIntegrator(flow, flow.example()[0])
     bond = integrator.addBond(0, 1, 0.5 * unit.angstrom, 2.0 * unit.angstrom)

@@ -135,7 +135,7 @@ def test_molecule_ids_that_do_not_fit_are_refused(flow):
     [
         ({"temperature": -1}, "found temperature -1"),
         ({"friction": -1}, "found friction -1"),
-        ({"sampler": "magic"}, "found sampler 'magic', expected one of exponential"),
+        ({"sampler": "magic"}, "found sampler 'magic', expected 'exponential'"),
         ({"num_sampling_steps": -1}, "found num_sampling_steps -1"),
         ({"max_resamples": -1}, "found max_resamples -1"),
         ({"molecules_per_batch": -1}, "found molecules_per_batch -1"),

@@ -247,7 +247,7 @@ def test_a_file_too_short_for_its_parts_is_named(write_bursts, tmp_path):
     few = write_bursts(tmp_path / "few.h5", n_bursts=1, n_frames=4)
     with pytest.raises(
         ValueError,
-        match=r"found .*few\.h5 of 4 frames, expected more: .* \(found 4 frames, too few",
+        match=r"found .*few\.h5 of 4 frames, expected more: .* \(found 4 frames, too",
     ):
         train_force([few], tmp_path / "run", MODEL, OPTIMIZER, progress=False)
 

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from openmm_diffmd.checks import one_of
 from openmm_diffmd.diffusion.samplers.euler import sample_euler
 from openmm_diffmd.diffusion.samplers.exponential import sample_exponential
 from openmm_diffmd.diffusion.samplers.heun import sample_heun
@@ -73,8 +74,7 @@ def sample(
     ValueError
         If the sampler is unknown or the number of draws is not what it needs.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"found sampler {sampler!r}, expected one of {[*SAMPLERS]}")
+    one_of(tuple(SAMPLERS), sampler=sampler)
     expected = 1 + num_extra_draws(sampler, len(noise_levels) - 1)
     if len(noise) != expected:
         raise ValueError(f"found {len(noise)} noise draws, expected {expected}")
