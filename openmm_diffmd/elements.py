@@ -21,6 +21,8 @@ PROTON_ACCEPTORS = frozenset({"N", "O", "F", "S", "Cl"})
 APPROACH = 0.03
 """nm below a reference's closest atoms that chance does not reach: closest atoms of
 runs of up to 19 ns are at most 0.02 below those of references of 100 ps and more."""
+BREAK_DEVIATION = 0.05
+"""A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
 
 HEAVIEST = 111
 """Highest atomic number that OpenMM has a mass and today's symbol for."""

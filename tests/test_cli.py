@@ -250,6 +250,13 @@ def test_start_is_quick_and_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_analyses_need_no_torch():
+    code = (
+        "import sys, openmm_diffmd.analysis.analyze; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
-from openmm_diffmd.data.scales import BREAK_DEVIATION
+from openmm_diffmd.elements import BREAK_DEVIATION
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from openmm_diffmd.bond_stretches import bond_stretches, reduced_masses
-from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
 
 STIFFNESS_N_PER_M = (50.0, 3000.0)
@@ -47,7 +46,8 @@ def check_forces(path: str | Path, trajectory: Trajectory) -> None:
     """
     if trajectory.forces is None or not len(trajectory.bonds):
         return
-    chosen = evenly_spread(trajectory.n_frames, NUM_FRAMES).numpy()
+    count = min(NUM_FRAMES, trajectory.n_frames)
+    chosen = np.linspace(0, trajectory.n_frames - 1, count).astype(int)
     positions = np.asarray(trajectory.positions[chosen], dtype=np.float64)
     bonds = np.asarray(trajectory.bonds)
     masses = np.asarray(trajectory.masses, dtype=np.float64)

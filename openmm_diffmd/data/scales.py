@@ -12,10 +12,13 @@ from torch import Tensor
 
 from openmm_diffmd.data.pairs import LaggedPairs, evenly_spread
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.elements import APPROACH, contact_distances, pair_name
+from openmm_diffmd.elements import (
+    APPROACH,
+    BREAK_DEVIATION,
+    contact_distances,
+    pair_name,
+)
 
-BREAK_DEVIATION = 0.05
-"""A bond this far from its mean is broken, nm (MDsim: 0.5 Angstrom)."""
 FALLEN_APART = 3.0
 """Times the sum of its covalent radii: no bond is so long in the mean."""
 
