@@ -1,36 +1,31 @@
-"""A reporter that writes every file of a rollout and loses none of it."""
+"""A reporter that writes every file of a rollout."""
 
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mdtraj
 import numpy as np
-import openmm
-from mdtraj.formats import HDF5TrajectoryFile
-from numpy.typing import NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
-from openmm_diffmd.export.torchscript import load_metadata
 from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
 from openmm_diffmd.integrator.replica_dcd_reporter import ReplicaDCDReporter
+from openmm_diffmd.integrator.rollout_description import describe_rollout, heat_bath
 from openmm_diffmd.integrator.rollout_files import (
     check_free,
     remove_frames,
     with_suffix,
     write_pdb,
 )
+from openmm_diffmd.integrator.velocity_file import VelocityFile
 from openmm_diffmd.outputs import make_folder
-from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
 
 WARM_UP_FRAMES = 10
@@ -145,7 +140,7 @@ def record_rollout(
 
 class RolloutReporter(PeriodicReporter):
     """
-    OpenMM reporter that writes every file of a rollout and loses none of it.
+    OpenMM reporter that writes every file of a rollout, and keeps what it wrote.
 
     It looks at the bonds at each lag of the 0.2 ps before a frame, which is each lag
     where frames are no farther apart, and at each of the first ones, until 2 ps of all
@@ -179,14 +174,17 @@ class RolloutReporter(PeriodicReporter):
         progress: bool,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
-        if isinstance(simulation.integrator, openmm.CompoundIntegrator):
-            raise TypeError(
-                "found a CompoundIntegrator, expected a DiffusionIntegrator: a rollout "
-                "is of lags alone; record others by app.DCDReporter or "
-                "ReplicaDCDReporter"
-            )
+        self.sidecar = describe_rollout(
+            simulation,
+            self._interval,
+            dcd_per_replica=dcd_per_replica,
+            start_temperature_K=start_temperature_K,
+            from_geometry=from_geometry,
+            num_frames=num_frames,
+        )
         integrator = DiffusionIntegrator.cast(simulation.integrator)
-        n_replicas, n_atoms = _count_replicas(integrator)
+        n_replicas = self.sidecar.num_replicas
+        n_atoms = self.sidecar.atoms_per_replica
         check_free(output, n_replicas if dcd_per_replica else None, overwrite)
         state = simulation.context.getState(positions=True)
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
@@ -199,37 +197,6 @@ class RolloutReporter(PeriodicReporter):
         self._watch = BondWatch(integrator)
         self._num_frames, self._num_asked = 0, num_frames
         self._report_times: list[float] = []
-        self._pending: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        temperature, friction = _heat_bath(integrator)
-        metadata = load_metadata(integrator.getModelFile())
-        learned = metadata.learned_force()
-        asked = "" if num_frames is None else f": {num_frames} frames were asked"
-        self.sidecar = RolloutSidecar(
-            lag_time_fs=metadata.lag_time_fs,
-            frame_interval_fs=self._interval * metadata.lag_time_fs,
-            num_frames=0,
-            num_replicas=n_replicas,
-            atoms_per_replica=n_atoms,
-            model_name=metadata.name,
-            model_sha256=integrator.getModelHash(),
-            temperature_K=temperature,
-            start_temperature_K=None
-            if start_temperature_K is None
-            else to_float(start_temperature_K, unit.kelvin),
-            from_geometry=from_geometry,
-            potential=learned.potential if learned else None,
-            potential_options=learned.options if learned else {},
-            forces=_acting_forces(simulation.system, integrator),
-            friction_per_ps=friction,
-            seed=integrator.getRandomNumberSeed(),
-            sampler=integrator.getSampler(),
-            num_sampling_steps=integrator.getNumSamplingSteps(),
-            resamples=0,
-            dcd_per_replica=dcd_per_replica,
-            # What the file says of a process that is killed.
-            error=f"killed, or still running{asked}",
-            versions=_versions(),
-        )
         make_folder(output.parent)
         remove_frames(self.path)
         modeller = app.Modeller(simulation.topology, positions * unit.nanometer)
@@ -239,10 +206,14 @@ class RolloutReporter(PeriodicReporter):
         # Velocities of an earlier run of this name would not fit this one's frames.
         velocity_file = with_suffix(output, ".h5")
         velocity_file.unlink(missing_ok=True)
-        self._velocities: HDF5TrajectoryFile | None = None
+        self._velocities: VelocityFile | None = None
         if velocities:
-            self._velocities = HDF5TrajectoryFile(str(velocity_file), "w")
-            self._velocities.topology = mdtraj.Topology.from_openmm(simulation.topology)
+            frame_interval = (
+                self.sidecar.frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+            )
+            self._velocities = VelocityFile(
+                velocity_file, simulation.topology, frame_interval
+            )
         # Braces of folders are no place for a replica's number.
         name = str(output).replace("{", "{{").replace("}", "}}")
         n_files = n_replicas if dcd_per_replica else 1
@@ -302,9 +273,7 @@ class RolloutReporter(PeriodicReporter):
         self._check_unbroken(now)
         self._trajectory.write(simulation, positions)
         if self._velocities is not None:
-            self._pending.append(
-                (positions.astype(np.float32), velocities.astype(np.float32))
-            )
+            self._velocities.add(positions, velocities)
         self._num_frames += 1
         self._bar.update(self._interval)
         self._report_times.append(time.perf_counter())
@@ -325,7 +294,7 @@ class RolloutReporter(PeriodicReporter):
             )
         elif not math.isclose(now, due, rel_tol=1e-6, abs_tol=1e-3 * interval):
             problem = f"found a frame at {now:.6g} ps, expected {due:.6g} ps"
-        elif (found := _heat_bath(self._integrator)) != bath:
+        elif (found := heat_bath(self._integrator)) != bath:
             problem = "found a heat bath of {:g} K and {:g}/ps".format(*found)
             problem += ", expected {:g} K and {:g}/ps".format(*bath)
         else:
@@ -335,21 +304,8 @@ class RolloutReporter(PeriodicReporter):
         )
 
     def _flush(self) -> None:
-        if self._velocities is not None and self._pending:
-            positions, velocities = zip(*self._pending, strict=True)
-            last = self._num_frames
-            frames = np.arange(last - len(positions) + 1, last + 1)
-            self._velocities.write(
-                coordinates=np.array(positions),
-                velocities=np.array(velocities),
-                time=(
-                    frames
-                    * self.sidecar.frame_interval_fs
-                    / FEMTOSECONDS_PER_PICOSECOND
-                ).astype(np.float32),
-            )
+        if self._velocities is not None:
             self._velocities.flush()
-            self._pending.clear()
         self._write_sidecar()
 
     def _write_sidecar(self) -> None:
@@ -391,47 +347,5 @@ class RolloutReporter(PeriodicReporter):
                 self._velocities.close()
 
 
-def _count_replicas(integrator: DiffusionIntegrator) -> tuple[int, int]:
-    """Count replicas and the atoms of one; refuse molecules of several kinds."""
-    particles = [
-        integrator.getParticleParameters(i) for i in range(integrator.getNumParticles())
-    ]
-    species, _, molecules = map(np.array, zip(*particles, strict=True))
-    count = integrator.getNumMolecules()
-    n_atoms, left = divmod(len(particles), count)
-    alike = not left and np.array_equal(molecules, np.repeat(range(count), n_atoms))
-    if not alike or np.ptp(species.reshape(count, -1), axis=0).any():
-        raise ValueError(
-            f"found {count} molecules that are not replicas of one, expected the same "
-            "atoms in the same order, one molecule after the other, as "
-            "openmm_diffmd.replicate makes them: analyze judges one molecule"
-        )
-    return count, n_atoms
-
-
-def _acting_forces(system: openmm.System, integrator: DiffusionIntegrator) -> list[str]:
-    """Name the forces of a System that move its molecules."""
-    groups = integrator.getIntegrationForceGroups()
-    return [
-        force.getName()
-        for force in system.getForces()
-        if groups >> force.getForceGroup() & 1
-        and not isinstance(force, openmm.CMMotionRemover)
-    ]
-
-
 def _count_mended(integrator: DiffusionIntegrator) -> tuple[int, int]:
     return integrator.getNumResamples(), integrator.getNumRescues()
-
-
-def _heat_bath(integrator: DiffusionIntegrator) -> tuple[float, float]:
-    """Temperature, K, and friction, 1/ps."""
-    return (
-        to_float(integrator.getTemperature(), unit.kelvin),
-        to_float(integrator.getFriction(), unit.picosecond**-1),
-    )
-
-
-def _versions() -> Mapping[str, str]:
-    names = ("openmm_diffmd", "openmm", "torch", "mdtraj", "numpy")
-    return {name: version(name) for name in names}
