@@ -195,6 +195,7 @@ MOLECULES = (
         ("alanine_dipeptide", "alanine_dipeptide", 10),
         ("ethanol_pbe", "ethanol", 10),
         ("malonaldehyde_pbe", "malonaldehyde", 10),
+        ("naphthalene_pbe", "naphthalene", 10),
         ("uracil_pbe", "uracil", 10),
         ("toluene_pbe", "toluene", 10),
     ],
