@@ -622,7 +622,8 @@ def test_force_that_a_model_was_trained_on_is_run_from_the_same_frames(
     )
     assert short_horizon.run_trained_force(model, cases) == (None, None)
     xml = str(harmonic_xml(tmp_path, 9))
-    reference = {"data": 2 * [{"provenance": {"potential": xml}}]}
+    made = {"potential": xml, "potential_options": {}}
+    reference = {"data": 2 * [{"provenance": made}]}
     metadata = replace(model.metadata, reference=reference)
     trained = DiffusionModel(model.path, model.sha256, metadata, model.module)
     name, found = short_horizon.run_trained_force(trained, cases)
