@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from openmm import app, unit
 from reference_force import recreate_reference_system
@@ -40,6 +41,8 @@ class Cost:
         Wall time of a step of all trajectories, s.
     evaluations : int or None
         Network evaluations a step, encoder and denoiser; None for a force.
+    threads : int or None
+        Threads that it had; None where the force's program chose.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Cost:
     step_fs: float
     step_seconds: float
     evaluations: int | None = None
+    threads: int | None = None
 
     @property
     def ns_per_day(self) -> float:
@@ -98,6 +102,7 @@ def network_cost(name: str, sidecar: RolloutSidecar, seconds_per_lag: float) -> 
         step_fs=sidecar.lag_time_fs,
         step_seconds=seconds_per_lag,
         evaluations=1 + num_evaluations(sidecar.sampler, sidecar.num_sampling_steps),
+        threads=torch.get_num_threads(),
     )
 
 
@@ -178,6 +183,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
     header = [
         "cost",
         "trajectories",
+        "threads",
         "step\nfs",
         "wall time\nms/step",
         "one trajectory\nns/day",
@@ -188,6 +194,7 @@ def cost_table(costs: Sequence[Cost]) -> str:
         [
             cost.name,
             str(cost.n_trajectories),
+            "-" if cost.threads is None else str(cost.threads),
             f"{cost.step_fs:g}",
             f"{1000 * cost.step_seconds:.2f}",
             _three_digits(cost.ns_per_day),

@@ -7,8 +7,10 @@ import cost_rollouts as rollouts
 import ml_force
 import numpy as np
 import pytest
+import step_costs
 import torch
 from controls import starting_frames
+from rollout_cost import Cost, force_cost
 
 from openmm_diffmd.analysis.loading import load_rollout
 from openmm_diffmd.analysis.measure import prepare_reference
@@ -56,6 +58,7 @@ def words(force: EnergyModel, tmp_path_factory: pytest.TempPathFactory) -> list[
     return [
         *("--force", str(folder / "force.pt"), "--reference", str(path)),
         *("--replicas", "1", "2", "--k", "0", "1", "--threads", "1"),
+        *("--forms", "eager", "scripted"),
         *("--seconds", "0.05", "--rollout-replicas", "2", "--length-ps", "0.2"),
     ]
 
@@ -73,21 +76,25 @@ def test_rows_and_comparisons_are_consistent(
     for replicas, part in found["cost"].items():
         rows = part["rows"]
         assert {row["n_trajectories"] for row in rows} == {int(replicas)}
-        names = ["diffmd, K = 0", "diffmd, K = 1", "plain torch, K = 2"]
-        assert [row["name"] for row in rows[:3]] == names
-        assert [row["step_fs"] for row in rows] == [10.0, 10.0, 10.0, 0.5]
-        assert [row["evaluations"] for row in rows] == [1, 2, 3, 1]
+        assert [row["name"] for row in rows] == [
+            *("diffmd, K = 0", "diffmd, K = 1", "plain torch, K = 2"),
+            *("ML force (eager)", "ML force (scripted)"),
+        ]
+        assert [row["step_fs"] for row in rows] == [10.0, 10.0, 10.0, 0.5, 0.5]
+        assert [row["evaluations"] for row in rows] == [1, 2, 3, 1, 1]
+        assert [row["threads"] for row in rows] == [1, 1, 1, 1, 1]
+        force = max(row["ns_per_day"] for row in rows[3:])
         for row in rows:
             expected = 86400e-6 * row["step_fs"] / row["step_seconds"]
             assert row["ns_per_day"] == pytest.approx(expected)
         for k in (0, 1):
             times = part["comparison"]["times_the_ML_force"][str(k)]
-            expected = rows[k]["ns_per_day"] / rows[3]["ns_per_day"]
+            expected = rows[k]["ns_per_day"] / force
             assert times == pytest.approx(expected)
             lag = part["comparison"]["lag_fs_of_equal_speed"][str(k)]
             assert lag == pytest.approx(10.0 / times)
         plain = part["comparison"]["times_the_ML_force_in_plain_torch"]
-        expected = rows[2]["ns_per_day"] / rows[3]["ns_per_day"]
+        expected = rows[2]["ns_per_day"] / force
         assert plain == pytest.approx(expected)
     assert list(found["cost"]) == ["1", "2"]
     rollouts = found["rollouts"]["rows"]
@@ -121,28 +128,37 @@ def test_a_reference_at_another_temperature_is_refused(
         benchmark.main([*words, "--reference", str(path)])
 
 
-@pytest.mark.parametrize(("together", "quickest"), [(9.0, 7.0), (5.0, 5.0)])
-def test_one_trajectory_of_the_force_has_as_many_threads_as_are_quickest(
-    together: float, quickest: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("together", "quickest"), [(9.0, (7.0, 1)), (5.0, (5.0, 2))])
+def test_a_row_has_as_many_threads_as_are_quickest(
+    together: float, quickest: tuple[float, int], monkeypatch: pytest.MonkeyPatch
 ):
+    milliseconds = {1: 7.0, 2: together}
     asked = []
 
     class Process:
         def __init__(self, words: list[str], env: dict[str, str], stdout: int):
-            asked.append((env["OMP_NUM_THREADS"], words[-2:]))
-            self.milliseconds = {"1": 7.0, "2": together}[env["OMP_NUM_THREADS"]]
+            assert words[-1] == env["OMP_NUM_THREADS"]
+            asked.append(int(words[-1]))
 
         def communicate(self) -> tuple[str, None]:
-            cost = benchmark.Cost("force", 1, 0.5, 1e-3 * self.milliseconds)
+            cost = Cost("force", 1, 0.5, 1e-3 * milliseconds[asked[-1]])
             return json.dumps(dataclasses.asdict(cost)), None
 
-    monkeypatch.setattr(benchmark.subprocess, "Popen", Process)
-    (one,) = benchmark.reference_cost(Path("reference.h5"), 1, 2)
-    assert one.step_seconds == pytest.approx(1e-3 * quickest)
-    (many,) = benchmark.reference_cost(Path("reference.h5"), 64, 2)
-    assert many.step_seconds == pytest.approx(32 * 7e-3)
-    assert [threads for threads, _ in asked] == ["1", "2", "1", "1"]
-    assert {tuple(words) for _, words in asked} == {("--threads", "2")}
+    monkeypatch.setattr(step_costs.subprocess, "Popen", Process)
+    (one,) = step_costs.reference_costs(Path("reference.h5"), 1, 2)
+    assert (1e3 * one.step_seconds, one.threads) == pytest.approx(quickest)
+    (many,) = step_costs.reference_costs(Path("reference.h5"), 64, 2)
+    assert (1e3 * many.step_seconds, many.threads) == pytest.approx((32 * 7.0, 2))
+    assert asked == [1, 2, 1, 1]
+
+    # Ours and the ML force, in this process.
+    before = torch.get_num_threads()
+    ours = step_costs.with_quickest_threads(
+        2,
+        lambda: Cost("ours", 1, 10.0, 1e-3 * milliseconds[torch.get_num_threads()]),
+    )
+    torch.set_num_threads(before)
+    assert (1e3 * ours.step_seconds, ours.threads) == pytest.approx(quickest)
 
 
 def test_force_that_cannot_be_run_is_left_out_with_the_reason():
@@ -153,7 +169,7 @@ def test_force_that_cannot_be_run_is_left_out_with_the_reason():
         ("ase.calculators.emt.EMTT", "AttributeError"),
     ):
         said = {"potential": potential} if potential else {}
-        cost, left_out = benchmark.force_cost(topology, positions._value, said)
+        cost, left_out = force_cost(topology, positions._value, said)
         assert cost is None
         assert left_out.startswith("ns/day of the reference force left out: ")
         assert reason in left_out
@@ -191,12 +207,10 @@ def test_rollout_that_the_guards_end_is_measured_as_far_as_it_came(
 
 def test_goals_and_break_even_of_known_costs():
     # 1 ms and 1 ms a sampling step; the force's lag of 10 fs takes 80 ms.
-    costs = [
-        benchmark.Cost(f"diffmd, K = {k}", 1, 10.0, 1e-3 * (1 + k), 1 + k)
-        for k in (0, 4)
-    ]
-    costs.append(benchmark.Cost("plain torch, K = 2", 1, 10.0, 8e-3, 3))
-    costs.append(benchmark.Cost("ML force (eager)", 1, 0.5, 4e-3, 1))
+    costs = [Cost(f"diffmd, K = {k}", 1, 10.0, 1e-3 * (1 + k), 1 + k) for k in (0, 4)]
+    costs.append(Cost("plain torch, K = 2", 1, 10.0, 8e-3, 3))
+    costs.append(Cost("ML force (eager)", 1, 0.5, 6e-3, 1))
+    costs.append(Cost("ML force (compiled)", 1, 0.5, 4e-3, 1))
     found = benchmark.compare(costs)
     assert found["times_the_ML_force"] == pytest.approx({0: 80.0, 4: 16.0})
     assert found["times_the_ML_force_in_plain_torch"] == pytest.approx(10.0)
