@@ -3,7 +3,7 @@ Compare a rollout with real frames, and say how much of the difference is the fo
 
 Two or three sets of frames are compared in pairs: the rollout, the real ones and, where
 there is one, the reference, by h(r) and by the distributions of bonds, angles and
-dihedrals; beside them what chance alone makes, half against half. The reference is
+dihedrals; beside them what chance alone makes, by halves of each. The reference is
 of the force that the model was trained on, which need not be that of the real frames:
 GFN2-xTB beside the PBE of MD17. How much wider or narrower bonds and angles of the real
 frames are than the reference's tells of their temperature, which need not be what is
@@ -39,7 +39,7 @@ from shape_comparison import compare_all, shapes_of, variance_ratios
 from openmm_diffmd.analysis.comparable import check_temperature, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.loading import load_reference, load_rollout, topology_of
-from openmm_diffmd.analysis.report import format_columns, to_plain
+from openmm_diffmd.analysis.report import KINDS, format_columns, to_plain
 from openmm_diffmd.analysis.stability import bond_lengths, stability
 from openmm_diffmd.bond_graphs import bond_graph, is_same_molecule
 from openmm_diffmd.checks import above, at_least
@@ -160,32 +160,40 @@ def without_breaks(ensemble: Ensemble, reference: Ensemble) -> tuple[Ensemble, i
     return ensemble.window(starts, list(stable.stable_frames)), stable.n_broken
 
 
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Write h(r) and divergences of a row, and how much of each sampling explains."""
+    by_sampling = row.get("by_sampling")
+
+    def told(value: float | None, by_chance: float | None, digits: int) -> str:
+        if value is None:
+            return "-"
+        chance = "" if by_chance is None else f" ({by_chance:.{digits}f})"
+        return f"{value:.{digits}f}{chance}"
+
+    found = [told(row["h_r_error"], by_sampling and by_sampling["h_r_error"], 3)]
+    for kind, value in row["divergences"].items():
+        found.append(told(value, by_sampling and by_sampling["divergences"][kind], 4))
+    return found
+
+
 def print_table(result: dict[str, Any]) -> None:
     """Print what was found."""
-    header = ["", "h(r)\nerror", "JSD bonds\nbits", "JSD angles\nbits"]
-    header.append("JSD dihedr.\nbits")
-    lines = []
-    for name, row in result["rows"].items():
-        cells = [
-            "-" if value is None else f"{value:.4f}"
-            for value in row["divergences"].values()
-        ]
-        lines.append([name, f"{row['h_r_error']:.3f}", *cells])
+    columns = ("h(r) error", *(f"JSD {kind}, bits" for kind in KINDS))
+    header = ["", *(f"{column}\n(by sampling)" for column in columns)]
+    lines = [[name, *cells(row)] for name, row in result["rows"].items()]
     print(format_columns(header, lines))
     rows = result["rows"]
-    halves, apart = (
-        rows[name]["h_r_error"] for name in ("real, half - half", "rollout - real")
-    )
+    apart = rows["rollout - real"]
     against = "rollout" if result["share"] is None else "reference"
     if against == "rollout":
         print(
             "\nWithout a reference, a run of the force that the model was trained on, "
             "nothing tells which part of the difference is the model's."
         )
-    elif not halves < apart:
+    elif apart["h_r_error"] <= apart["by_sampling"]["h_r_error"]:
         print(
-            "\nHalves of the real frames are as far apart as the rollout is from all "
-            "of them: more frames would tell whose the difference is."
+            "\nThe rollout is no farther from the real frames than chance takes sets "
+            "of such sizes: more frames would tell whose the difference is."
         )
     else:
         share = 100 * result["share"]

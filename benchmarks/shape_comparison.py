@@ -103,13 +103,17 @@ def compare_all(shapes: Mapping[str, Sequence[Shape]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rows``: of each pair, and of halves; ``share``: of the rollout's difference
-        to the real frames what the reference has at the same distances and of the same
-        sign, None without one.
+        ``rows``: of each pair, with what sampling explains, and of halves; ``share``:
+        of the rollout's difference to the real frames what the reference has at the
+        same distances and of the same sign, None without one.
     """
     whole = {name: found[0] for name, found in shapes.items()}
+    halves = {
+        name: compare(first, second) for name, (_, first, second) in shapes.items()
+    }
     rows = {
         f"{one} - {other}": compare(whole[one], whole[other])
+        | {"by_sampling": by_sampling(halves[one], halves[other])}
         for one, other in (
             ("rollout", "real"),
             ("reference", "real"),
@@ -117,8 +121,7 @@ def compare_all(shapes: Mapping[str, Sequence[Shape]]) -> dict[str, Any]:
         )
         if one in whole and other in whole
     }
-    for name, (_, first, second) in shapes.items():
-        rows[f"{name}, half - half"] = compare(first, second)
+    rows |= {f"{name}, half - half": found for name, found in halves.items()}
     names = ("rollout", "reference", "real")
     share = (
         common_share(*(whole[name].h_r for name in names))
@@ -126,6 +129,33 @@ def compare_all(shapes: Mapping[str, Sequence[Shape]]) -> dict[str, Any]:
         else None
     )
     return {"rows": rows, "share": share}
+
+
+def by_sampling(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Estimate the difference of two whole sets by chance, from halves of each.
+
+    Halves have twice the variance of their whole, so that the variance of a difference
+    of wholes is a quarter of the sum of those of halves. Areas go with its square root,
+    small divergences with itself.
+
+    Parameters
+    ----------
+    one, other : mapping
+        What `compare` made of the halves of each set.
+
+    Returns
+    -------
+    dict
+        ``h_r_error`` and ``divergences``, as of `compare`.
+    """
+    return {
+        "h_r_error": 0.5 * math.hypot(one["h_r_error"], other["h_r_error"]),
+        "divergences": {
+            kind: None if value is None else 0.25 * (value + other["divergences"][kind])
+            for kind, value in one["divergences"].items()
+        },
+    }
 
 
 def variance_ratios(one: Ensemble, other: Ensemble) -> dict[str, float]:

@@ -1,8 +1,10 @@
+import mdtraj
 import numpy as np
 import pytest
-from shape_comparison import common_share
+from shape_comparison import common_share, compare_all, shapes_of
 
 from openmm_diffmd.analysis.distributions import Histogram
+from openmm_diffmd.analysis.ensemble import Ensemble
 
 
 def test_share_of_a_difference_that_another_has_too():
@@ -22,3 +24,45 @@ def test_share_of_a_difference_that_another_has_too():
     assert np.isnan(common_share(truth, ours, truth))
     with pytest.raises(ValueError, match="different bins"):
         common_share(ours, Histogram(edges + 1.0, ours.density), truth)
+
+
+def test_sampling_explains_the_difference_of_draws_from_one_distribution():
+    # stochastic; water whose places scatter, in sets of different sizes.
+    generator = np.random.default_rng(3)
+    topology = mdtraj.Topology()
+    residue = topology.add_residue("HOH", topology.add_chain())
+    oxygen, *hydrogens = (
+        topology.add_atom(symbol, mdtraj.element.get_by_symbol(symbol), residue)
+        for symbol in "OHH"
+    )
+    for hydrogen in hydrogens:
+        topology.add_bond(oxygen, hydrogen)
+    places = 0.1 * np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+
+    def draw(n_frames: int) -> Ensemble:
+        noise = generator.normal(scale=0.005, size=(n_frames, 3, 3))
+        return Ensemble(topology, 0.01, [places + noise])
+
+    rows = [
+        compare_all(shapes_of({"rollout": draw(4000), "real": draw(1000)}))["rows"]
+        for _ in range(40)
+    ]
+    pairs = [row["rollout - real"] for row in rows]
+    by_chance = [pair["by_sampling"] for pair in pairs]
+    found = np.array(
+        [
+            [
+                row["h_r_error"],
+                row["divergences"]["bonds"],
+                row["divergences"]["angles"],
+            ]
+            for row in (*pairs, *by_chance)
+        ]
+    ).reshape(2, 40, 3)
+    ratios = found[0].mean(axis=0) / found[1].mean(axis=0)
+    errors = found.std(axis=1) / found.mean(axis=1) / np.sqrt(40)
+    assert np.all(errors < 0.08)
+    assert np.all(np.abs(ratios - 1.0) < 4.0 * np.hypot(*errors))
+    assert pairs[0]["divergences"]["dihedrals"] is None
+    assert by_chance[0]["divergences"]["dihedrals"] is None
+    assert "by_sampling" not in rows[0]["real, half - half"]
