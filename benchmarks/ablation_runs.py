@@ -10,6 +10,7 @@ import openmm
 from ablation_cells import Cell
 from numpy.typing import NDArray
 from openmm import app, unit
+from partial_rollouts import roll_out_as_far
 from reference_force import recreate_reference_system
 from rollout_cost import NS_PER_DAY
 
@@ -19,10 +20,9 @@ from openmm_diffmd.analysis.measure import Reference, measure
 from openmm_diffmd.analysis.temperature import kinetic_energies
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
+from openmm_diffmd.integrator.rollout import RolloutSettings
 from openmm_diffmd.outputs import make_folder
-from openmm_diffmd.sidecar import RolloutSidecar
-from openmm_diffmd.units import EV, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import EV, FS_PER_PS
 
 MIN_TIMED_LAGS = 100
 """The start of a run is in its time; of fewer lags it would be most."""
@@ -72,7 +72,7 @@ def run_cell(
     output = make_folder(folder) / "rollout"
     for old in folder.glob("rollout.*"):
         old.unlink()
-    interval_fs = reference.ensemble.frame_interval * FEMTOSECONDS_PER_PICOSECOND
+    interval_fs = reference.ensemble.frame_interval * FS_PER_PS
     settings = RolloutSettings(
         length_ps=length_ps,
         frame_interval_fs=round(interval_fs, 6),
@@ -86,19 +86,14 @@ def run_cell(
         progress=False,
     )
     begin = time.process_time()
-    try:
-        roll_out(model, topology, positions, output, settings)
-    except openmm.OpenMMException:
-        # The guards gave up; the sidecar says why, and what was made counts.
-        if not output.with_suffix(".json").is_file():
-            raise
+    made = roll_out_as_far(model, topology, positions, output, settings)
     seconds = time.process_time() - begin
-    sidecar = RolloutSidecar.read(output.with_suffix(".json"))
+    sidecar = made.sidecar
     lags = sidecar.num_lags
     found: dict[str, Any] = {
         "n_replicas": sidecar.num_replicas,
         "length_ps": length_ps,
-        "ended_ps": sidecar.num_frames * reference.ensemble.frame_interval,
+        "ended_ps": sidecar.length_ps,
         "error": sidecar.error,
         "redrawn": sidecar.redrawn,
     }
@@ -108,7 +103,7 @@ def run_cell(
         found["cpu_ns_per_day"] = NS_PER_DAY * moved_fs / seconds
     if sidecar.num_frames == 0:
         return found
-    ensemble, _ = load_rollout(output.with_suffix(".json"))
+    ensemble, _ = load_rollout(made.path)
     found |= figures_of(ensemble, reference, min(EQUILIBRATION_PS, 0.25 * length_ps))
     if cell.friction == 0.0 and context is not None:
         found["energy_drift"] = energy_drift(

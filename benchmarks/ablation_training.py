@@ -34,7 +34,7 @@ from openmm_diffmd.training.description import DESCRIPTION_FILE, read_descriptio
 from openmm_diffmd.training.module import build_model
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 FRACTIONS = (0.9, 0.05, 0.05)
 DONE = "trained.json"
@@ -259,7 +259,7 @@ def left_out_pairs(
         As `sample_pairs`.
     """
     trajectory = read_reference(path)
-    lag = lag_in_frames(trajectory, lag_time_fs / FEMTOSECONDS_PER_PICOSECOND)
+    lag = lag_in_frames(trajectory, lag_time_fs / FS_PER_PS)
     test = contiguous_split(trajectory.segments, lag, FRACTIONS).test
     return sample_pairs([(trajectory, test)], symbols, lag_time_fs, ONE_LAG_PAIRS)
 

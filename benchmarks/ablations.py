@@ -60,7 +60,7 @@ from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
 from openmm_diffmd.threads import set_threads
 from openmm_diffmd.training.config import ModelConfig
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 LENGTH_PS = 10.0
 
@@ -291,7 +291,7 @@ def _frame_times(
     }
     found = {}
     for lag_fs in sorted({LAG_FS, *lags}):
-        both = (lag / FEMTOSECONDS_PER_PICOSECOND for lag in (LAG_FS, lag_fs))
+        both = (lag / FS_PER_PS for lag in (LAG_FS, lag_fs))
         interval = common_interval(frames.frame_interval, *both)
         found[lag_fs] = interval, whole_frames(length_ps, LENGTH_PS, interval)
     return found
@@ -353,7 +353,7 @@ def _control_change(name: str) -> Callable[[PairBatch], torch.Tensor]:
     def change(batch: PairBatch) -> torch.Tensor:
         drift = torch.zeros_like(batch.positions)
         if name == "constant velocity":
-            drift = LAG_FS / FEMTOSECONDS_PER_PICOSECOND * batch.velocities
+            drift = LAG_FS / FS_PER_PS * batch.velocities
         return torch.stack([drift, torch.zeros_like(drift)], dim=2)
 
     return change

@@ -50,8 +50,8 @@ from openmm_diffmd.analysis.comparable import check_temperature
 from openmm_diffmd.analysis.loading import load_reference
 from openmm_diffmd.analysis.report import format_columns, to_plain
 from openmm_diffmd.checks import above, at_least
-from openmm_diffmd.export.export import update_model
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model
+from openmm_diffmd.export.update import update_model
 from openmm_diffmd.reference.trained_force import FORMS
 from openmm_diffmd.threads import set_threads
 

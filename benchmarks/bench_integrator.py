@@ -48,8 +48,8 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.integrator.propagator import PAIRS_PER_BATCH
 from openmm_diffmd.testing import save_stub_model
+from openmm_diffmd.units import SECONDS_PER_DAY
 
-SECONDS_PER_DAY = 86400.0
 OVERHEAD_GOAL_US = 20.0
 RISE_OF_NOISE = 0.05
 """Beyond some tens of replicas cost per replica is flat, and rounds differ."""

@@ -35,11 +35,16 @@ from openmm_diffmd.integrator.bond_watch import (
     StretchEnergies,
     kinds_of_bonds,
 )
+from openmm_diffmd.integrator.particles import read_particles
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.testing import read_frame
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import (
+    BOLTZMANN,
+    FS_PER_PS,
+    PS_PER_NS,
+)
 
 Array = NDArray[np.float64]
 THRESHOLDS_KT = (12.0, 15.0, WARNING_ENERGY_KT, 21.0)
@@ -151,23 +156,15 @@ def watch(case: Case, arguments: argparse.Namespace) -> Watched:
     start = np.array(r.positions.value_in_unit(unit.nanometer))
     context.setPositions(start)
     context.setVelocitiesToTemperature(model.temperature, arguments.seed)
-    bonds = np.array(
-        [integrator.getBondParameters(i)[:2] for i in range(integrator.getNumBonds())]
-    )
-    masses = np.array(
-        [
-            r.system.getParticleMass(i).value_in_unit(unit.dalton)
-            for i in range(len(start))
-        ]
-    )
+    particles = read_particles(integrator)
+    bonds, masses = particles.bonds, particles.masses
     own = [slice(*np.searchsorted(r.molecules, [m, m + 1])) for m in range(n_replicas)]
     bonds_of = [
         slice(*np.searchsorted(r.molecules[bonds[:, 0]], [m, m + 1]))
         for m in range(n_replicas)
     ]
-    lag_time = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
-    species = [integrator.getParticleParameters(i)[0] for i in range(len(start))]
-    kinds = kinds_of_bonds(bonds, np.array(species), np.array(r.molecules))
+    lag_time = model.metadata.lag_time_fs / FS_PER_PS
+    kinds = kinds_of_bonds(bonds, particles.species, particles.molecules)
     stretches = StretchEnergies(masses, bonds, kinds, lag_time)
     kT = BOLTZMANN * model.metadata.temperature_K
     generator = np.random.default_rng(arguments.seed)
@@ -284,7 +281,7 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.output)
     # What is wrong with any of them is told before the first is run.
     models = [load(case)[0] for case in arguments.cases]
-    lag_times = [m.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND for m in models]
+    lag_times = [m.metadata.lag_time_fs / FS_PER_PS for m in models]
     horizons = [round(arguments.horizon_ps / lag_time) for lag_time in lag_times]
     at_least(1, lags_of_horizon=min(horizons))
     results = {}
@@ -294,7 +291,7 @@ def run(arguments: argparse.Namespace) -> None:
         results[case.name] = {
             **asdict(case),
             "model_sha256": model.sha256,
-            "ns": watched.energies.size * lag_time / 1000.0,
+            "ns": watched.energies.size * lag_time / PS_PER_NS,
             "refused_lags": len(watched.refusals),
             "broken": len(watched.breaks),
             "alarms": measure(watched, lag_time, horizon),

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openmm
 from controls import starting_frames
 from ml_force import STEP_FS, Molecule, langevin, start
 from numpy.typing import NDArray
 from openmm import unit
+from partial_rollouts import roll_out_as_far
 
 from openmm_diffmd.analysis.comparable import at_interval, common_interval
 from openmm_diffmd.analysis.ensemble import Ensemble
@@ -18,8 +18,8 @@ from openmm_diffmd.analysis.loading import load_reference, load_rollout
 from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
-from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.integrator.rollout import RolloutSettings
+from openmm_diffmd.units import FS_PER_PS
 
 ML_FORCE = "ML force"
 
@@ -30,7 +30,9 @@ def measure_rollouts(
     """Roll out all, print errors of h(r), and return them as plain values."""
     model = molecule.model
     frames, provenance = load_reference(arguments.reference)
-    interval = common_interval(frames.frame_interval, model.metadata.lag_time_fs / 1000)
+    interval = common_interval(
+        frames.frame_interval, model.metadata.lag_time_fs / FS_PER_PS
+    )
     reference = prepare_reference(
         at_interval(frames, interval), float(provenance["temperature_K"])
     )
@@ -40,7 +42,7 @@ def measure_rollouts(
     for k in arguments.rollout_k:
         settings = RolloutSettings(
             length_ps=arguments.length_ps,
-            frame_interval_fs=round(1000 * interval, 6),
+            frame_interval_fs=round(FS_PER_PS * interval, 6),
             seed=1,
             sampler="exponential",
             num_sampling_steps=k,
@@ -97,21 +99,18 @@ def run_model(
     topology = reference.ensemble.topology.to_openmm()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rollout"
-        sidecar = path.with_suffix(".json")
-        try:
-            roll_out(model, topology, positions, path, settings)
-        except openmm.OpenMMException as error:
-            if not sidecar.is_file():
-                raise
-            print(f"K = {settings.num_sampling_steps} ended early: {error}")
-        if RolloutSidecar.read(sidecar).num_frames == 0:
+        made = roll_out_as_far(model, topology, positions, path, settings)
+        if made.sidecar.error is not None:
+            k = settings.num_sampling_steps
+            print(f"K = {k} ended early: {made.sidecar.error}")
+        if made.sidecar.num_frames == 0:
             measured = ("h_r_error", "h_r_expected", "first_break_ps")
             return dict.fromkeys(measured) | {
                 "n_broken": len(positions),
                 "analyzed_ps": 0.0,
                 "ended_ps": 0.0,
             }
-        return figures(load_rollout(path)[0], reference, equilibration)
+        return figures(load_rollout(made.path)[0], reference, equilibration)
 
 
 def figures(
@@ -145,7 +144,7 @@ def roll_out_force(
     interval = reference.ensemble.frame_interval
     kept = []
     for _ in range(round(length_ps / interval)):
-        integrator.step(round(1000 * interval / STEP_FS))
+        integrator.step(round(FS_PER_PS * interval / STEP_FS))
         state = context.getState(positions=True)
         now = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         if not np.isfinite(now).all():

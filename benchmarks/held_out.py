@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.data.runs import same_run
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 UNBROKEN_GAP_FS = 1000.0
 """Left out after the parts of an unbroken run: more than any lag."""
@@ -101,11 +101,11 @@ def _after(
         # Counted from the run's own first frame: it may stand anywhere in a bundle.
         return np.asarray(np.cumsum(own) - 1 >= used + segment)
     interval = file["provenance"].get("frame_interval_fs", 0.0)
-    chained = used * interval / FEMTOSECONDS_PER_PICOSECOND
+    chained = used * interval / FS_PER_PS
     # A burst that began at a frame of the run goes beside it for a while.
     burst = file["n_frames"] / file["n_segments"] * interval
     # Files of before do not say the length of their run: taken for as long as this.
     length = file["provenance"].get("length_ps", trajectory.times[own].max())
     spread = used / file["n_frames"] * float(length)
-    spread += burst / FEMTOSECONDS_PER_PICOSECOND
+    spread += burst / FS_PER_PS
     return np.asarray(trajectory.times > max(chained, spread) + TIME_TOLERANCE)

@@ -26,7 +26,7 @@ from openmm_diffmd.reference.dynamics import (
     run_segment,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 STEP_FS = 0.5
 FRAME_FS = 5.0
@@ -271,7 +271,7 @@ def run_force(
     """
     system = recreate_reference_system(topology, provenance)
     steps = max(1, round(frame_fs / STEP_FS))
-    step_size = frame_fs / steps / FEMTOSECONDS_PER_PICOSECOND
+    step_size = frame_fs / steps / FS_PER_PS
     # Without friction neither temperature nor seed is used.
     integrator = baoab_integrator(0.0, 0.0, step_size, 1)
     context = openmm.Context(

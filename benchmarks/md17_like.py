@@ -22,7 +22,7 @@ from tqdm import tqdm
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.reference.potentials import create_reference_system
-from openmm_diffmd.units import KILOCALORIE
+from openmm_diffmd.units import FS_PER_PS, KILOCALORIE
 
 STEP_FS = 0.5
 EQUILIBRATION_STEPS = 4000
@@ -72,7 +72,11 @@ def make_frames(
     integrator.step(EQUILIBRATION_STEPS)
     kept: dict[str, list[np.ndarray]] = {"R": [], "F": [], "E": []}
     kilocalorie = KILOCALORIE * unit.kilojoule_per_mole
-    for _ in tqdm(range(round(length_ps * 1000 / STEP_FS)), unit="frame", disable=None):
+    for _ in tqdm(
+        range(round(length_ps * FS_PER_PS / STEP_FS)),
+        unit="frame",
+        disable=None,
+    ):
         integrator.step(1)
         state = context.getState(positions=True, energy=True, forces=True)
         kept["R"].append(state.getPositions(asNumpy=True) / unit.angstrom)

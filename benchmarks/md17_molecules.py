@@ -29,7 +29,7 @@ from molecules_table import EVENT_HEADER, HEADER, event_rows, rows_of, table
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.model_files import find_model
 from openmm_diffmd.outputs import file_sha256, make_folder, written_whole
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 MOLECULES = (
     "ethanol",
@@ -218,7 +218,7 @@ def check_kept(path: Path, asked: Mapping[str, Any], regression: bool) -> None:
     )
     settings = kept["settings"]
     if asked["length_ps"] is None:
-        interval = settings["frame_interval_fs"] / FEMTOSECONDS_PER_PICOSECOND
+        interval = settings["frame_interval_fs"] / FS_PER_PS
         asked = {**asked, "length_ps": whole_frames(None, LENGTH_PS, interval)}
     found = {
         "model": kept["model"]["sha256"],

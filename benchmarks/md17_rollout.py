@@ -14,6 +14,7 @@ from controls import make_controls, starting_frames
 from machine import describe_run
 from numpy.typing import NDArray
 from openmm import app
+from partial_rollouts import roll_out_as_far
 from rollout_cost import Cost, cost_table, force_cost, network_cost
 
 from openmm_diffmd.analysis.comparable import (
@@ -41,13 +42,11 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.rollout import (
     RolloutResult,
     RolloutSettings,
-    roll_out,
 )
 from openmm_diffmd.integrator.rollout_files import check_free
 from openmm_diffmd.outputs import file_sha256, make_folder
-from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 OURS, REGRESSION, SINGLE = "diffmd", "regression", "single"
 LENGTH_PS = 20.0
@@ -129,7 +128,7 @@ def md17_rollout(
     loaded = load_model(model)
     reference = reference_of(loaded, reference)
     frames, provenance = load_reference(reference)
-    lag = loaded.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    lag = loaded.metadata.lag_time_fs / FS_PER_PS
     interval = common_interval(frames.frame_interval, lag)
     heat_bath = (
         loaded.metadata.temperature_K if temperature_K is None else temperature_K
@@ -138,7 +137,7 @@ def md17_rollout(
     length_ps = whole_frames(length_ps, LENGTH_PS, interval)
     settings = RolloutSettings(
         length_ps=length_ps,
-        frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+        frame_interval_fs=round(interval * FS_PER_PS, 6),
         temperature_K=heat_bath,
         friction_per_ps=friction_per_ps,
         start_temperature_K=start_temperature_K,
@@ -187,7 +186,7 @@ def md17_rollout(
     goals = judge(
         rows[0].figures,
         prepared.figures,
-        (ours.resamples, ours.num_lags * ours.num_replicas),
+        ours.redraws,
         ours.gave_up,
         same_friction=has_friction_of(provenance, ours.friction_per_ps),
     )
@@ -266,10 +265,8 @@ def _run_all(
     not_begun: dict[str, str] = {}
 
     def attempt(name: str, n_replicas: int, **changes: Any) -> None:
-        path = output / f"{name}.json"
-        earlier = path.stat().st_mtime_ns if path.is_file() else None
         try:
-            runs[name] = roll_out(
+            run = roll_out_as_far(
                 model,
                 topology,
                 positions[:n_replicas],
@@ -277,33 +274,30 @@ def _run_all(
                 replace(settings, **changes),
             )
         except openmm.OpenMMException as error:
-            # An earlier run's sidecar must not pass for this one's.
-            begun = path.is_file() and path.stat().st_mtime_ns != earlier
-            sidecar = RolloutSidecar.read(path) if begun else None
-            if sidecar is not None and sidecar.num_frames:
-                # The integrator gave up; what it made until then counts.
-                runs[name] = RolloutResult(path, sidecar, None)
-            elif name != OURS:
-                not_begun[name] = str(error)
-            elif sidecar is None:
-                # It never ran: a platform that there is not, say.
+            if name == OURS:
                 raise
-            else:
-                raise NoFirstFrameError(str(error)) from error
+            not_begun[name] = str(error)
+            return
+        if run.sidecar.num_frames:
+            runs[name] = run
+        elif name == OURS:
+            raise NoFirstFrameError(run.sidecar.error)
+        else:
+            not_begun[name] = str(run.sidecar.error)
 
     attempt(OURS, len(positions))
     if regression and runs[OURS].sidecar.num_sampling_steps > 0:
         attempt(REGRESSION, len(positions), num_sampling_steps=0)
     frame = float(settings.frame_interval_fs or model.metadata.lag_time_fs)
     frames = max(1, round(SINGLE_LAGS * model.metadata.lag_time_fs / frame))
-    length = frames * frame / FEMTOSECONDS_PER_PICOSECOND
+    length = frames * frame / FS_PER_PS
     attempt(SINGLE, 1, length_ps=min(length, settings.length_ps))
     return runs, not_begun
 
 
 def _early_ends(runs: Mapping[str, RolloutResult]) -> list[str]:
     return [
-        f"{name} ended at {s.num_frames * s.frame_interval_fs / 1000:g} ps: {s.error}"
+        f"{name} ended at {s.length_ps:g} ps: {s.error}"
         for name, s in ((name, run.sidecar) for name, run in runs.items())
         if s.error is not None
     ]

@@ -12,7 +12,7 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.diffusion.noise_schedule import karras_noise_levels
 from openmm_diffmd.diffusion.samplers import draw
 from openmm_diffmd.export.torchscript import DiffusionModel
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 BATCH = 256
 
@@ -55,7 +55,7 @@ def sample_pairs(
         trajectories,
         ranges,
         [atomic_numbers[symbol] for symbol in symbols],
-        lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+        lag_time_fs / FS_PER_PS,
     )
     scales = residual_scales(pairs, len(symbols))
     indices = evenly_spread(len(pairs), count)

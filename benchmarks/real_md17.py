@@ -50,7 +50,7 @@ from openmm_diffmd.integrator.molecules import trained_molecules
 from openmm_diffmd.integrator.rollout import RolloutSettings, roll_out
 from openmm_diffmd.outputs import file_sha256, make_folder
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 EQUILIBRATION_PS = 2.0
 MIN_FRAMES = 100
@@ -142,7 +142,7 @@ def roll_model(
         arguments.output / "real_md17_rollout",
         RolloutSettings(
             length_ps=length_ps,
-            frame_interval_fs=round(interval * FEMTOSECONDS_PER_PICOSECOND, 6),
+            frame_interval_fs=round(interval * FS_PER_PS, 6),
             temperature_K=temperature,
             seed=SEED if arguments.seed is None else arguments.seed,
         ),
@@ -272,7 +272,7 @@ def run(arguments: argparse.Namespace) -> None:
     # Where there is no reference, what the rollout starts from.
     frames = real if reference is None else reference
     if made is None:
-        lag = model.metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+        lag = model.metadata.lag_time_fs / FS_PER_PS
         interval = (
             lag if reference is None else common_interval(reference.frame_interval, lag)
         )

@@ -48,7 +48,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel, load_model
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 Array = NDArray[np.float64]
 BATCH = 256
@@ -80,7 +80,7 @@ def predict(
         If the model has seen all of a file.
     """
     metadata = model.metadata
-    lag_time = metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    lag_time = metadata.lag_time_fs / FS_PER_PS
     pieces = [p for t in trajectories for p in unseen_pieces(t, metadata)]
     elements = [atomic_numbers[symbol] for symbol in metadata.elements]
     found = LaggedPairs(

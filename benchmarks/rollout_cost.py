@@ -15,7 +15,7 @@ from reference_force import recreate_reference_system
 from openmm_diffmd.analysis.report import format_columns
 from openmm_diffmd.reference.dynamics import baoab_integrator
 from openmm_diffmd.sidecar import RolloutSidecar
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 NS_PER_DAY = 86400e-6
 """ns/day of 1 fs a second."""
@@ -149,9 +149,7 @@ def _time_force(
     system = recreate_reference_system(topology, provenance)
     step_fs = float(provenance.get("step_size_fs", 0.5))
     temperature = float(provenance.get("temperature_K", 300.0))
-    integrator = baoab_integrator(
-        temperature, 1.0, step_fs / FEMTOSECONDS_PER_PICOSECOND, 1
-    )
+    integrator = baoab_integrator(temperature, 1.0, step_fs / FS_PER_PS, 1)
     context = openmm.Context(
         system, integrator, openmm.Platform.getPlatformByName("Reference")
     )

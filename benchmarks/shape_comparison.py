@@ -19,6 +19,7 @@ from openmm_diffmd.analysis.distributions import (
 )
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.report import KINDS
+from openmm_diffmd.analysis.sampling import area_by_sampling, divergence_by_sampling
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,7 @@ def compare_all(shapes: Mapping[str, Sequence[Shape]]) -> dict[str, Any]:
 
 def by_sampling(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Estimate the difference of two whole sets by chance, from halves of each.
-
-    Halves have twice the variance of their whole, so that the variance of a difference
-    of wholes is a quarter of the sum of those of halves. Areas go with its square root,
-    small divergences with itself.
+    Estimate the difference of two whole sets by sampling, from halves of each.
 
     Parameters
     ----------
@@ -150,9 +147,11 @@ def by_sampling(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, A
         ``h_r_error`` and ``divergences``, as of `compare`.
     """
     return {
-        "h_r_error": 0.5 * math.hypot(one["h_r_error"], other["h_r_error"]),
+        "h_r_error": area_by_sampling(one["h_r_error"], other["h_r_error"]),
         "divergences": {
-            kind: None if value is None else 0.25 * (value + other["divergences"][kind])
+            kind: None
+            if value is None
+            else divergence_by_sampling(value, other["divergences"][kind])
             for kind, value in one["divergences"].items()
         },
     }

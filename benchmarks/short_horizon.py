@@ -51,7 +51,7 @@ from openmm_diffmd.integrator.propagator import Propagator
 from openmm_diffmd.integrator.settings import resolve_settings
 from openmm_diffmd.outputs import make_folder
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 Array = NDArray[np.float64]
 ANGSTROM_PER_NM = 10.0
@@ -156,7 +156,7 @@ def predict(
         rows["diffmd"] = run_model(model, cases, samples, None, seed)
     rows["mean only"] = run_model(model, cases, 1, 0, seed)
     x, v = cases.positions[:, None, None], cases.velocities[:, None, None]
-    times = cases.spacing_fs / FEMTOSECONDS_PER_PICOSECOND * each
+    times = cases.spacing_fs / FS_PER_PS * each
     times = times * np.arange(1, lags + 1)[:, None, None]
     rows["persistence"] = np.repeat(x, lags, axis=2)
     rows["constant velocity"] = x + times * v

@@ -20,7 +20,7 @@ from openmm_diffmd.training.config import (
 )
 from openmm_diffmd.training.train import train
 from openmm_diffmd.training.trainer import LAST_CHECKPOINT
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 DONE = "trained.json"
 NUM_SAMPLING_STEPS = 4
@@ -232,6 +232,6 @@ def check_lengths(made: ReferenceBudget) -> None:
         if found < least - 1e-9:
             raise ValueError(
                 f"found {name} of {found:g} ps, expected at least {least:g}: bursts of "
-                f"{BURST_PS * FEMTOSECONDS_PER_PICOSECOND:g} fs to train, test, and a "
+                f"{BURST_PS * FS_PER_PS:g} fs to train, test, and a "
                 "gap between"
             )

@@ -80,7 +80,7 @@ def summarize(result: Mapping[str, Any], one_lag_error: float) -> dict[str, Any]
         if row not in result["rows"]:
             continue
         sidecar = RolloutSidecar(**result["rollouts"][row])
-        length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
+        length = sidecar.length_ps
         rows[row] = {
             **result["rows"][row],
             "K": sidecar.num_sampling_steps,

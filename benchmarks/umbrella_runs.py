@@ -19,7 +19,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator import DiffusionIntegrator, create_system, replicate
 from openmm_diffmd.outputs import written_whole
 from openmm_diffmd.reference.dynamics import baoab_integrator, run_segment
-from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import BOLTZMANN, FS_PER_PS
 
 Array = NDArray[np.float64]
 FRICTION = 1.0
@@ -159,7 +159,7 @@ def run_reference(
     system = recreate_reference_system(topology, provenance)
     for force in umbrella.forces():
         system.addForce(force)
-    step = STEP_FS / FEMTOSECONDS_PER_PICOSECOND
+    step = STEP_FS / FS_PER_PS
     every = round(10.0 / STEP_FS)
     skipped, kept = (round(ps / step / every) for ps in (equilibration_ps, segment_ps))
     result = []

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import written_whole
+from openmm_diffmd.units import FS_PER_PS
 
 SCHEMA_VERSION = 1
 GAVE_UP = "OpenMMException: DiffusionIntegrator: lag "
@@ -144,6 +145,11 @@ class RolloutSidecar:
         return round(self.num_frames * self.frame_interval_fs / self.lag_time_fs)
 
     @property
+    def length_ps(self) -> float:
+        """Time of the last good frame, ps."""
+        return self.num_frames * self.frame_interval_fs / FS_PER_PS
+
+    @property
     def gave_up(self) -> str | None:
         """Why the integrator gave up; None where it did not: the run may be stopped."""
         # Not a force of the System that is not finite, say.
@@ -151,9 +157,15 @@ class RolloutSidecar:
         return self.error if ours else None
 
     @property
+    def redraws(self) -> tuple[int, int]:
+        """Redraws that the guards asked for, and lags of all replicas."""
+        return self.resamples, self.num_lags * self.num_replicas
+
+    @property
     def redrawn(self) -> float:
         """Redraws that the guards asked for, a lag of one replica."""
-        return self.resamples / max(self.num_lags * self.num_replicas, 1)
+        redraws, lags = self.redraws
+        return redraws / max(lags, 1)
 
     def dcd_files(self, path: str | Path) -> list[Path]:
         """

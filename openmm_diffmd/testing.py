@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import save_model
-from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import BOLTZMANN, FS_PER_PS
 
 ETHANOL_ELEMENTS = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
 ETHANOL_BONDS = [[0, 1], [1, 2], [0, 3], [0, 4], [0, 5], [1, 6], [1, 7], [2, 8]]
@@ -392,7 +392,7 @@ def save_stub_model(
     metadata = ModelMetadata(
         name=name,
         dynamics="thermostatted" if model.friction else "flow",
-        lag_time_fs=model.lag_time * FEMTOSECONDS_PER_PICOSECOND,
+        lag_time_fs=model.lag_time * FS_PER_PS,
         temperature_K=model.temperature,
         friction_per_ps=model.friction or 1.0,
         elements=["H", "C", "O"],

@@ -4,7 +4,9 @@ from typing import Any
 
 from scipy import constants
 
-FEMTOSECONDS_PER_PICOSECOND = 1000.0
+FS_PER_PS = 1000.0
+PS_PER_NS = 1000.0
+SECONDS_PER_DAY = 86400.0
 BOLTZMANN = constants.R / constants.kilo
 """Boltzmann constant, kJ/mol/K."""
 

@@ -281,3 +281,16 @@ def test_of_hdf5_the_last_line_is_told(tmp_path, monkeypatch, capsys):
     assert cli.main(["reference", "--config", config]) == 1
     found = capsys.readouterr().err.strip().splitlines()[-1]
     assert found == "openmm-diffmd: reference: Cannot write: is the disk full?"
+
+
+@pytest.mark.parametrize("said", ["", "at step 7"])
+def test_an_interruption_is_told_in_one_line(said, monkeypatch, capsys):
+    # Also one of the first seconds, in which modules are imported.
+    def interrupted(module):
+        raise KeyboardInterrupt(said)
+
+    monkeypatch.setattr(cli, "import_module", interrupted)
+    assert cli.main(["run"]) == 130
+    told = f" {said}" if said else ""
+    expected = f"openmm-diffmd: run: interrupted{told}; what was written is kept\n"
+    assert capsys.readouterr().err == expected

@@ -25,7 +25,7 @@ LAYERS = {
     "revisiting": {"analysis", "reference"},
 }
 """Folders, and which others each may import, of modules beside them those of `BASE`."""
-ENDS = ("__init__.py", "__main__.py", "cli.py", "testing.py")
+ENDS = ("__init__.py", "__main__.py", "cli.py", "findings.py", "testing.py")
 """Modules beside the folders that use these; the others are used by them."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 

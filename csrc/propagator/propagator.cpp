@@ -21,8 +21,8 @@ constexpr const char *CHECK_START =
     "nm/ps, and forces of the System: no force field of the molecule";
 constexpr const char *CHECK_RUN =
     "start from a relaxed geometry, lower the temperature, weaken forces of the System (none may "
-    "be "
-    "the molecule's own force field), use a model trained on such states, or set a rescue Context";
+    "be the molecule's own force field), use a model trained on such states, or set a rescue "
+    "Context";
 
 std::vector<int> count_atoms(const Molecules &molecules) {
     std::vector<int> counts(molecules.kinetic_energy_quantiles.size());

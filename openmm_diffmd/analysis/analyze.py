@@ -33,6 +33,7 @@ from openmm_diffmd.analysis.rollouts import Rollout, read_rollout, row_names
 from openmm_diffmd.checks import above, at_least
 from openmm_diffmd.outputs import check_output_folder, make_folder, written_whole
 from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.units import FS_PER_PS
 
 MAX_VIBRATION_DEVIATION = 0.05
 
@@ -165,7 +166,7 @@ def analyze(
     output = make_folder(output)
     title = (
         f"{loaded[0].maker}, {temperatures[0]:g} K, "
-        f"compared each {1000 * interval:g} fs"
+        f"compared each {FS_PER_PS * interval:g} fs"
     )
     text = "\n\n".join(
         [
@@ -264,7 +265,7 @@ def _check_equilibration(name: str, rollout: Rollout, equilibration_ps: float) -
 
 
 def _warn_of_stop(name: str, sidecar: RolloutSidecar) -> None:
-    length = sidecar.num_frames * sidecar.frame_interval_fs / 1000
+    length = sidecar.length_ps
     warnings.warn(
         f"found {name} stopped after {length:g} ps ({sidecar.error}), expected a whole "
         "run: it is judged as far as it went",

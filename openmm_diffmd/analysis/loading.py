@@ -22,6 +22,7 @@ from openmm_diffmd.data.velocities import check_velocities
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.topologies import make_topology
+from openmm_diffmd.units import FS_PER_PS
 
 FloatArray = NDArray[np.floating]
 BUNDLED: Mapping[str, Path] = {"ethanol": PRETRAINED / "ethanol_reference.h5"}
@@ -83,7 +84,7 @@ def load_rollout(path: str | Path) -> tuple[Ensemble, RolloutSidecar]:
 
     ensemble = Ensemble(
         topology=topology.subset(range(sidecar.atoms_per_replica)),
-        frame_interval=sidecar.frame_interval_fs / 1000.0,
+        frame_interval=sidecar.frame_interval_fs / FS_PER_PS,
         positions=split(xyz),
         velocities=None if velocities is None else split(velocities),
     )

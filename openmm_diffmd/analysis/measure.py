@@ -27,17 +27,17 @@ from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.figures import Curves, Figures, Row
 from openmm_diffmd.analysis.modes import mode_temperatures, step_residual
 from openmm_diffmd.analysis.rare_events import event_rates
+from openmm_diffmd.analysis.sampling import (
+    area_beside_reference,
+    scatter_of_marginals,
+)
 from openmm_diffmd.analysis.stability import Stability, bond_lengths, stability
 from openmm_diffmd.analysis.temperature import (
     element_temperatures,
     kinetic_energy_test,
 )
 
-MAX_OWN_SCATTER = 2.0
-"""Times what the reference lets expect that halves of a rollout may differ by."""
 Found = TypeVar("Found", Contact, HottestBond)
-SCATTER_BLOCKS = 10
-"""Blocks of a reference whose divergence from the whole tells how far that is off."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def prepare_reference(
         new_bond_limits=limits,
         h_r=pair_distances(ensemble),
         marginals=whole,
-        scatter=_scatter(ensemble, whole, halves),
+        scatter=scatter_of_marginals(ensemble, whole, halves),
         spectrum=spectra[0],
         figures=figures,
         window=window,
@@ -259,7 +259,7 @@ def measure(
             closest_contact=of_the_run(contact, stable.stable_frames / stride),
             h_r_error=h_r_error(h, reference.h_r),
             h_r_halves=own,
-            h_r_expected=_of_wholes(own, floor, longer),
+            h_r_expected=area_beside_reference(own, floor, longer),
             divergences=marginal_divergences(found, reference.marginals),
             divergences_expected={
                 kind: {name: (1.0 + longer) * value for name, value in groups.items()}
@@ -300,52 +300,6 @@ def _kinetic(
     }
 
 
-def _of_wholes(ours: float | None, theirs: float | None, longer: float) -> float | None:
-    """
-    Difference of two wholes by sampling, from those of the halves of each.
-
-    A half has twice the variance of its whole, so the difference of two halves
-    scatters twice as wide as one whole about the truth. Ours counts up to
-    `MAX_OWN_SCATTER` times what halves of the reference let expect of halves of our
-    length, `longer` times shorter: replicas that disagree more than chance lets them do
-    not excuse each other.
-    """
-    if ours is None or theirs is None:
-        return None
-    most = MAX_OWN_SCATTER * theirs * np.sqrt(longer)
-    return float(0.5 * np.hypot(min(ours, most), theirs))
-
-
-def _scatter(
-    ensemble: Ensemble,
-    whole: Mapping[str, Mapping[str, Histogram]],
-    halves: Mapping[str, Mapping[str, float]],
-) -> dict[str, dict[str, float]]:
-    """
-    Estimate how far the marginals of a whole are from the truth.
-
-    Small divergences go with the square of the difference: with its variance. That of
-    two halves is four times the whole's, that of one of K blocks from the whole K - 1
-    times. Halves may agree by chance where a torsion is slow; blocks tell less where it
-    is slower than they are. The larger counts.
-    """
-    number = min(SCATTER_BLOCKS, ensemble.n_frames)
-    of_blocks = [
-        marginal_divergences(marginals(block), whole)
-        for block in ensemble.split(number)
-    ]
-    return {
-        kind: {
-            name: max(
-                0.25 * value,
-                sum(block[kind][name] for block in of_blocks) / (number * (number - 1)),
-            )
-            for name, value in groups.items()
-        }
-        for kind, groups in halves.items()
-    }
-
-
 def _expected_overlap(
     halves: Sequence[Ensemble] | None, reference: Reference, longer: float
 ) -> float | None:
@@ -356,7 +310,7 @@ def _expected_overlap(
     floor = reference.figures.spectrum_overlap
     if own is None or floor is None:
         return None
-    lacking = _of_wholes(1.0 - own, 1.0 - floor, longer)
+    lacking = area_beside_reference(1.0 - own, 1.0 - floor, longer)
     return None if lacking is None else 1.0 - lacking
 
 

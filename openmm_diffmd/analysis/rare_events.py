@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openmm_diffmd.analysis.ensemble import Ensemble
 from openmm_diffmd.analysis.groups import find_protons, find_rotors
+from openmm_diffmd.units import PS_PER_NS
 
 IntArray = NDArray[np.int64]
 Series = list[NDArray[np.float64]]
@@ -22,7 +23,6 @@ BLOCK_PS = 10.0
 MIN_BLOCKS = 10
 """Blocks that can tell how a rate goes with the heat of the turn."""
 PROTON = "proton"
-PICOSECONDS_PER_NANOSECOND = 1000.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def event_rates(
         share, share_error = (
             _mean(out, interval, count=False) if kind == PROTON else (None, None)
         )
-        scale = PICOSECONDS_PER_NANOSECOND / interval
+        scale = PS_PER_NS / interval
         in_equilibrium = None
         if moving and kind in heat and temperature is not None:
             in_equilibrium = equilibrium_rate(groups, heat[kind], interval, temperature)
@@ -276,7 +276,7 @@ def equilibrium_rate(
     if len(sizes) < MIN_BLOCKS:
         return None
     weights = sizes / sizes.sum()
-    rates = counts / sizes * PICOSECONDS_PER_NANOSECOND / interval
+    rates = counts / sizes * PS_PER_NS / interval
     heats /= sizes
     mean_rate, mean_heat = weights @ rates, weights @ heats
     spread = weights @ (heats - mean_heat) ** 2

@@ -51,9 +51,7 @@ class Rollout:
     @property
     def redraws(self) -> tuple[int, int] | None:
         """Redraws, and lags of all replicas; None where they are not known."""
-        if self.sidecar is None:
-            return None
-        return self.sidecar.resamples, self.sidecar.num_lags * self.sidecar.num_replicas
+        return None if self.sidecar is None else self.sidecar.redraws
 
     @property
     def gave_up(self) -> str | None:

@@ -21,7 +21,6 @@ from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.checks import at_least
 from openmm_diffmd.data.pairs import evenly_spread
 from openmm_diffmd.elements import formula_of
-from openmm_diffmd.export.export import build_exported
 from openmm_diffmd.export.heat import (
     Modes,
     excess_of,
@@ -30,9 +29,11 @@ from openmm_diffmd.export.heat import (
 )
 from openmm_diffmd.export.provenance import provenance_of_now
 from openmm_diffmd.export.torchscript import DiffusionModel, load_model, save_model
+from openmm_diffmd.export.update import build_exported
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import check_output_file, make_folder
 from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.units import FS_PER_PS
 
 GRADIENT_STATES = 256
 """Of each molecule, for the gradient of the heat."""
@@ -211,10 +212,11 @@ def _by_molecule(
             sidecar.friction_per_ps,
         ):
             raise ValueError(
-                f"found rollouts of one molecule with frames each "
-                f"{1000 * own.frame_interval:g} and "
-                f"{1000 * ensemble.frame_interval:g} fs and frictions {friction:g} and "
-                f"{sidecar.friction_per_ps:g}/ps, expected one interval and friction"
+                "found rollouts of one molecule with frames each "
+                f"{FS_PER_PS * own.frame_interval:g} and "
+                f"{FS_PER_PS * ensemble.frame_interval:g} fs and frictions "
+                f"{friction:g} and {sidecar.friction_per_ps:g}/ps, expected one "
+                "interval and friction"
             )
         joined = replace(
             own,

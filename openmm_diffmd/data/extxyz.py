@@ -12,7 +12,7 @@ from ase.io.extxyz import XYZError
 from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.data.trajectory import Trajectory, interval_ps
 from openmm_diffmd.elements import check_element_masses
-from openmm_diffmd.units import ANGSTROM, EV, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import ANGSTROM, EV, FS_PER_PS
 
 XYZ_FORM = "a number of atoms, a comment, and a line of element, x, y, z for each atom"
 
@@ -63,7 +63,7 @@ def read_extxyz(path: str | Path, frame_interval_fs: float) -> Trajectory:
             )
         if frame.has("masses"):
             check_element_masses(path, numbers, frame.get_masses())
-    velocity_unit = ANGSTROM * units.fs * FEMTOSECONDS_PER_PICOSECOND
+    velocity_unit = ANGSTROM * units.fs * FS_PER_PS
     return single_molecule(
         path,
         positions=ANGSTROM * np.array([frame.positions for frame in frames]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm_diffmd.data.npz import MD17_KEYS, frames_of, load_arrays
 from openmm_diffmd.data.single_molecule import single_molecule
 from openmm_diffmd.data.trajectory import Trajectory, interval_ps
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 MAX_INTERVAL_ERROR = 0.2
 """Of a frame interval, beside the one that forces tell. Thermostats blur that by some
@@ -102,7 +102,7 @@ def _with_velocities(
     squares = float((masses * accelerations[:-1] ** 2).sum())
     of_bends = float((masses * bends**2).sum())
     velocities, said = None, "none: too few frames, or no forces"
-    interval_fs = FEMTOSECONDS_PER_PICOSECOND * interval
+    interval_fs = FS_PER_PS * interval
     if squares > 0 and of_bends > 0:
         correlation = projected / math.sqrt(squares * of_bends)
         found = math.sqrt(max(projected, 0.0) / squares)
@@ -117,7 +117,7 @@ def _with_velocities(
         elif abs(found / interval - 1) >= MAX_INTERVAL_ERROR:
             said = (
                 "none: by their forces frames are "
-                f"{FEMTOSECONDS_PER_PICOSECOND * found:.2g} fs apart, not "
+                f"{FS_PER_PS * found:.2g} fs apart, not "
                 f"{interval_fs:g}: give frame_interval_fs, or forces in kcal/mol/"
                 "Angstrom"
             )

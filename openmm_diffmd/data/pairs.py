@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from openmm_diffmd.data.trajectory import Trajectory, time_rounding
+from openmm_diffmd.units import FS_PER_PS
 
 GROUP_SIZE_RATIO = 1.1
 """Atoms of the largest molecule in a batch over those of the smallest, at most: the
@@ -135,9 +136,9 @@ class LaggedPairs:
         self._has_later = is_start[self._starts + self._lags]
         if len(self._starts) == 0:
             raise NoPairError(
-                f"found no pair of frames {1000 * num_lags * lag_time:g} fs apart in "
-                "an unbroken segment; bring longer segments, or a shorter lag or fewer "
-                "of them"
+                f"found no pair of frames {FS_PER_PS * num_lags * lag_time:g} fs apart "
+                "in an unbroken segment; bring longer segments, or a shorter lag or "
+                "fewer of them"
             )
 
     def __len__(self) -> int:
@@ -285,14 +286,15 @@ def lag_in_frames(trajectory: Trajectory, lag_time: float) -> int:
     step = float(steps.mean())
     if not np.allclose(steps, step, rtol=1e-2, atol=time_rounding(times)):
         raise ValueError(
-            f"found frames between {1000 * steps.min():g} and "
-            f"{1000 * steps.max():g} fs apart in one segment, expected even spacing"
+            f"found frames between {FS_PER_PS * steps.min():g} and "
+            f"{FS_PER_PS * steps.max():g} fs apart in one segment, expected even "
+            "spacing"
         )
     lag = round(lag_time / step)
     if lag < 1 or abs(lag * step - lag_time) > 1e-2 * step:
         raise ValueError(
-            f"found a lag of {1000 * lag_time:g} fs and frames every "
-            f"{1000 * step:g} fs, expected a whole number of frames"
+            f"found a lag of {FS_PER_PS * lag_time:g} fs and frames every "
+            f"{FS_PER_PS * step:g} fs, expected a whole number of frames"
         )
     return lag
 

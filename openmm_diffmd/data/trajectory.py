@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 
 def time_rounding(times: NDArray[np.floating]) -> float:
@@ -140,4 +140,4 @@ def interval_ps(frame_interval_fs: float) -> float:
             f"found frame_interval_fs {frame_interval_fs:g}, expected above 0: give "
             "the time between frames"
         )
-    return frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+    return frame_interval_fs / FS_PER_PS

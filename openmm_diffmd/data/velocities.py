@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_diffmd.data.trajectory import Trajectory
-from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import BOLTZMANN, FS_PER_PS
 
 SLOPES = ((2.0, 0.8, 1.4), (5.0, 0.5, 1.5), (np.inf, -np.inf, 1.5))
 """Frames at most so many fs apart, and least and largest slope of steps on velocities.
@@ -54,7 +54,7 @@ def check_velocities(path: str | Path, trajectory: Trajectory) -> None:
     expected = 0.5 * (velocities[1:] + velocities[:-1])[together] * tau[:, None, None]
     square = np.einsum("a,tad->", masses, expected**2)
     slope = np.einsum("a,tad,tad->", masses, steps, expected) / square
-    interval = FEMTOSECONDS_PER_PICOSECOND * float(np.median(tau))
+    interval = FS_PER_PS * float(np.median(tau))
     least, most = next(limits for end, *limits in SLOPES if interval <= end * 1.001)
     if not least <= slope <= most:
         raise ValueError(

@@ -18,6 +18,7 @@ from openmm_diffmd.data.splits import gap_between_parts
 from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.outputs import file_sha256
+from openmm_diffmd.units import FS_PER_PS
 
 MAX_PAIRS = 4096
 
@@ -69,8 +70,8 @@ def pairs_left_out(
         )
     except NoPairError as error:
         raise ValueError(
-            f"found no pair of frames {1000 * model.lag_time:g} fs apart among the "
-            f"calibration_fraction {fraction:g} that comes after the training part "
+            f"found no pair of frames {FS_PER_PS * model.lag_time:g} fs apart among "
+            f"the calibration_fraction {fraction:g} that comes after the training part "
             "and a gap, expected at least one; raise calibration_fraction, to the "
             "validation share at most, or train on a smaller share"
         ) from error

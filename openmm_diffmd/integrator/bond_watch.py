@@ -15,6 +15,7 @@ from openmm_diffmd.bond_stretches import (
     reduced_masses,
 )
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+from openmm_diffmd.integrator.particles import read_particles
 from openmm_diffmd.units import BOLTZMANN, to_float
 
 WARNING_ENERGY_KT = 18.0
@@ -204,22 +205,15 @@ class BondWatch:
     """
 
     def __init__(self, integrator: DiffusionIntegrator) -> None:
-        bonds = [
-            integrator.getBondParameters(i)[:2] for i in range(integrator.getNumBonds())
-        ]
-        particles = [
-            integrator.getParticleParameters(i)
-            for i in range(integrator.getNumParticles())
-        ]
-        species, masses, molecules = zip(*particles, strict=True)
+        particles = read_particles(integrator)
         self._integrator = integrator
         self._lag_time = to_float(integrator.getStepSize(), unit.picosecond)
-        self._bonds = np.array(bonds, np.int64).reshape(-1, 2)
-        self._molecules = [molecules[first] for first, _ in bonds]
+        self._bonds = particles.bonds
+        self._molecules = particles.molecules[self._bonds[:, 0]].tolist()
         self._energies = StretchEnergies(
-            np.array([to_float(mass, unit.dalton) for mass in masses]),
+            particles.masses,
             self._bonds,
-            kinds_of_bonds(self._bonds, np.array(species), np.array(molecules)),
+            kinds_of_bonds(self._bonds, particles.species, particles.molecules),
             self._lag_time,
         )
         self._time: float | None = None

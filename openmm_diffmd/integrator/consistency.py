@@ -6,7 +6,7 @@ from typing import Any
 from openmm import app, unit
 
 from openmm_diffmd.export.torchscript import load_metadata
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+from openmm_diffmd.units import FS_PER_PS, to_float
 
 
 def check_consistency(integrator: Any) -> None:
@@ -37,7 +37,7 @@ def check_consistency(integrator: Any) -> None:
             )
 
     learned_bath = metadata.dynamics == "thermostatted"
-    lag_time = metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+    lag_time = metadata.lag_time_fs / FS_PER_PS
     temperature = to_float(integrator.getTemperature(), unit.kelvin)
     friction = to_float(integrator.getFriction(), unit.picosecond**-1)
     expect("lag time", to_float(integrator.getStepSize(), unit.picosecond), lag_time)

@@ -27,7 +27,7 @@ from openmm_diffmd.integrator import bindings
 from openmm_diffmd.integrator.guards import Refusal
 from openmm_diffmd.integrator.molecules import describe_molecules
 from openmm_diffmd.integrator.settings import resolve_settings
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+from openmm_diffmd.units import FS_PER_PS, to_float
 
 COLDEST, HOTTEST = 0.6, 1.25
 """Temperatures of a bath, parts of the model's, beyond which it is told.
@@ -135,7 +135,7 @@ class DiffusionIntegrator(bindings.DiffusionIntegrator):
         super().__init__(
             str(model.path),
             model.sha256,
-            metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+            metadata.lag_time_fs / FS_PER_PS,
             settings.temperature,
             settings.friction,
             metadata.dynamics == "thermostatted",

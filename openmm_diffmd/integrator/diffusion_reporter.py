@@ -1,14 +1,11 @@
 """A reporter of what tells whether a learned run is sound."""
 
-import csv
-import io
 import os
 import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -18,10 +15,15 @@ from openmm import app, unit
 
 from openmm_diffmd.integrator.bond_watch import BondWatch
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+from openmm_diffmd.integrator.particles import Particles, read_particles
 from openmm_diffmd.integrator.periodic_reporter import PeriodicReporter
-from openmm_diffmd.units import BOLTZMANN, to_float
+from openmm_diffmd.integrator.resumable_table import ResumableTable
+from openmm_diffmd.units import (
+    BOLTZMANN,
+    PS_PER_NS,
+    SECONDS_PER_DAY,
+)
 
-SECONDS_PER_DAY = 86400.0
 NO_NUMBER = float("nan")
 
 Array = NDArray[np.float64]
@@ -35,19 +37,11 @@ class _Run:
     context: weakref.ref[openmm.Context]
     integrator: DiffusionIntegrator
     watch: BondWatch
-    particles: "_Particles"
-
-
-@dataclass(frozen=True)
-class _Particles:
-    """What a report needs to know about the particles."""
-
-    masses: Array
-    molecules: Indices
+    particles: Particles
     elements: Sequence[str]
+    """In the order of mass, so that hydrogen comes first."""
+
     element_of_atom: Indices
-    bonds: Indices
-    bond_ranges: Array
 
 
 class DiffusionReporter(PeriodicReporter):
@@ -119,32 +113,13 @@ class DiffusionReporter(PeriodicReporter):
         integrator: openmm.Integrator | None = None,
     ) -> None:
         super().__init__(reportInterval, "positions", "velocities")
-        if len(separator) != 1 or separator in '"\r\n':
-            raise ValueError(
-                f"found separator {separator!r}, expected one character that ends no "
-                "line and quotes no text: choose another, such as ','"
-            )
         self.last_refusal = ""
-        self._separator = separator
-        self._append = append
         self._named = None if integrator is None else _find_integrator(integrator)
         self._run: _Run | None = None
         self._elements: Sequence[str] | None = None
         self._num_refused = 0
         self._clock: tuple[float, float] | None = None
-        self._path: Path | None = None
-        self._stream: TextIO | None = None
-        if isinstance(file, str | os.PathLike):
-            self._path = Path(file)
-            # Fails now where it would fail after the first lags.
-            with self._path.open("r+" if append else "w"):
-                pass
-        elif append:
-            raise ValueError(
-                "found a file object to continue, expected the path of the file"
-            )
-        else:
-            self._stream = file
+        self._table = ResumableTable(file, separator, append)
 
     def _steps_to_next(self, simulation: app.Simulation) -> int:
         # Asked before the first step, when the clock begins.
@@ -170,7 +145,7 @@ class DiffusionReporter(PeriodicReporter):
             the one that was named.
         """
         run = self._find(simulation)
-        integrator, watch, particles = run.integrator, run.watch, run.particles
+        integrator, watch = run.integrator, run.watch
         positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         velocities = state.getVelocities(asNumpy=True).value_in_unit(
             unit.nanometer / unit.picosecond
@@ -180,11 +155,11 @@ class DiffusionReporter(PeriodicReporter):
         if simulation.currentStep % self._interval:
             return
         if self._elements is None:
-            self._begin(particles.elements, simulation.currentStep)
-            self._elements = particles.elements
-        deviation, bond = _largest_bond_deviation(particles, positions)
+            self._table.begin(_columns(run.elements), simulation.currentStep)
+            self._elements = run.elements
+        deviation, bond = _largest_bond_deviation(run.particles, positions)
         row = [simulation.currentStep, f"{now:.12g}"]
-        row += [f"{t:.6g}" for t in _temperatures(particles, velocities)]
+        row += [f"{t:.6g}" for t in _temperatures(run, velocities)]
         row += [f"{deviation:.6g}", bond]
         hottest = watch.now
         row.append(f"{NO_NUMBER if hottest is None else hottest.energy_kT:.6g}")
@@ -192,9 +167,7 @@ class DiffusionReporter(PeriodicReporter):
         row += [integrator.getNumResamples(), integrator.getNumRescues()]
         row += [integrator.getNumEvaluations(), f"{self._measure_speed(now):.4g}"]
         row.append(self._read_refusal(integrator))
-        line = io.StringIO()
-        csv.writer(line, delimiter=self._separator, lineterminator="\n").writerow(row)
-        self._write(line.getvalue())
+        self._table.add_row(row)
 
     def _find(self, simulation: app.Simulation) -> _Run:
         """Look the Simulation over; again, where the reporter is on another one."""
@@ -202,50 +175,32 @@ class DiffusionReporter(PeriodicReporter):
         if self._run is not None and self._run.context() is context:
             return self._run
         integrator = _find_integrator(simulation.integrator, self._named)
-        particles = _read_particles(simulation, integrator)
-        if self._elements not in (None, particles.elements):
+        symbols = [atom.element.symbol for atom in simulation.topology.atoms()]
+        elements = sorted(set(symbols), key=lambda e: app.Element.getBySymbol(e).mass)
+        if self._elements not in (None, elements):
             raise ValueError(
-                f"found a Simulation of {', '.join(particles.elements)}, expected "
+                f"found a Simulation of {', '.join(elements)}, expected "
                 f"{', '.join(self._elements or ())} as in the one before: give it a "
                 "reporter of its own"
             )
         self._run = _Run(
-            weakref.ref(context), integrator, BondWatch(integrator), particles
+            context=weakref.ref(context),
+            integrator=integrator,
+            watch=BondWatch(integrator),
+            particles=read_particles(integrator),
+            elements=elements,
+            element_of_atom=np.array([elements.index(e) for e in symbols], np.int64),
         )
         self._clock = time.perf_counter(), _picoseconds(context)
         self._num_refused = _count_refused(integrator)
         return self._run
-
-    def _begin(self, elements: Sequence[str], step: int) -> None:
-        columns = ["Step", "Time (ps)", "Temperature (K)"]
-        columns += [f"Temperature of {e} (K)" for e in elements]
-        columns += ["Largest Bond Deviation", "Bond"]
-        columns += ["Hottest Bond Energy (kT)", "Hottest Bond"]
-        columns += ["Redrawn Lags", "Rescued Lags", "Network Evaluations"]
-        columns += ["Speed (ns/day)", "Last Refusal"]
-        header = "#" + self._separator.join(f'"{column}"' for column in columns)
-        path = self._path
-        # Empty: the run before ended before its first report.
-        if self._append and path is not None and path.stat().st_size:
-            _cut_rows(path, header, step, self._separator)
-        else:
-            self._write(header + "\n")
-
-    def _write(self, line: str) -> None:
-        # One write a line: a run that is killed leaves whole lines.
-        if self._path is not None:
-            with self._path.open("a", newline="\n") as file:
-                file.write(line)
-        elif self._stream is not None:
-            self._stream.write(line)
-            self._stream.flush()
 
     def _measure_speed(self, now: float) -> float:
         """ns/day since the last report, or since the first step."""
         clock = time.perf_counter()
         begin, simulated = self._clock or (clock, now)
         self._clock = clock, now
-        nanoseconds = (now - simulated) * 1e-3
+        nanoseconds = (now - simulated) / PS_PER_NS
         elapsed = clock - begin
         # Backwards where an earlier checkpoint was loaded.
         forward = elapsed > 0 and nanoseconds >= 0
@@ -258,6 +213,24 @@ class DiffusionReporter(PeriodicReporter):
         self._num_refused = count
         self.last_refusal = str(integrator.getLastRefusal())
         return self.last_refusal
+
+
+def _columns(elements: Sequence[str]) -> list[str]:
+    return [
+        "Step",
+        "Time (ps)",
+        "Temperature (K)",
+        *(f"Temperature of {e} (K)" for e in elements),
+        "Largest Bond Deviation",
+        "Bond",
+        "Hottest Bond Energy (kT)",
+        "Hottest Bond",
+        "Redrawn Lags",
+        "Rescued Lags",
+        "Network Evaluations",
+        "Speed (ns/day)",
+        "Last Refusal",
+    ]
 
 
 def _count_refused(integrator: DiffusionIntegrator) -> int:
@@ -296,30 +269,9 @@ def _find_integrator(
     return found[0]
 
 
-def _read_particles(
-    simulation: app.Simulation, integrator: DiffusionIntegrator
-) -> _Particles:
-    number = integrator.getNumParticles()
-    parameters = [integrator.getParticleParameters(i) for i in range(number)]
-    bonds = [integrator.getBondParameters(i) for i in range(integrator.getNumBonds())]
-    symbols = [atom.element.symbol for atom in simulation.topology.atoms()]
-    # In order of mass, so that hydrogen comes first.
-    elements = sorted(set(symbols), key=lambda e: app.Element.getBySymbol(e).mass)
-    return _Particles(
-        masses=np.array([to_float(mass, unit.dalton) for _, mass, _ in parameters]),
-        molecules=np.array([molecule for _, _, molecule in parameters], np.int64),
-        elements=elements,
-        element_of_atom=np.array([elements.index(e) for e in symbols], np.int64),
-        bonds=np.array([b[:2] for b in bonds], np.int64).reshape(-1, 2),
-        bond_ranges=np.array(
-            [[to_float(length, unit.nanometer) for length in b[2:]] for b in bonds]
-        ).reshape(-1, 2),
-    )
-
-
-def _temperatures(particles: _Particles, velocities: Array) -> list[float]:
+def _temperatures(run: _Run, velocities: Array) -> list[float]:
     """Temperature of all atoms, then of each element, K."""
-    masses, molecules = particles.masses, particles.molecules
+    masses, molecules = run.particles.masses, run.particles.molecules
     total = np.bincount(molecules, masses)
     centre = np.column_stack(
         [np.bincount(molecules, masses * v) / total for v in velocities.T]
@@ -328,7 +280,7 @@ def _temperatures(particles: _Particles, velocities: Array) -> list[float]:
     freedom = 3.0 * (1.0 - masses / total[molecules])
     every = np.zeros_like(molecules)
     result = []
-    for group in (every, particles.element_of_atom):
+    for group in (every, run.element_of_atom):
         energies = np.bincount(group, twice_energy)
         for energy, degrees in zip(energies, np.bincount(group, freedom), strict=True):
             # Rounding leaves some 1e-16 for a molecule of one atom.
@@ -338,7 +290,7 @@ def _temperatures(particles: _Particles, velocities: Array) -> list[float]:
 
 
 def _largest_bond_deviation(
-    particles: _Particles, positions: Array
+    particles: Particles, positions: Array
 ) -> tuple[float, str]:
     if not len(particles.bonds):
         return NO_NUMBER, ""
@@ -348,28 +300,3 @@ def _largest_bond_deviation(
     deviations = np.abs(2.0 * lengths - low - high) / (high - low)
     worst = int(np.argmax(deviations))
     return float(deviations[worst]), f"{first[worst]}-{second[worst]}"
-
-
-def _cut_rows(path: Path, header: str, step: int, separator: str) -> None:
-    """Cut the file behind its last whole row of a step before `step`."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    found = lines[0].decode().rstrip("\n") if lines else ""
-    if found != header:
-        raise ValueError(
-            f"found a table in {path} that begins {found!r}, expected {header!r}; "
-            "write to a new file"
-        )
-    size = len(lines[0])
-    rows = [line for line in lines[1:] if line.endswith(b"\n")]
-    steps = [int(row.split(separator.encode(), 1)[0]) for row in rows]
-    if steps and steps[0] >= step:
-        raise ValueError(
-            f"found a table in {path} from step {steps[0]} on, expected rows before "
-            f"step {step}, to go on from: load the checkpoint that belongs to it "
-            "(positions alone have no step), or write to a new file"
-        )
-    for row, made in zip(rows, steps, strict=True):
-        if made >= step:
-            break
-        size += len(row)
-    os.truncate(path, size)

@@ -14,7 +14,7 @@ from openmm_diffmd.export.torchscript import DiffusionModel
 from openmm_diffmd.integrator.guards import LagRefusedError, find_fault
 from openmm_diffmd.integrator.molecules import MoleculeSet
 from openmm_diffmd.integrator.settings import Settings
-from openmm_diffmd.units import BOLTZMANN, FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import BOLTZMANN, FS_PER_PS
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Propagator:
         self.num_resamples = np.zeros(molecules.num_molecules, np.int64)
         self._module = model.module
         self._molecules = molecules
-        self._lag_time = metadata.lag_time_fs / FEMTOSECONDS_PER_PICOSECOND
+        self._lag_time = metadata.lag_time_fs / FS_PER_PS
         self._thermostatted = metadata.dynamics == "thermostatted"
         self._max_temperature = metadata.max_temperature_K
         self._atoms = [

@@ -19,7 +19,7 @@ from openmm_diffmd.integrator.systems import create_system, replicate
 from openmm_diffmd.outputs import file_sha256
 from openmm_diffmd.reference.platforms import find_platform
 from openmm_diffmd.sidecar import RolloutSidecar
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 FloatArray = NDArray[np.floating]
 MAX_SEED = 2**31 - 1
@@ -156,9 +156,7 @@ def roll_out(
     lag = metadata.lag_time_fs
     interval = _given(settings.frame_interval_fs, lag)
     lags_per_frame = count_intervals("frame_interval_fs", interval, lag)
-    num_frames = count_intervals(
-        "length_ps", settings.length_ps * FEMTOSECONDS_PER_PICOSECOND, interval
-    )
+    num_frames = count_intervals("length_ps", settings.length_ps * FS_PER_PS, interval)
     temperature = _given(settings.temperature_K, metadata.temperature_K)
     start_temperature = _given(settings.start_temperature_K, temperature)
     seed = settings.seed or 1 + secrets.randbelow(MAX_SEED - n_replicas)

@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from openmm_diffmd.export.torchscript import load_metadata
 from openmm_diffmd.integrator.diffusion_integrator import DiffusionIntegrator
+from openmm_diffmd.integrator.particles import read_particles
 from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.units import to_float
 
@@ -115,14 +116,12 @@ def heat_bath(integrator: DiffusionIntegrator) -> tuple[float, float]:
 
 def _count_replicas(integrator: DiffusionIntegrator) -> tuple[int, int]:
     """Count replicas and the atoms of one; refuse molecules of several kinds."""
-    particles = [
-        integrator.getParticleParameters(i) for i in range(integrator.getNumParticles())
-    ]
-    species, _, molecules = map(np.array, zip(*particles, strict=True))
+    particles = read_particles(integrator)
     count = integrator.getNumMolecules()
-    n_atoms, left = divmod(len(particles), count)
-    alike = not left and np.array_equal(molecules, np.repeat(range(count), n_atoms))
-    if not alike or np.ptp(species.reshape(count, -1), axis=0).any():
+    n_atoms, left = divmod(len(particles.species), count)
+    expected = np.repeat(range(count), n_atoms)
+    alike = not left and np.array_equal(particles.molecules, expected)
+    if not alike or np.ptp(particles.species.reshape(count, -1), axis=0).any():
         raise ValueError(
             f"found {count} molecules that are not replicas of one, expected the same "
             "atoms in the same order, one molecule after the other, as "

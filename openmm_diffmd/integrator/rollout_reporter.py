@@ -26,7 +26,7 @@ from openmm_diffmd.integrator.rollout_files import (
 )
 from openmm_diffmd.integrator.velocity_file import VelocityFile
 from openmm_diffmd.outputs import make_folder
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+from openmm_diffmd.units import FS_PER_PS, to_float
 
 WARM_UP_FRAMES = 10
 FLUSH_INTERVAL = 200
@@ -208,9 +208,7 @@ class RolloutReporter(PeriodicReporter):
         velocity_file.unlink(missing_ok=True)
         self._velocities: VelocityFile | None = None
         if velocities:
-            frame_interval = (
-                self.sidecar.frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
-            )
+            frame_interval = self.sidecar.frame_interval_fs / FS_PER_PS
             self._velocities = VelocityFile(
                 velocity_file, simulation.topology, frame_interval
             )
@@ -284,7 +282,7 @@ class RolloutReporter(PeriodicReporter):
     def _check_unbroken(self, now: float) -> None:
         """Refuse what a sidecar cannot say: it is of one trajectory in one bath."""
         sidecar = self.sidecar
-        interval = sidecar.frame_interval_fs / FEMTOSECONDS_PER_PICOSECOND
+        interval = sidecar.frame_interval_fs / FS_PER_PS
         due = self._start + (self._num_frames + 1) * interval
         bath = sidecar.temperature_K, sidecar.friction_per_ps
         if self._integrator.getNumInterruptions() != self._interruptions:

@@ -15,7 +15,7 @@ from openmm_diffmd.integrator.rollout_files import check_free
 from openmm_diffmd.outputs import check_output_folder, make_folder
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.threads import set_threads
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND, to_float
+from openmm_diffmd.units import FS_PER_PS, to_float
 
 DEFAULT_LENGTH_PS = 20.0
 
@@ -186,5 +186,5 @@ def _length(
         return asked
     lag = model.metadata.lag_time_fs
     interval = lag if frame_interval_fs is None else frame_interval_fs
-    interval = interval / FEMTOSECONDS_PER_PICOSECOND
+    interval = interval / FS_PER_PS
     return round(max(1, round(DEFAULT_LENGTH_PS / interval)) * interval, 9)

@@ -6,6 +6,7 @@ import openmm
 
 from openmm_diffmd.reference.dynamics import DynamicsError, baoab_integrator
 from openmm_diffmd.reference.platforms import find_platform
+from openmm_diffmd.units import FS_PER_PS
 
 
 def reference_context(
@@ -45,7 +46,7 @@ def reference_context(
         If there is no such platform.
     """
     integrator = baoab_integrator(
-        temperature_K, friction_per_ps, step_size_fs / 1000, seed
+        temperature_K, friction_per_ps, step_size_fs / FS_PER_PS, seed
     )
     return openmm.Context(system, integrator, find_platform(platform))
 

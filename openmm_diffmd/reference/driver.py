@@ -32,7 +32,7 @@ from openmm_diffmd.reference.recording import (
     run_thermostatted,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
-from openmm_diffmd.units import BOLTZMANN
+from openmm_diffmd.units import BOLTZMANN, FS_PER_PS
 
 
 def make_reference(
@@ -161,12 +161,14 @@ def make_reference(
     )
     if chained:
         num_bursts = count_intervals(
-            "length_ps", length_ps * 1000, burst_length_ps * 1000
+            "length_ps", length_ps * FS_PER_PS, burst_length_ps * FS_PER_PS
         )
         stride = count_intervals(
             "frame_interval_fs", frame_interval_fs, burst_frame_interval_fs
         )
-        count_intervals("burst_length_ps", burst_length_ps * 1000, frame_interval_fs)
+        count_intervals(
+            "burst_length_ps", burst_length_ps * FS_PER_PS, frame_interval_fs
+        )
     elif not 0 <= num_bursts <= run.num_frames:
         raise ValueError(
             f"found {num_bursts} bursts, expected 0 to {run.num_frames}, the frames "

@@ -16,6 +16,7 @@ from openmm_diffmd.reference.dynamics import (
     run_segment,
 )
 from openmm_diffmd.reference.storage import ReferenceWriter
+from openmm_diffmd.units import FS_PER_PS
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Recording:
         ValueError
             If the length is not a positive whole number of frames, or a frame of steps.
         """
-        length = f"{prefix}length_ps", length_ps * 1000
+        length = f"{prefix}length_ps", length_ps * FS_PER_PS
         interval = f"{prefix}frame_interval_fs", frame_interval_fs
         return cls(
             count_intervals(*length, frame_interval_fs),
@@ -94,7 +95,7 @@ def equilibrate(
     DynamicsError
         If the dynamics stops.
     """
-    blocks = math.ceil(length_ps * 1000 / step_size_fs / 100 - 1e-9)
+    blocks = math.ceil(length_ps * FS_PER_PS / step_size_fs / 100 - 1e-9)
     for _ in tqdm(
         run_segment(context, context.getIntegrator(), blocks, 100),
         "equilibration",

@@ -33,6 +33,7 @@ from openmm_diffmd.reference.recording import Recording, run_burst
 from openmm_diffmd.reference.storage import ReferenceWriter
 from openmm_diffmd.revisiting.outermost import near_pairs, outermost_frames
 from openmm_diffmd.sidecar import RolloutSidecar
+from openmm_diffmd.units import FS_PER_PS
 
 
 def revisit(
@@ -130,7 +131,7 @@ def revisit(
     found = [Path(path) for path in several]
     ensemble, sidecars = _load(found, equilibration_ps)
     lag = max(sidecar.lag_time_fs for sidecar in sidecars)
-    if burst_length_ps * 1000 <= lag:
+    if burst_length_ps * FS_PER_PS <= lag:
         raise ValueError(
             f"found burst_length_ps {burst_length_ps:g}, expected more than a lag of "
             f"the rollouts, {lag:g} fs: shorter bursts hold no pair to train on"

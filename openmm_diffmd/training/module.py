@@ -20,7 +20,7 @@ from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.training.config import ModelConfig, TrainConfig
 from openmm_diffmd.training.optimizer import make_optimizer
 from openmm_diffmd.training.trainer import check_finite
-from openmm_diffmd.units import FEMTOSECONDS_PER_PICOSECOND
+from openmm_diffmd.units import FS_PER_PS
 
 WHITENING_MOMENTUM = 0.01
 
@@ -310,6 +310,6 @@ def build_model(
     # The options of the network are its keywords.
     return TransitionModel(
         n_elements,
-        lag_time_fs / FEMTOSECONDS_PER_PICOSECOND,
+        lag_time_fs / FS_PER_PS,
         **dataclasses.asdict(config),
     )

@@ -50,6 +50,7 @@ from openmm_diffmd.training.transition_data import (
     validation_pairs,
     warn_of_several_forces,
 )
+from openmm_diffmd.units import FS_PER_PS
 
 
 def train(
@@ -140,7 +141,7 @@ def train(
     check_overlap(data, trajectories)
     splits = split_trajectories(data, trajectories, config)
     elements = sorted({int(z) for t in trajectories for z in t.atomic_numbers})
-    lag_time = pairs.lag_time_fs / 1000
+    lag_time = pairs.lag_time_fs / FS_PER_PS
     training_pairs = LaggedPairs(
         trajectories,
         [split.train for split in splits],

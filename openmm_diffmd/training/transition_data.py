@@ -13,6 +13,7 @@ from openmm_diffmd.data.trajectory import Trajectory
 from openmm_diffmd.data.velocities import check_velocities
 from openmm_diffmd.elements import check_element_masses
 from openmm_diffmd.training.config import TrainConfig
+from openmm_diffmd.units import FS_PER_PS
 
 
 def read_dynamics(
@@ -158,7 +159,7 @@ def split_trajectories(
         If the fractions do not fit, or leave a part of a file empty, or a lag is no
         whole number of its frames.
     """
-    lag_time = config.data.lag_time_fs / 1000
+    lag_time = config.data.lag_time_fs / FS_PER_PS
     splits = []
     for path, trajectory in zip(data, trajectories, strict=True):
         try:

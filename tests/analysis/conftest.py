@@ -6,6 +6,8 @@ import pytest
 
 from openmm_diffmd import topologies
 from openmm_diffmd.analysis.ensemble import Ensemble
+from openmm_diffmd.analysis.figures import Row
+from openmm_diffmd.analysis.measure import Reference, measure, prepare_reference
 from openmm_diffmd.units import BOLTZMANN
 
 SYMBOLS = ["C", "C", "O", "H", "H", "H", "H", "H", "H"]
@@ -61,3 +63,13 @@ def gaussian_ethanol(ethanol: mdtraj.Topology) -> Callable[..., Ensemble]:
         )
 
     return make
+
+
+@pytest.fixture
+def reference(gaussian_ethanol: Callable[..., Ensemble]) -> Reference:
+    return prepare_reference(gaussian_ethanol(1, 10_000, seed=1), 500.0, window=0.64)
+
+
+@pytest.fixture
+def row(gaussian_ethanol: Callable[..., Ensemble], reference: Reference) -> Row:
+    return measure("same", gaussian_ethanol(4, 2000, seed=2), reference, 0.5)

@@ -11,8 +11,8 @@ from openmm_diffmd.analysis.modes import stretch_temperatures
 from openmm_diffmd.analysis.temperature import element_temperatures
 from openmm_diffmd.balancing import rollouts
 from openmm_diffmd.balancing.rollouts import balance_model
-from openmm_diffmd.export.export import build_exported
 from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.update import build_exported
 from openmm_diffmd.integrator.run import run
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.sidecar import RolloutSidecar

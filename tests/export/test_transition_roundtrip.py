@@ -7,9 +7,9 @@ import torch
 from openmm import unit
 
 from openmm_diffmd.bundled import PRETRAINED
-from openmm_diffmd.export.export import update_model
 from openmm_diffmd.export.metadata import ModelMetadata
 from openmm_diffmd.export.torchscript import load_model, save_model
+from openmm_diffmd.export.update import update_model
 from openmm_diffmd.model_files import read_weights
 from openmm_diffmd.models import TransitionModel
 from openmm_diffmd.models.transition import NOISE_CONDITIONINGS, PRIORS

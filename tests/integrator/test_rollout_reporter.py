@@ -18,11 +18,6 @@ from openmm_diffmd.sidecar import RolloutSidecar
 from openmm_diffmd.testing import FaultyModel, save_stub_model
 
 
-@pytest.fixture(scope="module")
-def stub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_stub_model(tmp_path_factory.mktemp("stub") / "harmonic.pt")
-
-
 def simulate(model: Path, replicas: int = 2, seed: int = 5) -> app.Simulation:
     loaded = load_model(model)
     topology, positions = loaded.example()

@@ -1,9 +1,11 @@
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from small_trainings import run
 
 from openmm_diffmd.reference.dynamics import ReferenceFrame
 from openmm_diffmd.reference.storage import ReferenceWriter
@@ -57,3 +59,14 @@ def write_bursts() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def bursts(write_bursts, tmp_path_factory) -> Path:
     return write_bursts(tmp_path_factory.mktemp("data") / "bursts.h5")
+
+
+@pytest.fixture(scope="session")
+def trained(bursts, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("training") / "run"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # TorchScript is deprecated upstream, and e3nn names it.
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+        run(bursts, output)
+    return output

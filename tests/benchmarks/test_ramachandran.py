@@ -12,7 +12,7 @@ from mdtraj.formats import HDF5TrajectoryFile
 from openmm_diffmd.reference.molecules import load_molecule
 from openmm_diffmd.sidecar import RolloutSidecar
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import md17_rollout as benchmark
 import molecules_figure as figure
 import numpy as np
 import openmm
+import partial_rollouts
 import pytest
 from bundled_reference import reference_of
 
@@ -217,7 +218,7 @@ def test_control_that_cannot_begin_costs_its_own_row_only(
             raise openmm.OpenMMException(f"{output.name} was refused")
         return roll_out(model, topology, positions, output, settings)
 
-    monkeypatch.setattr(benchmark, "roll_out", only_ours)
+    monkeypatch.setattr(partial_rollouts, "roll_out", only_ours)
     stub, reference = harmonic
     benchmark.main(
         [
@@ -310,7 +311,7 @@ def test_default_length_is_of_whole_frames(
         asked.append(settings.length_ps)
         raise ValueError("far enough")
 
-    monkeypatch.setattr(benchmark, "roll_out", stop)
+    monkeypatch.setattr(partial_rollouts, "roll_out", stop)
     with pytest.raises(ValueError, match="far enough"):
         benchmark.md17_rollout(stub, harmonic[1], tmp_path)
     assert asked == [pytest.approx(20.01)]
